@@ -1,0 +1,61 @@
+"""Train an ANN, convert it to a spiking network, calibrate it with temporal biases.
+
+The verbs need torch alone; the Lightning classes are imported when they are first used.
+
+>>> import torch
+>>> from ftbc_lightning import calibrate, convert, simulate
+>>> ann = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+>>> pictures = torch.rand(64, 2)
+>>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+>>> trace = calibrate(ann, snn, [pictures], method="exact")
+>>> simulate(snn, pictures).shape
+torch.Size([4, 64, 3])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.calibration import CalibrationTrace, calibrate
+from ftbc_lightning.snn.conversion import convert, reconvert
+from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
+from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+    from ftbc_lightning.module import SpikingClassifier
+    from ftbc_lightning.trainer import Trainer
+
+__all__ = [
+    "CalibrationTrace",
+    "ForwardTemporalBiasCorrection",
+    "IFNeuron",
+    "ResultFiles",
+    "SpikingClassifier",
+    "SpikingNetwork",
+    "Trainer",
+    "UserError",
+    "__version__",
+    "calibrate",
+    "conversion_map",
+    "convert",
+    "reconvert",
+    "simulate",
+    "without_temporal_bias",
+]
+
+_LIGHTNING = {
+    "ForwardTemporalBiasCorrection": "callbacks",
+    "ResultFiles": "callbacks",
+    "SpikingClassifier": "module",
+    "Trainer": "trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a Lightning class when it is first asked for."""
+    if name not in _LIGHTNING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"ftbc_lightning.{_LIGHTNING[name]}"), name)

@@ -1,0 +1,97 @@
+"""Read an ANN's weights from a file, in safe mode only."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftbc_lightning.errors import UserError
+
+PREFIXES = ("module.", "model.", "ann.", "network.")
+"""What wrappers put before the names: DataParallel, Lightning modules, this package."""
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint or state dict without executing anything in it.
+
+    Raises:
+        UserError: The file is missing, truncated, not a checkpoint, or holds code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; check the path of the checkpoint or weights.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} was refused: it holds more than tensors and plain values, or it is not a "
+            "checkpoint. Only files that load in safe mode are read; save the state dict alone."
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it may be "
+            "truncated. Copy or make it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    return content
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load weights into a network: a state dict with or without a prefix, or a checkpoint.
+
+    Args:
+        network: Filled in place.
+        path: `.pt`, `.pth`, `.ckpt` or `.safetensors`.
+
+    Raises:
+        UserError: The file cannot be read in safe mode, or its names or shapes differ from the
+            network's; missing and unexpected ones are listed.
+    """
+    content = read_file(path)
+    state = content.get("state_dict", content)
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    own = network.state_dict()
+    state = _fitting(state, set(own))
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    reshaped = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    problems = [
+        f"{what}: {', '.join(keys[:8])}{' ...' if len(keys) > 8 else ''}"
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", reshaped),
+        )
+        if keys
+    ]
+    if problems:
+        raise UserError(
+            f"The weights in {path} do not fit {type(network).__name__}; {'; '.join(problems)}."
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def _fitting(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
+    """Strip prefixes as long as more names fit the network's own."""
+    best = state
+    for prefix in PREFIXES:
+        for candidate in (state, best):
+            stripped = {
+                key.removeprefix(prefix): value
+                for key, value in candidate.items()
+                if key.startswith(prefix)
+            }
+            if len(stripped.keys() & own) > len(best.keys() & own):
+                best = stripped
+    return best

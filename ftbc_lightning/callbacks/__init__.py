@@ -1,0 +1,6 @@
+"""Lightning callbacks."""
+
+from ftbc_lightning.callbacks.ftbc import ForwardTemporalBiasCorrection
+from ftbc_lightning.callbacks.results import ResultFiles
+
+__all__ = ["ForwardTemporalBiasCorrection", "ResultFiles"]

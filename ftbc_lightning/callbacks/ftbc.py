@@ -1,0 +1,186 @@
+"""The callback: converts when the fit ends, calibrates when the validation run begins."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.callbacks.progress import CalibrationProgress
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.snn.calibration import Method, Target, calibrate
+from ftbc_lightning.snn.calibration.calibrate import check_method
+from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
+from ftbc_lightning.snn.network import check_timesteps
+from ftbc_lightning.snn.neuron import HalfThreshold
+from ftbc_lightning.snn.statistics import Reduce, identity
+from ftbc_lightning.snn.threshold import Scope, ThresholdRule
+
+SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+
+
+class ForwardTemporalBiasCorrection(Callback):
+    """Convert in `on_fit_end`, calibrate in `on_validation_start` of the next validation run.
+
+    The uncalibrated network is always built too: it is what a calibration is compared with.
+
+    Args:
+        timesteps: Every T that a network is converted and calibrated for.
+        methods: The calibration methods to compare.
+        threshold_rule: How thresholds are chosen.
+        scope: One threshold for each channel, or one for each layer.
+        half_threshold: v0 = theta/2, theta/(2T) added at every step, or none.
+        percent: Of the `percentile` rule.
+        target: Whether FTBC aims at the mean of each step or at the running mean.
+        alpha: Damping of `iterative`.
+        rounds: How often `iterative` goes through the calibration set.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        timesteps: Sequence[int] = (1, 2, 4, 8, 16),
+        methods: Sequence[Method] = ("static", "iterative", "exact"),
+        threshold_rule: ThresholdRule = "mse",
+        scope: Scope = "channel",
+        half_threshold: HalfThreshold = "initial",
+        percent: float = 99.9,
+        target: Target = "step",
+        alpha: float = 0.5,
+        rounds: int = 1,
+    ) -> None:
+        if not timesteps:
+            raise UserError("timesteps is empty; give at least one number of time steps.")
+        for number in timesteps:
+            check_timesteps(number)
+        for method in methods:
+            check_method(method, alpha=alpha, rounds=rounds)
+        if not 0 < percent <= 100:
+            raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
+        names: list[Method] = ["none", *(m for m in methods if m != "none")]
+        self.variants = [Variant(m, t) for t in sorted(set(timesteps)) for m in names]
+        self.threshold: dict[str, Any] = {
+            "threshold_rule": threshold_rule,
+            "scope": scope,
+            "half_threshold": half_threshold,
+            "percent": percent,
+        }
+        self.settings: dict[str, Any] = {"target": target, "alpha": alpha, "rounds": rounds}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what would lose the conversion in silence."""
+        launcher = getattr(trainer.strategy.launcher, "_start_method", None)
+        if launcher is not None:
+            raise UserError(
+                "Strategies that spawn or fork their processes "
+                f"({', '.join(SPAWNING)}) throw the conversion away when they end. Use "
+                "--trainer.strategy ddp."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop networks of an earlier fit, and check that what is trained can be converted."""
+        module = _classifier(pl_module)
+        module.reset()
+        module.check_convertible()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Convert."""
+        self.convert(trainer, _classifier(pl_module))
+
+    def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Build the structure of every network; thresholds and biases come with validation."""
+        shape = getattr(_datamodule(trainer), "input_shape", None)
+        if shape is None:
+            raise UserError(
+                "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
+                "conversion needs it to know the channels of each layer."
+            )
+        module.convert(torch.zeros(1, *shape), self.variants)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose thresholds and calibrate, once, in the first validation run after conversion."""
+        module = _classifier(pl_module)
+        if (
+            trainer.state.fn != TrainerFn.VALIDATING
+            or trainer.sanity_checking
+            or module.phase != "converted"
+        ):
+            return
+        loader = _datamodule(trainer).calibration_dataloader()
+        batches = [trainer.strategy.batch_to_device(batch) for batch in loader]
+        with trainer.precision_plugin.forward_context():
+            seconds = self._calibrate(module, batches, _reduction(trainer))
+        module.calibrated(seconds)
+        pictures = sum(len(batch[0]) for batch in batches) * trainer.world_size
+        rank_zero_info(f"Calibrated {len(self.variants)} networks on {pictures} pictures.")
+
+    def _calibrate(
+        self, module: SpikingClassifier, batches: list[Any], reduce: Reduce
+    ) -> dict[str, float]:
+        """Thresholds and biases of every variant; returns the seconds that each took."""
+        reference = trace(module.ann)
+        networks = {variant: module.network(variant) for variant in self.variants}
+        seconds = {}
+        with CalibrationProgress(len(self.variants)) as progress:
+            began = time.perf_counter()
+            some = next(iter(networks.values()))
+            statistics = observe_activations(
+                reference, some, batches, reduce=reduce, progress=progress
+            )
+            observed = time.perf_counter() - began
+            for variant, network in networks.items():
+                progress.begin(f"T={variant.timesteps} {variant.method}")
+                began = time.perf_counter()
+                set_thresholds(reference, network, statistics, **self.threshold)
+                calibrate(
+                    reference,
+                    network,
+                    batches,
+                    method=variant.method,
+                    reduce=reduce,
+                    progress=progress,
+                    **self.settings,
+                )
+                seconds[variant.key] = observed + time.perf_counter() - began
+        return seconds
+
+
+def _classifier(module: LightningModule) -> SpikingClassifier:
+    if not isinstance(module, SpikingClassifier):
+        raise UserError(
+            f"ForwardTemporalBiasCorrection needs a SpikingClassifier, not {type(module).__name__};"
+            " pass your network to SpikingClassifier(network)."
+        )
+    return module
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not hasattr(datamodule, "calibration_dataloader"):
+        raise UserError(
+            "Calibration needs a datamodule with `calibration_dataloader()`, as those in "
+            "ftbc_lightning.data have; pass it as `datamodule=`."
+        )
+    return datamodule
+
+
+def _reduction(trainer: Trainer) -> Reduce:
+    """How sums and maxima are merged over the trainer's processes."""
+    if trainer.world_size == 1:
+        return identity
+
+    def reduce(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
+        merged = trainer.strategy.reduce(values.clone(), reduce_op=kind)
+        assert isinstance(merged, Tensor)
+        return merged
+
+    return reduce

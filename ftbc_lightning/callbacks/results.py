@@ -1,0 +1,57 @@
+"""Writes what an evaluation found: files beside the checkpoint, and the table on the screen."""
+
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from ftbc_lightning import report
+from ftbc_lightning.module import SpikingClassifier
+
+
+class ResultFiles(Callback):
+    """After an evaluation of spiking networks, save them and write table, CSV and figures.
+
+    A validation run leaves `snn.ckpt`, `results.csv`, `accuracy_by_step.png` and
+    `bias_curves.png` in the folder; a test run adds its rows to `results.csv`.
+
+    Args:
+        folder: Where the files go; the trainer's `default_root_dir` if None.
+    """
+
+    def __init__(self, *, folder: str | None = None) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the calibrated networks and report the validation split."""
+        if trainer.sanity_checking or not _has_networks(pl_module):
+            return
+        path = self._path(trainer) / "snn.ckpt"
+        trainer.save_checkpoint(path, weights_only=True)
+        self._report(trainer, pl_module, split="val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the test split."""
+        if _has_networks(pl_module):
+            self._report(trainer, pl_module, split="test")
+
+    def _path(self, trainer: Trainer) -> Path:
+        return Path(self.folder or trainer.default_root_dir)
+
+    def _report(self, trainer: Trainer, module: LightningModule, *, split: str) -> None:
+        assert isinstance(module, SpikingClassifier)
+        if not trainer.is_global_zero:
+            return
+        folder = self._path(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = report.write(folder, module, split=split)
+        console = Console()
+        console.print(report.table(module.results, split=split))
+        names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
+        there = [path for path in (folder / name for name in names) if path.is_file()]
+        for path in [*there, *written]:
+            console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def _has_networks(module: LightningModule) -> bool:
+    return isinstance(module, SpikingClassifier) and module.phase == "calibrated"

@@ -1,0 +1,128 @@
+"""The command line: LightningCLI with one more verb and with errors a person can read."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+from ftbc_lightning.checkpoints import SafeCheckpointIO
+from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.trainer import Trainer
+
+NOT_FOR_PEOPLE = {
+    *("model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"),
+    *("weights_only", "verbose", "return_predictions"),
+}
+"""Arguments of the Trainer's methods that make no sense on a command line."""
+
+
+def timesteps(value: Any) -> list[int]:
+    """Read `4`, `1,2,4` or a list of numbers of time steps.
+
+    >>> timesteps("1,2,4")
+    [1, 2, 4]
+    """
+    if isinstance(value, str):
+        value = value.strip("[] ").split(",")
+    values = value if isinstance(value, list | tuple) else [value]
+    return [int(number) for number in values]
+
+
+class FTBCCLI(LightningCLI):
+    """`ftbc fit | validate | test | predict | calibrate`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs, and the arguments of each that are not offered."""
+        verbs = ("fit", "validate", "test", "predict", "calibrate")
+        return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks as groups, and tie together what is one setting to a person."""
+        parser.add_argument(
+            "--timesteps",
+            type=timesteps,
+            default=[1, 2, 4, 8, 16],
+            help="Every T to convert and calibrate for, as 4 or 1,2,4.",
+        )
+        parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "ann",
+                "checkpoint.save_on_train_epoch_end": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("timesteps", "calibration.timesteps")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+        parser.link_arguments(
+            "data.num_classes", "model.network.init_args.num_classes", apply_on="instantiate"
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
+        config = self._get(self.config_init, "trainer")
+        if config.get("logger") is None:
+            config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name="logs")
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            config["plugins"] = [*plugins, SafeCheckpointIO()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as the person gave it: a file does not override it."""
+
+    def after_fit(self) -> None:
+        """Calibrate and compare on the validation split, then say what to do next."""
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        self._say_next()
+
+    def after_calibrate(self) -> None:
+        """Say what to do next."""
+        self._say_next()
+
+    def _say_next(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        folder = Path(self.trainer.default_root_dir)
+        config = self._get(self.config, "config")
+        given = " ".join(f"--config {path}" for path in config or [])
+        print(f"Next: ftbc test {given} --ckpt_path {folder / 'snn.ckpt'}")
+
+
+def run(args: Sequence[str] | None = None) -> FTBCCLI:
+    """Run one command; errors are raised, not printed. For use in a process of one's own."""
+    return FTBCCLI(
+        SpikingClassifier,
+        ClassificationDataModule,
+        subclass_mode_data=True,
+        trainer_class=Trainer,
+        trainer_defaults={"callbacks": [ResultFiles()]},
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+        parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
+        args=list(args) if args is not None else None,
+    )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and turn a user's mistake into one line; returns the exit code."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    try:
+        run(args)
+    except UserError as error:
+        print(f"ftbc: error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,283 @@
+"""The LightningModule: trains the ANN, owns the spiking networks, saves and rebuilds both."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.checkpoints import check_state
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.metrics import StepAccuracy
+from ftbc_lightning.snn.calibration import Method
+from ftbc_lightning.snn.conversion import check_convertible, prepare, reconvert
+from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.ann.weights import load_weights
+
+Phase = Literal["ann", "converted", "calibrated"]
+
+METHOD_NAMES: dict[str, str] = {
+    "none": "snn_uncalibrated",
+    "static": "snn_static",
+    "iterative": "snn_ftbc_iterative",
+    "exact": "snn_ftbc_exact",
+}
+"""How each calibration method is called in results."""
+
+CHECKPOINT_KEY = "ftbc"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One spiking network among those that are compared.
+
+    Attributes:
+        method: How it is calibrated.
+        timesteps: T.
+        seconds: What its thresholds and calibration took; 0 until they are done.
+    """
+
+    method: Method
+    timesteps: int
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Its name in the module, `snn_ftbc_exact_T4`."""
+        return f"{METHOD_NAMES[self.method]}_T{self.timesteps}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of `results.csv`; `timesteps` is None for the ANN."""
+
+    split: str
+    method: str
+    timesteps: int | None
+    accuracy: float
+    n: int
+    seed: int | None
+    seconds: float
+
+
+def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+class SpikingClassifier(LightningModule):
+    """Train an ANN and keep the spiking networks that it is converted to.
+
+    `phase` is "ann" while there is no spiking network, "converted" when their structure is there,
+    "calibrated" when thresholds and biases are set. A checkpoint carries the phase, and loading
+    it makes the structure follow the file in both directions.
+
+    Args:
+        network: The ANN: any network with one input tensor that `ftbc_lightning.snn.convert` can
+            convert.
+        optimizer: Made from the ANN's parameters. SGD, 0.1, momentum 0.9, decay 5e-4 by default.
+        lr_scheduler: Made from the optimizer and stepped after each epoch; none by default.
+        label_smoothing: Of the cross entropy, 0 to 1.
+        weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
+            `.safetensors`) or a checkpoint.
+    """
+
+    ann: nn.Module
+    snns: nn.ModuleDict
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: OptimizerCallable = _sgd,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network", "optimizer", "lr_scheduler", "weights"])
+        self.ann = network
+        if weights is not None:
+            load_weights(network, weights)
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._label_smoothing = label_smoothing
+        self.reset()
+
+    # The life of the spiking networks
+
+    def reset(self) -> None:
+        """Drop the spiking networks: the ANN is about to change."""
+        self.phase: Phase = "ann"
+        self.variants: dict[str, Variant] = {}
+        self.snns = nn.ModuleDict()
+        self.ann_accuracy = StepAccuracy(timesteps=1)
+        self.snn_accuracy = nn.ModuleDict()
+        self.results: list[Result] = []
+
+    def check_convertible(self) -> None:
+        """Raise `UserError` naming every node that cannot be converted."""
+        check_convertible(trace(self.ann), name=type(self.ann).__name__)
+
+    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
+        """Build one spiking network for each variant; their linear layers are shared."""
+        variants = list(variants)
+        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
+        self._adopt(first, variants)
+        self.phase = "converted"
+
+    def network(self, variant: Variant) -> SpikingNetwork:
+        """The spiking network of a variant."""
+        network = self.snns[variant.key]
+        assert isinstance(network, SpikingNetwork)
+        return network
+
+    def calibrated(self, seconds: Mapping[str, float]) -> None:
+        """Note that thresholds and biases are set, and what each variant took."""
+        for key, variant in self.variants.items():
+            self.variants[key] = Variant(variant.method, variant.timesteps, seconds[key])
+        self.phase = "calibrated"
+
+    def _adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
+        self.reset()
+        for variant in variants:
+            self.variants[variant.key] = variant
+            self.snns[variant.key] = sibling(first, timesteps=variant.timesteps)
+            self.snn_accuracy[variant.key] = StepAccuracy(timesteps=variant.timesteps)
+        self.snns.to(self.device)
+        self.snn_accuracy.to(self.device)
+
+    # Training
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the ANN's parameters, and the scheduler if there is one."""
+        optimizer = self._optimizer(self.ann.parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the ANN, `[B, classes]`."""
+        logits: Tensor = self.ann(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross entropy of the ANN."""
+        images, labels = batch
+        loss = F.cross_entropy(self(images), labels, label_smoothing=self._label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    # Evaluation
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Evaluate the ANN and every calibrated network on the same batch."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Evaluate the ANN and every calibrated network on the same batch."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn counts into results."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Turn counts into results."""
+        self._finish("test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Classes and confidences after each step; of the ANN while there is no network.
+
+        Returns:
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the best method at its
+            largest T: exact, else the last method in the file.
+        """
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        if self.phase == "calibrated":
+            logits = simulate(self.network(self.headline()), images)
+        else:
+            logits = self(images).unsqueeze(0)
+        confidence, label = logits.float().softmax(-1).max(-1)
+        return {"label": label, "confidence": confidence}
+
+    def headline(self) -> Variant:
+        """The variant that stands for all: exact (else the last method) at the largest T."""
+        variants = list(self.variants.values())
+        exact = [variant for variant in variants if variant.method == "exact"]
+        return max(exact or variants[-1:], key=lambda variant: variant.timesteps)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        if self.phase == "converted":
+            raise UserError(
+                "The network is converted but not calibrated. Add the callback "
+                "ForwardTemporalBiasCorrection and run trainer.validate before anything else."
+            )
+        logits = self(images)
+        self.ann_accuracy.update(logits.unsqueeze(0), labels)
+        if self.phase == "ann":
+            stage = "val" if self.trainer.validating or self.trainer.training else "test"
+            stage = "val" if self.trainer.sanity_checking else stage
+            loss = F.cross_entropy(logits, labels)
+            self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
+        for key, variant in self.variants.items():
+            metric = self.snn_accuracy[key]
+            assert isinstance(metric, StepAccuracy)
+            metric.update(simulate(self.network(variant), images), labels)
+
+    def _finish(self, split: str) -> None:
+        n, seed = int(self.ann_accuracy.total), _seed()
+        accuracy = float(self.ann_accuracy.compute()[-1])
+        self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
+        self.step_curves: dict[str, list[float]] = {}
+        self.log(f"{split}/acc", accuracy, prog_bar=True)
+        for key, variant in self.variants.items():
+            metric = self.snn_accuracy[key]
+            assert isinstance(metric, StepAccuracy)
+            curve = metric.compute().tolist()
+            self.step_curves[key] = curve
+            name = METHOD_NAMES[variant.method]
+            row = Result(split, name, variant.timesteps, curve[-1], n, seed, variant.seconds)
+            self.results.append(row)
+            metric.reset()
+        self.ann_accuracy.reset()
+        if self.variants:
+            best = self.headline()
+            key = f"{split}/acc_{METHOD_NAMES[best.method]}_T{best.timesteps}"
+            self.log(key, self.step_curves[best.key][-1])
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down the phase and the structure of the spiking networks."""
+        networks = [
+            {**asdict(variant), "map": conversion_map(self.network(variant))}
+            for variant in self.variants.values()
+        ]
+        checkpoint[CHECKPOINT_KEY] = {"phase": self.phase, "networks": networks}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the structure follow the file, before Lightning loads its weights."""
+        check_state(self.ann, checkpoint)
+        saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
+        self.reset()
+        if saved["phase"] == "ann":
+            return
+        maps = [entry["map"] for entry in saved["networks"]]
+        variants = [
+            Variant(entry["method"], entry["timesteps"], entry["seconds"])
+            for entry in saved["networks"]
+        ]
+        self._adopt(reconvert(self.ann, maps[0]), variants)
+        self.phase = saved["phase"]
+
+
+def _seed() -> int | None:
+    value = os.environ.get("PL_GLOBAL_SEED")
+    return int(value) if value else None

@@ -1,0 +1,1 @@
+"""What the ANN becomes: neurons, thresholds, conversion, simulation, calibration. Pure torch."""

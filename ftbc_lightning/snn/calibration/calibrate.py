@@ -1,0 +1,133 @@
+"""The one way in: choose a method, give batches, and the biases are written in place."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.calibration.exact import exact
+from ftbc_lightning.snn.calibration.iterative import iterative
+from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
+from ftbc_lightning.snn.calibration.static import static
+from ftbc_lightning.snn.calibration.sweep import Correct, sweep
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.statistics import (
+    Batches,
+    Progress,
+    Reduce,
+    identity,
+    pictures_of,
+    silent,
+)
+
+Method = Literal["none", "static", "iterative", "exact"]
+Target = Literal["step", "cumulative"]
+
+
+@dataclass
+class CalibrationTrace:
+    """How the calibration went.
+
+    Attributes:
+        method: The method.
+        errors: For each layer one `LayerError` a sweep, in order: |E[theta s[t]] - E[a]| before
+            and after. `iterative` makes one sweep a batch and round, the others one in all.
+    """
+
+    method: str
+    errors: dict[str, list[LayerError]] = field(default_factory=dict)
+
+    def append(self, errors: dict[str, LayerError]) -> None:
+        """Add the errors of one sweep."""
+        for name, error in errors.items():
+            self.errors.setdefault(name, []).append(error)
+
+    def last(self) -> dict[str, Tensor]:
+        """The error of each layer after the last sweep, `[T]`."""
+        return {name: errors[-1].after for name, errors in self.errors.items()}
+
+
+@torch.no_grad()
+def calibrate(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    batches: Batches,
+    *,
+    method: Method = "exact",
+    target: Target = "step",
+    alpha: float = 0.5,
+    rounds: int = 1,
+    reduce: Reduce = identity,
+    progress: Progress = silent,
+) -> CalibrationTrace:
+    """Find the temporal biases so that the mean spike output equals the ANN's mean activation.
+
+        E[theta * s[t]] = E[a]   for each layer, channel and step t
+
+    One pass of the ANN and one of the spiking network over each batch; no gradient, no label, no
+    weight change. Biases are written into `snn` in place. Source: FTBC, arXiv 2403.18388.
+
+    Args:
+        ann: The network that was converted.
+        snn: Its conversion, with thresholds set.
+        batches: Calibration inputs, from the training split.
+        method: "exact" solves each step in closed form over all batches at once; "iterative" is
+            the paper's heuristic, batch after batch; "static" is one bias for all steps; "none"
+            clears the biases.
+        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. Not for static.
+        alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
+        rounds: How often "iterative" goes through the batches.
+        reduce: Merges sums and counts over processes.
+        progress: Told the layer that is finished.
+
+    Returns:
+        The errors of each layer and step, before and after.
+
+    Raises:
+        UserError: Unknown method, alpha or rounds out of range, empty set, values not finite,
+            thresholds not set.
+    """
+    check_method(method, alpha=alpha, rounds=rounds)
+    snn.check_thresholds()
+    outcome = CalibrationTrace(method)
+    if method in ("none", "exact", "static"):
+        for neuron in snn.neurons().values():
+            neuron.temporal_bias.zero_()
+    if method == "none":
+        return outcome
+    neurons = snn.neurons()
+    pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
+    together = [[batch] for batch in pictures] * rounds if method == "iterative" else [pictures]
+    correct = _correction(method, alpha=alpha, cumulative=target == "cumulative")
+    reference = trace(ann)
+    total = len(together) * len(neurons)
+    for index, batch in enumerate(together):
+        reached = partial(_report, progress, method, index * len(neurons), total)
+        outcome.append(sweep(reference, snn, batch, correct, reduce=reduce, reached=reached))
+    return outcome
+
+
+def check_method(method: str, *, alpha: float = 0.5, rounds: int = 1) -> None:
+    """Raise `UserError` if a method is unknown or a setting of it is out of range."""
+    if method not in get_args(Method):
+        known = ", ".join(get_args(Method))
+        raise UserError(f"Calibration method {method!r} is unknown; choose one of {known}.")
+    if not 0 < alpha <= 1:
+        raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
+    if rounds < 1:
+        raise UserError(f"rounds is {rounds}; at least 1 is needed.")
+
+
+def _correction(method: Method, *, alpha: float, cumulative: bool) -> Correct:
+    if method == "static":
+        return static
+    rule = exact if method == "exact" else iterative(alpha)
+    return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
+
+
+def _report(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
+    progress(f"calibration: {method}", offset + reached, total)

@@ -1,0 +1,30 @@
+"""FTBC as published: a damped step on the error of the mean, batch after batch."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ftbc_lightning.snn.calibration.layer import Layer, StepRule
+
+
+def iterative(alpha: float) -> StepRule:
+    """The paper's heuristic (arXiv 2403.18388, section 4).
+
+        delta = E[theta * s[t]] - E[a],   b[t] <- b[t] - alpha * delta
+
+    for each layer from front to back and each step, then fire again with the new b[t] and carry
+    that membrane to step t + 1. E[a] is clipped to [0, theta]: without that the bias of a channel
+    whose mean lies above theta grows without bound. The released program makes 2 * L * T passes a
+    batch and picks the best round on the test set; here one pass gives the same biases, and
+    nothing is picked.
+
+    Args:
+        alpha: Damping, above 0 and at most 1.
+    """
+
+    def step(
+        layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
+    ) -> Tensor:
+        return bias - alpha * (mean - wanted).to(bias.dtype)
+
+    return step

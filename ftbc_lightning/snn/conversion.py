@@ -1,0 +1,201 @@
+"""Turn an ANN into a spiking network: structure first, then thresholds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn import operators
+from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork, check_timesteps
+from ftbc_lightning.snn.neuron import HalfThreshold
+from ftbc_lightning.snn.propagation import Plan, Propagation
+from ftbc_lightning.snn.statistics import (
+    ActivationStatistics,
+    Batches,
+    Progress,
+    Reduce,
+    identity,
+    observe,
+    silent,
+)
+from ftbc_lightning.snn.threshold import Scope, ThresholdRule, choose
+
+
+def convert(
+    ann: nn.Module,
+    example_input: Tensor,
+    batches: Batches,
+    *,
+    timesteps: int,
+    threshold_rule: ThresholdRule = "mse",
+    scope: Scope = "channel",
+    half_threshold: HalfThreshold = "initial",
+    percent: float = 99.9,
+    reduce: Reduce = identity,
+    progress: Progress = silent,
+) -> SpikingNetwork:
+    """Convert an ANN into a spiking network with thresholds set and temporal biases at zero.
+
+    Args:
+        ann: The network; it stays untouched, training flags included.
+        example_input: One or more inputs `[B, ...]`, of which only the shape matters.
+        batches: Calibration inputs, from the training split.
+        timesteps: T, at least 1.
+        threshold_rule: How theta is chosen; `mse` depends on T.
+        scope: One threshold for each channel, or one for each layer.
+        half_threshold: v0 = theta/2, or theta/(2T) at every step, or none.
+        percent: Of the `percentile` rule.
+        reduce: Merges sums and maxima over processes.
+        progress: Told what is being done.
+
+    Returns:
+        A new module beside the ANN.
+
+    Raises:
+        UserError: Nodes that cannot be converted (all of them are named), T below 1, an empty
+            calibration set, values that are not finite.
+
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> snn = convert(ann, torch.rand(1, 2), [torch.rand(64, 2)], timesteps=4)
+    >>> snn(torch.rand(5, 2)).shape
+    torch.Size([4, 5, 2])
+    """
+    snn = prepare(ann, example_input, timesteps=timesteps)
+    statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
+    set_thresholds(
+        ann,
+        snn,
+        statistics,
+        threshold_rule=threshold_rule,
+        scope=scope,
+        half_threshold=half_threshold,
+        percent=percent,
+    )
+    return snn
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> SpikingNetwork:
+    """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
+    check_timesteps(timesteps)
+    graph = trace(ann)
+    check_convertible(graph, name=type(ann).__name__)
+    return SpikingNetwork(graph, neuron_shapes(graph, example_input), timesteps=timesteps)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwork:
+    """Rebuild the structure of a converted network from its ANN and its map, without data.
+
+    Args:
+        ann: A network of the same architecture; its weights are overwritten by the state dict
+            that is loaded next.
+        conversion_map: From `ftbc_lightning.snn.network.conversion_map`.
+
+    Raises:
+        UserError: The map is of a later format, or of another network.
+    """
+    if conversion_map.get("format", 0) > MAP_FORMAT:
+        raise UserError(
+            f"The conversion map has format {conversion_map['format']}, this program knows "
+            f"{MAP_FORMAT}; install a newer ftbc-lightning to read it."
+        )
+    graph = trace(ann)
+    check_convertible(graph, name=type(ann).__name__)
+    shapes = {name: tuple(shape) for name, shape in conversion_map["neurons"].items()}
+    found = activation_nodes(graph)
+    if found != list(shapes):
+        differing = sorted(set(found) ^ set(shapes)) or found
+        raise UserError(
+            f"The file holds a conversion of another network: it has {len(shapes)} neurons, "
+            f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
+            "Give the network that was converted."
+        )
+    return SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+
+
+def activation_nodes(graph: fx.GraphModule) -> list[str]:
+    """Names of the nodes of a traced ANN that become neurons, from input to output."""
+    return [n.name for n in graph.graph.nodes if operators.role(n, graph) == "neuron"]
+
+
+def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
+    """Raise `UserError` naming every node that cannot be converted."""
+    refused = [n for n in graph.graph.nodes if operators.role(n, graph) == "refused"]
+    if refused:
+        listed = ", ".join(operators.describe(node, graph) for node in refused)
+        raise UserError(
+            f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like or "
+            f"linear: {listed}. Replace them (ReLU, ReLU6, ClippedReLU or QCFS for activations, "
+            "average for max pooling), train again, then convert."
+        )
+    if not activation_nodes(graph):
+        raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
+
+
+def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape of each activation for one input, without the batch axis."""
+    like = next(iter(graph.parameters()))
+    example = example_input.to(device=like.device, dtype=like.dtype)
+    names = set(activation_nodes(graph))
+    propagation = Propagation(Plan(graph), example, steps=1)
+    shapes = {}
+    for node in propagation.plan.nodes:
+        try:
+            value = propagation.advance(node)
+        except RuntimeError as error:
+            raise UserError(
+                f"An input of shape {list(example.shape)} does not pass "
+                f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "
+                "of the pictures and the number of channels."
+            ) from error
+        if node.name in names:
+            shapes[node.name] = tuple(value.shape[1:])
+    return shapes
+
+
+def observe_activations(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    batches: Batches,
+    *,
+    reduce: Reduce = identity,
+    progress: Progress = silent,
+) -> dict[str, ActivationStatistics]:
+    """Gather the statistics that every threshold rule reads, in one pass of the ANN."""
+    channels = {name: shape[0] for name, shape in snn.shapes.items()}
+    return observe(trace(ann), channels, batches, reduce=reduce, progress=progress)
+
+
+@torch.no_grad()
+def set_thresholds(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    statistics: Mapping[str, ActivationStatistics],
+    *,
+    threshold_rule: ThresholdRule = "mse",
+    scope: Scope = "channel",
+    half_threshold: HalfThreshold = "initial",
+    percent: float = 99.9,
+) -> None:
+    """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
+    graph = trace(ann)
+    nodes = {node.name: node for node in graph.graph.nodes}
+    for name, neuron in snn.neurons().items():
+        theta = choose(
+            threshold_rule,
+            statistics[name],
+            name=operators.describe(nodes[name], graph),
+            timesteps=snn.timesteps,
+            half_threshold=half_threshold != "none",
+            scope=scope,
+            percent=percent,
+            ceiling=operators.ceiling(nodes[name], graph),
+            learned=operators.learned_threshold(nodes[name], graph),
+        )
+        neuron.set_threshold(theta, half_threshold=half_threshold)

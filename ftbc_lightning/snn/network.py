@@ -1,0 +1,153 @@
+"""The spiking network: the ANN's graph with an integrate-and-fire neuron at each activation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.neuron import IFNeuron
+
+MAP_FORMAT = 1
+"""Version of the conversion map; a file with a higher one was written by a later program."""
+
+NEURONS = "neurons"
+"""The submodule of the graph that holds the neurons, one under the name of each node."""
+
+
+class SpikingNetwork(nn.Module):
+    """An ANN's graph in which every activation is an `IFNeuron`.
+
+    Linear operations are those of the ANN with batch norm folded. Several networks, for several T
+    or calibrations, may share them: only the neurons are a network's own.
+
+    Attributes:
+        layers: The graph; its nodes have the names they have in `ftbc_lightning.ann.trace`.
+        timesteps: T, the number of steps that the temporal biases cover.
+        shapes: For each neuron the shape of its current for one picture, `(C, ...)`.
+
+    Args:
+        graph: A traced ANN, from `ftbc_lightning.ann.trace`. Its modules are shared, not copied.
+        shapes: For each node that becomes a neuron the shape of its input without the batch axis.
+        timesteps: T, at least 1.
+    """
+
+    def __init__(
+        self, graph: fx.GraphModule, shapes: Mapping[str, Sequence[int]], *, timesteps: int
+    ) -> None:
+        super().__init__()
+        check_timesteps(timesteps)
+        self.timesteps = timesteps
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.layers = _with_neurons(graph, self.shapes, timesteps)
+        self.requires_grad_(False)
+        self.eval()
+
+    def neurons(self) -> dict[str, IFNeuron]:
+        """The neurons by node name, from the input to the output."""
+        return {name: getattr(self.layers.get_submodule(NEURONS), name) for name in self.shapes}
+
+    def check_thresholds(self) -> None:
+        """Raise `UserError` if a threshold has not been set."""
+        missing = [n for n, neuron in self.neurons().items() if neuron.threshold.isnan().any()]
+        if missing:
+            raise UserError(
+                f"The thresholds of {len(missing)} of {len(self.shapes)} neurons are not set "
+                f"(first: {missing[0]}): the network is converted but not calibrated. Run "
+                "`trainer.validate`, or `convert` with calibration batches, first."
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Simulate all T steps; see `ftbc_lightning.snn.simulation.simulate`.
+
+        Args:
+            images: `[B, ...]`, the analog input, the same at every step.
+
+        Returns:
+            Logits after each step, `[T, B, classes]`.
+        """
+        from ftbc_lightning.snn.simulation import simulate
+
+        return simulate(self, images)
+
+    def train(self, mode: bool = True) -> "SpikingNetwork":
+        """Stay in evaluation mode: a converted network has nothing to train."""
+        return super().train(False)
+
+
+def check_timesteps(timesteps: int) -> None:
+    """Raise `UserError` unless `timesteps` is at least 1."""
+    if timesteps < 1:
+        raise UserError(f"timesteps is {timesteps}; a spiking network needs at least 1 time step.")
+
+
+def _with_neurons(
+    ann: fx.GraphModule, shapes: Mapping[str, Sequence[int]], timesteps: int
+) -> fx.GraphModule:
+    """Copy the graph, share its modules, and put a neuron at each node in `shapes`."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(ann.graph, copies)
+    graph.output(output)
+    members: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.name in shapes:
+            channels = shapes[node.name][0]
+            members[f"{NEURONS}.{node.name}"] = IFNeuron(channels, timesteps=timesteps)
+            node.op, node.target = "call_module", f"{NEURONS}.{node.name}"
+            node.args, node.kwargs = (node.all_input_nodes[0],), {}
+        elif node.op in ("call_module", "get_attr"):
+            members[node.target] = _member(ann, node.target)
+    device = next((p.device for p in ann.parameters()), torch.device("cpu"))
+    dtype = next((p.dtype for p in ann.parameters()), torch.float32)
+    return fx.GraphModule(members, graph).to(device=device, dtype=dtype)
+
+
+def _member(module: nn.Module, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+def is_neuron(node: fx.Node) -> bool:
+    """Say whether a node of `SpikingNetwork.layers` is a neuron."""
+    return node.op == "call_module" and str(node.target).startswith(f"{NEURONS}.")
+
+
+def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
+    """Write down what was converted, in plain numbers, strings, lists and dictionaries.
+
+    Together with the ANN it rebuilds the structure of the network without data
+    (`ftbc_lightning.snn.conversion.reconvert`); the values come from the state dict.
+
+    Returns:
+        `{"format": 1, "timesteps": T, "neurons": {name: [C, ...]}}`.
+    """
+    return {
+        "format": MAP_FORMAT,
+        "timesteps": snn.timesteps,
+        "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
+    }
+
+
+def sibling(snn: SpikingNetwork, *, timesteps: int) -> SpikingNetwork:
+    """A network for another T with neurons of its own that shares the linear layers of `snn`."""
+    return SpikingNetwork(snn.layers, snn.shapes, timesteps=timesteps)
+
+
+@torch.no_grad()
+def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
+    """The same network with every temporal bias at zero, sharing its linear layers.
+
+    Args:
+        snn: A calibrated network; left as it is.
+
+    Returns:
+        The uncalibrated network: same thresholds, same v0, b = 0.
+    """
+    twin = sibling(snn, timesteps=snn.timesteps)
+    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
+        neuron.load_state_dict(original.state_dict())
+        neuron.temporal_bias.zero_()
+    return twin

@@ -1,0 +1,125 @@
+"""The integrate-and-fire neuron with soft reset and temporal bias."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+HalfThreshold = Literal["initial", "per_step", "none"]
+"""Where the half threshold goes: into v0, into the current of every step, or nowhere."""
+
+
+class IFNeuron(nn.Module):
+    """Integrate and fire, reset by subtraction, one temporal bias per step and channel.
+
+        u[t] = v[t-1] + x[t] + d + b[t]      charge, then the temporal bias
+        s[t] = 1 if u[t] >= theta else 0     fire
+        v[t] = u[t] - theta * s[t]           soft reset
+
+    with v[-1] = v0. The value passed on is theta * s[t]. All of them have the unit of the ANN's
+    activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388); the released program
+    stores its negative and subtracts it.
+
+    Buffers:
+        threshold: theta, `[C]`, above 0; NaN until a threshold rule has set it.
+        initial_membrane: v0, `[C]`.
+        step_charge: d, `[C]`, added at every step: theta / (2 T) in the second form of the half
+            threshold (SNN Calibration, RTS), else 0.
+        temporal_bias: b, `[T, C]`; zero until it is calibrated.
+
+    Args:
+        channels: C, the size of the channel axis (axis 1 of `[B, C, ...]`).
+        timesteps: T, how many steps the bias covers, at least 1.
+
+    >>> neuron = IFNeuron(1, timesteps=4)
+    >>> neuron.set_threshold(torch.tensor([1.0]), half_threshold="initial")
+    >>> spikes, membrane = neuron(torch.full((4, 1, 1), 0.5))
+    >>> spikes.flatten().tolist()
+    [1.0, 0.0, 1.0, 0.0]
+    """
+
+    threshold: Tensor
+    initial_membrane: Tensor
+    step_charge: Tensor
+    temporal_bias: Tensor
+
+    def __init__(self, channels: int, *, timesteps: int) -> None:
+        super().__init__()
+        self.register_buffer("threshold", torch.full((channels,), torch.nan))
+        self.register_buffer("initial_membrane", torch.zeros(channels))
+        self.register_buffer("step_charge", torch.zeros(channels))
+        self.register_buffer("temporal_bias", torch.zeros(timesteps, channels))
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels."""
+        return self.threshold.shape[0]
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of steps that the temporal bias covers."""
+        return self.temporal_bias.shape[0]
+
+    @torch.no_grad()
+    def set_threshold(self, threshold: Tensor, *, half_threshold: HalfThreshold) -> None:
+        """Set theta, place the half threshold and clear the temporal bias.
+
+        Args:
+            threshold: theta, `[C]`, above 0.
+            half_threshold: "initial" sets v0 = theta/2, "per_step" adds theta/(2T) at every step
+                with v0 = 0, "none" does neither.
+        """
+        self.threshold.copy_(threshold)
+        self.initial_membrane.zero_()
+        self.step_charge.zero_()
+        self.temporal_bias.zero_()
+        if half_threshold == "initial":
+            self.initial_membrane.copy_(self.threshold / 2)
+        elif half_threshold == "per_step":
+            self.step_charge.copy_(self.threshold / (2 * self.timesteps))
+
+    def per_channel(self, values: Tensor, current: Tensor) -> Tensor:
+        """Shape per-channel values `[..., C]` so that they broadcast over `current`."""
+        axes = current.ndim - 3
+        return values.reshape(*values.shape, *(1,) * axes).to(current.device)
+
+    def rest(self, current: Tensor) -> Tensor:
+        """The membrane before the first step, v0, as `[B, C, ...]` for `current` `[T, B, C, ...]`.
+
+        A new tensor in the neuron's own precision, whatever the precision of the current.
+        """
+        v0 = self.per_channel(self.initial_membrane, current)
+        return v0.expand(current.shape[1:]).clone(memory_format=torch.contiguous_format)
+
+    def forward(
+        self, current: Tensor, membrane: Tensor | None = None, start: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Carry the neuron through the steps of `current`.
+
+        Args:
+            current: x, `[steps, B, C, ...]`.
+            membrane: v before the first of these steps, `[B, C, ...]`, changed in place; v0 if
+                None.
+            start: The index of the first of these steps, so that b[start] belongs to it.
+
+        Returns:
+            theta * s, `[steps, B, C, ...]` in the precision of the current, and the membrane
+            after the last step.
+        """
+        steps = current.shape[0]
+        v = self.rest(current) if membrane is None else membrane
+        threshold = self.per_channel(self.threshold, current)
+        bias = self.temporal_bias[start : start + steps] + self.step_charge
+        bias = self.per_channel(bias, current)
+        output = torch.empty_like(current, memory_format=torch.contiguous_format)
+        for t in range(steps):
+            v += current[t]
+            v += bias[t]
+            emitted = (v >= threshold) * threshold
+            v -= emitted
+            output[t] = emitted
+        return output, v
+
+    def extra_repr(self) -> str:
+        """Channels and steps, for `print(network)`."""
+        return f"channels={self.channels}, timesteps={self.timesteps}"

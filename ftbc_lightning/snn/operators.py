@@ -1,0 +1,141 @@
+"""What each node of an ANN's graph becomes in the spiking network.
+
+An operation is carried over as it is only when it is linear, because only then the mean over the
+steps of its outputs is its output for the mean over the steps. Every operation that is not named
+here is refused: nothing is left unconverted in silence.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ftbc_lightning.ann.activations import QCFS, ClippedReLU
+
+Role = Literal["neuron", "linear", "shape", "input", "output", "refused"]
+"""neuron: becomes an IFNeuron. linear: stays. shape: a number, not a tensor in time."""
+
+ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6, ClippedReLU, QCFS)
+ACTIVATION_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6}
+ACTIVATION_METHODS = {"relu", "relu_"}
+
+LINEAR_MODULES = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+)
+LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
+    *(torch.flatten, torch.cat, torch.concat, torch.mean, torch.add, torch.sub),
+    *(torch.chunk, torch.split, torch.reshape, torch.permute, torch.transpose),
+    *(torch.squeeze, torch.unsqueeze, torch.stack),
+    *(operator.add, operator.iadd, operator.sub, operator.isub, operator.neg, operator.getitem),
+    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.pad, F.channel_shuffle),
+}
+LINEAR_METHODS = {
+    *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "mean", "add", "add_"),
+    *("sub", "sub_", "squeeze", "unsqueeze", "chunk", "split"),
+}
+SCALING_FUNCTIONS: set[Callable[..., Any]] = {
+    *(operator.mul, operator.imul, operator.truediv, torch.mul, torch.div),
+}
+SCALING_METHODS = {"mul", "mul_", "div", "div_"}
+SHAPE_METHODS = {"size", "dim"}
+NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
+    *(operator.floordiv, operator.truediv, operator.mul, operator.add, operator.sub),
+    *(operator.getitem, getattr, operator.mod),
+}
+
+
+def is_number(node: fx.Node) -> bool:
+    """Say whether a node is a number or a shape computed from shapes, not a tensor."""
+    if node.op == "call_method" and node.target in SHAPE_METHODS:
+        return True
+    if node.op != "call_function" or node.target not in NUMBER_FUNCTIONS:
+        return False
+    if node.target is getattr:
+        return node.args[1] == "shape"
+    return bool(node.all_input_nodes) and all(is_number(source) for source in node.all_input_nodes)
+
+
+def role(node: fx.Node, graph: fx.GraphModule) -> Role:
+    """Say what a node of the ANN's graph becomes.
+
+    >>> graph = fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU()))
+    >>> [role(node, graph) for node in graph.graph.nodes]
+    ['input', 'linear', 'neuron', 'refused', 'output']
+    """
+    if node.op in ("placeholder", "output"):
+        return "input" if node.op == "placeholder" else "output"
+    if is_number(node):
+        return "shape"
+    if node.op == "get_attr":
+        return "linear"
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return _role(isinstance(module, ACTIVATION_MODULES), isinstance(module, LINEAR_MODULES))
+    scaling = SCALING_METHODS if node.op == "call_method" else SCALING_FUNCTIONS
+    if node.target in scaling:
+        return "linear" if _scales_one_tensor(node) else "refused"
+    if node.op == "call_method":
+        return _role(node.target in ACTIVATION_METHODS, node.target in LINEAR_METHODS)
+    return _role(node.target in ACTIVATION_FUNCTIONS, node.target in LINEAR_FUNCTIONS)
+
+
+def _scales_one_tensor(node: fx.Node) -> bool:
+    """Say whether a product has one factor that changes in time, or a quotient such a dividend."""
+    changing = [
+        position
+        for position, factor in enumerate(node.args)
+        if isinstance(factor, fx.Node) and not is_number(factor) and factor.op != "get_attr"
+    ]
+    divides = "div" in str(node.target)
+    return changing == [0] or (changing == [1] and not divides)
+
+
+def _role(becomes_neuron: bool, is_linear: bool) -> Role:
+    return "neuron" if becomes_neuron else "linear" if is_linear else "refused"
+
+
+def describe(node: fx.Node, graph: fx.GraphModule) -> str:
+    """Name a node as its author knows it: path in the network and type.
+
+    >>> graph = fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.GELU()))
+    >>> describe(list(graph.graph.nodes)[2], graph)
+    '1 (GELU)'
+    """
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return f"{node.target} ({type(module).__name__})"
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack), "") if stack else ""
+    kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
+    return f"{path or 'forward'} ({kind}, node {node.name})"
+
+
+def ceiling(node: fx.Node, graph: fx.GraphModule) -> float | None:
+    """The largest value that an activation lets pass: 6 for ReLU6, lambda for QCFS, or None."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, nn.ReLU6):
+            return 6.0
+        if isinstance(module, ClippedReLU | QCFS):
+            return float(module.threshold.detach())
+        return None
+    return 6.0 if node.target is F.relu6 else None
+
+
+def learned_threshold(node: fx.Node, graph: fx.GraphModule) -> float | None:
+    """The threshold that the ANN has trained at this activation, or None if it has none."""
+    if node.op != "call_module":
+        return None
+    module = graph.get_submodule(str(node.target))
+    return float(module.threshold.detach()) if isinstance(module, ClippedReLU | QCFS) else None

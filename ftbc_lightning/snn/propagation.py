@@ -1,0 +1,123 @@
+"""Carry a batch through a converted graph, all its steps at each node before the next node.
+
+Values that no spike has reached yet are the same at every step: they are kept once, as `[B, ...]`,
+and computed once. All others are `[steps * B, ...]`, steps first.
+"""
+
+from typing import Any
+
+from torch import Tensor, fx
+
+from ftbc_lightning.snn.network import is_neuron
+from ftbc_lightning.snn.operators import is_number
+
+
+class Plan:
+    """What can be known of a graph before any value flows.
+
+    Attributes:
+        nodes: The nodes in order.
+        temporal: The nodes whose value changes from step to step.
+        batched: The nodes whose value has a batch axis, because the input has reached them.
+        last_readers: For each node the values that nothing reads after it.
+    """
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self.graph = graph
+        self.nodes = list(graph.graph.nodes)
+        self.modules = dict(graph.named_modules())
+        self.temporal: set[fx.Node] = set()
+        self.batched: set[fx.Node] = set()
+        spiking = any(is_neuron(node) for node in self.nodes)
+        last_reader: dict[fx.Node, fx.Node] = {}
+        for node in self.nodes:
+            sources = node.all_input_nodes
+            # A batch size read from a picture must count the steps too: it shapes spiking values.
+            if spiking and (is_neuron(node) or is_number(node)):
+                self.temporal.add(node)
+            if any(source in self.temporal for source in sources):
+                self.temporal.add(node)
+            if node.op == "placeholder" or any(source in self.batched for source in sources):
+                self.batched.add(node)
+            for source in sources:
+                last_reader[source] = node
+        self.last_readers: dict[fx.Node, list[fx.Node]] = {}
+        for source, reader in last_reader.items():
+            self.last_readers.setdefault(reader, []).append(source)
+
+
+class Propagation:
+    """The values of one batch on its way through a graph.
+
+    Args:
+        plan: The plan of the graph.
+        images: The input, `[B, ...]`.
+        steps: How many time steps each spiking value holds; 1 for an ANN.
+    """
+
+    def __init__(self, plan: Plan, images: Tensor, *, steps: int) -> None:
+        self.plan = plan
+        self.steps = steps
+        self.batch = images.shape[0]
+        self.images = images
+        self.values: dict[fx.Node, Any] = {}
+
+    def current(self, neuron: fx.Node) -> Tensor:
+        """The input current of a neuron, `[steps, B, C, ...]`."""
+        source = neuron.all_input_nodes[0]
+        value: Tensor = self.values[source]
+        if source in self.plan.temporal:
+            return value.unflatten(0, (self.steps, self.batch))
+        return value.unsqueeze(0).expand(self.steps, *value.shape)
+
+    def settle(self, neuron: fx.Node, spikes: Tensor) -> None:
+        """Store the output of a neuron, `[steps, B, C, ...]`."""
+        self.values[neuron] = spikes.flatten(0, 1)
+        self.release(neuron)
+
+    def advance(self, node: fx.Node) -> Any:
+        """Evaluate a node that is not a spiking neuron and return its value."""
+        value = self.values[node] = self.evaluate(node)
+        self.release(node)
+        return value
+
+    def release(self, node: fx.Node) -> None:
+        """Drop the values that nothing reads after `node`."""
+        for source in self.plan.last_readers.get(node, ()):
+            self.values.pop(source, None)
+
+    def evaluate(self, node: fx.Node) -> Any:
+        """Compute the value of a node that is not a spiking neuron."""
+        if node.op == "placeholder":
+            return self.images if not node.args else self.values.get(node, node.args[0])
+        if node.op == "get_attr":
+            return _attribute(self.plan.graph, str(node.target))
+        in_time = node in self.plan.temporal
+        args = fx.node.map_arg(node.args, lambda source: self._read(source, in_time))
+        kwargs = fx.node.map_arg(node.kwargs, lambda source: self._read(source, in_time))
+        if node.op == "output":
+            return args[0]
+        if node.op == "call_module":
+            return self.plan.modules[str(node.target)](*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _read(self, source: fx.Node, in_time: bool) -> Any:
+        """The value of `source`, repeated over the steps where a spiking node reads it."""
+        value = self.values[source]
+        if not in_time or source in self.plan.temporal or source not in self.plan.batched:
+            return value
+        return fx.node.map_aggregate(value, self._repeat)
+
+    def _repeat(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.unsqueeze(0).expand(self.steps, *value.shape).flatten(0, 1)
+
+
+def _attribute(graph: fx.GraphModule, path: str) -> Any:
+    value: Any = graph
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

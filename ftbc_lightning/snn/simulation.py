@@ -1,0 +1,87 @@
+"""Run a spiking network over its time steps."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.network import SpikingNetwork, check_timesteps, is_neuron
+from ftbc_lightning.snn.propagation import Plan, Propagation
+
+CACHED_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
+"""How many values the widest layer may hold at once: about what stays in the cache."""
+
+
+def chunk_sizes(snn: SpikingNetwork, images: Tensor, timesteps: int) -> tuple[int, int]:
+    """How many pictures and how many steps to carry at once, so that layers fit the cache."""
+    widest = max(math.prod(shape) for shape in snn.shapes.values())
+    budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cpu"]) // widest
+    steps = max(1, min(timesteps, budget))
+    pictures = max(1, min(len(images), budget // steps))
+    return pictures, steps
+
+
+@torch.no_grad()
+def simulate(snn: SpikingNetwork, images: Tensor, timesteps: int | None = None) -> Tensor:
+    """Run the network and read its prediction after every step.
+
+        logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
+
+    The picture is the analog input of every step (constant coding). All steps are carried layer
+    by layer, for a few pictures at a time; the result does not depend on how many.
+
+    Args:
+        snn: A converted network with its thresholds set.
+        images: `[B, ...]`, prepared as for the ANN.
+        timesteps: How many steps to run, 1 to `snn.timesteps`; all by default.
+
+    Returns:
+        Logits, float32 or float64 `[timesteps, B, classes]`.
+
+    Raises:
+        UserError: `timesteps` is below 1 or above T, the batch is empty, or the thresholds are
+            not set.
+    """
+    timesteps = snn.timesteps if timesteps is None else timesteps
+    check_timesteps(timesteps)
+    if timesteps > snn.timesteps:
+        raise UserError(
+            f"{timesteps} time steps were asked for, but the network was converted for "
+            f"{snn.timesteps}; convert and calibrate it with timesteps={timesteps}."
+        )
+    if len(images) == 0:
+        raise UserError("The batch to simulate is empty; give at least one picture.")
+    snn.check_thresholds()
+    plan = Plan(snn.layers)
+    pictures, steps = chunk_sizes(snn, images, timesteps)
+    logits = [_simulate(plan, part, timesteps, steps) for part in images.split(pictures)]
+    return torch.cat(logits, dim=1)
+
+
+def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
+    """Carry one micro-batch through all steps, `chunk` steps at a time."""
+    constant = Propagation(plan, images, steps=1)
+    for node in plan.nodes:
+        if node not in plan.temporal:
+            constant.values[node] = constant.evaluate(node)
+    temporal = [node for node in plan.nodes if node in plan.temporal]
+    membranes: dict[str, Tensor | None] = {}
+    outputs = []
+    for start in range(0, timesteps, chunk):
+        steps = min(chunk, timesteps - start)
+        carried = Propagation(plan, images, steps=steps)
+        carried.values.update(constant.values)
+        for node in temporal:
+            if is_neuron(node):
+                neuron = plan.modules[str(node.target)]
+                spikes, membranes[node.name] = neuron(
+                    carried.current(node), membranes.get(node.name), start
+                )
+                carried.settle(node, spikes)
+            else:
+                output = carried.advance(node)
+        outputs.append(output.unflatten(0, (steps, len(images))))
+    total = torch.cat(outputs).cumsum(0)
+    count = torch.arange(1, timesteps + 1, device=total.device, dtype=total.dtype)
+    return total / count.view(-1, *(1,) * (total.ndim - 1))

@@ -1,0 +1,166 @@
+"""What the ANN's activations look like, channel by channel, as counts that add up over batches."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, fx
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.propagation import Plan, Propagation
+
+Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
+"""Merges a tensor of sums, counts or maxima over all processes."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is finished, and how much there is."""
+
+Batches = Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]]
+"""Pictures, or (pictures, labels) of which the labels are not read."""
+
+BINS = 1024
+
+
+def identity(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
+    """Merge nothing: there is one process."""
+    return values
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def pictures_of(batches: Batches, *, like: Tensor | None = None) -> list[Tensor]:
+    """Take the pictures out of the batches and check them.
+
+    Args:
+        batches: Pictures `[B, ...]` or tuples that begin with them.
+        like: A tensor on the device and in the precision of the network.
+
+    Raises:
+        UserError: There is no picture, or a pixel is NaN or infinite.
+    """
+    pictures = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
+    pictures = [batch for batch in pictures if len(batch)]
+    if not pictures:
+        raise UserError("The calibration set is empty; give at least one batch of pictures.")
+    for index, batch in enumerate(pictures):
+        if not batch.isfinite().all():
+            raise UserError(
+                f"Calibration batch {index} holds NaN or infinite pixels; mend or leave out "
+                "those pictures."
+            )
+    if like is None:
+        return pictures
+    return [batch.to(device=like.device, dtype=like.dtype) for batch in pictures]
+
+
+class ActivationStatistics:
+    """Count, sum, maximum and histogram of one layer's activations for each channel.
+
+    The histogram of channel c has `BINS` bins of equal width from 0 to `span[c]`, a power of two
+    times a fixed unit. When a larger value comes, neighbouring bins are added together and the
+    span doubles, so one pass over the data is enough and no result depends on its order.
+
+    Attributes:
+        count: How many activations were seen in each channel.
+        total: Their sum, float64 `[C]`.
+        maximum: The largest, `[C]`.
+        span: The upper end of the histogram, `[C]`.
+        histogram: Counts, int64 `[C, BINS]`.
+    """
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        self.count = 0
+        self.total = torch.zeros(channels, dtype=torch.float64, device=device)
+        self.maximum = torch.zeros(channels, device=device)
+        self.span = torch.full((channels,), 2.0**-20, device=device)
+        self.histogram = torch.zeros(channels, BINS, dtype=torch.int64, device=device)
+
+    def update(self, activations: Tensor) -> None:
+        """Add activations `[B, C, ...]`, none of them negative."""
+        values = activations.detach().float().transpose(0, 1).flatten(1)
+        self.count += values.shape[1]
+        self.total += values.sum(1, dtype=torch.float64)
+        self.maximum = torch.maximum(self.maximum, values.amax(1))
+        self.widen(self.maximum)
+        channels = values.shape[0]
+        position = (values * (BINS / self.span)[:, None]).long().clamp_(0, BINS - 1)
+        position += torch.arange(channels, device=values.device)[:, None] * BINS
+        counts = torch.bincount(position.flatten(), minlength=channels * BINS)
+        self.histogram += counts.view(channels, BINS)
+
+    def widen(self, maximum: Tensor) -> None:
+        """Double each channel's span, adding bins together, until it holds `maximum` `[C]`."""
+        while bool((short := maximum > self.span).any()):
+            pairs = self.histogram[short].unflatten(1, (-1, 2)).sum(2)
+            self.histogram[short] = torch.cat([pairs, torch.zeros_like(pairs)], dim=1)
+            self.span[short] *= 2
+
+    def reduce(self, reduce: Reduce) -> None:
+        """Merge with the statistics of the other processes."""
+        self.maximum = reduce(self.maximum, "max")
+        self.widen(self.maximum)
+        spans = reduce(self.span, "max")
+        self.widen(spans)
+        self.total = reduce(self.total, "sum")
+        self.histogram = reduce(self.histogram, "sum")
+        count = torch.tensor([self.count], dtype=torch.int64, device=self.total.device)
+        self.count = int(reduce(count, "sum"))
+
+    @property
+    def centers(self) -> Tensor:
+        """The middle of each bin, `[C, BINS]`; the first bin stands for silence and is 0."""
+        places = torch.arange(BINS, device=self.span.device) + 0.5
+        places[0] = 0.0
+        return places * (self.span / BINS)[:, None]
+
+
+@torch.no_grad()
+def observe(
+    reference: fx.GraphModule,
+    channels: Mapping[str, int],
+    batches: Batches,
+    *,
+    reduce: Reduce = identity,
+    progress: Progress = silent,
+) -> dict[str, ActivationStatistics]:
+    """Run the ANN once over the batches and gather the statistics of its activations.
+
+    Args:
+        reference: The traced ANN.
+        channels: For each activation node its number of channels.
+        batches: Calibration pictures.
+        reduce: Merges sums and maxima over processes.
+        progress: Told after each batch.
+
+    Returns:
+        Statistics by node name.
+
+    Raises:
+        UserError: The set is empty, or an activation is NaN or infinite.
+    """
+    like = next(iter(reference.parameters()))
+    pictures = pictures_of(batches, like=like)
+    plan = Plan(reference)
+    statistics = {name: ActivationStatistics(c, like.device) for name, c in channels.items()}
+    for index, batch in enumerate(pictures):
+        progress("activations of the ANN", index, len(pictures))
+        propagation = Propagation(plan, batch, steps=1)
+        for node in plan.nodes:
+            value = propagation.advance(node)
+            if node.name in statistics:
+                _check_finite(value, node.name)
+                statistics[node.name].update(value)
+    progress("activations of the ANN", len(pictures), len(pictures))
+    for collected in statistics.values():
+        collected.reduce(reduce)
+    return statistics
+
+
+def _check_finite(value: Tensor, name: str) -> None:
+    if not value.isfinite().all():
+        raise UserError(
+            f"Activation {name} of the ANN is NaN or infinite on calibration pictures; check the "
+            "weights that were loaded and the normalisation of the pictures."
+        )

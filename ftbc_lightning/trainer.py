@@ -1,0 +1,43 @@
+"""A Trainer with one more verb: calibrate."""
+
+import lightning
+from lightning import LightningDataModule
+
+from ftbc_lightning.ann.weights import read_file
+from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.checkpoints import ann_state, check_state
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer, which also converts and calibrates an ANN that is trained already."""
+
+    def calibrate(
+        self,
+        model: SpikingClassifier,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Convert a trained ANN, calibrate it and evaluate it on the validation split.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Has `calibration_dataloader()`.
+            ckpt_path: A checkpoint whose ANN is taken; without it the model's own weights are.
+
+        Raises:
+            UserError: The checkpoint cannot be read or holds another network, the network cannot
+                be converted, or the callback is missing.
+        """
+        callbacks = [c for c in self.callbacks if isinstance(c, ForwardTemporalBiasCorrection)]  # type: ignore[attr-defined]
+        if not callbacks:
+            raise UserError("Add the callback ForwardTemporalBiasCorrection to the trainer.")
+        if ckpt_path is not None:
+            checkpoint = read_file(ckpt_path)
+            check_state(model.ann, checkpoint)
+            model.ann.load_state_dict(ann_state(checkpoint))
+        model.reset()
+        self.datamodule = datamodule
+        callbacks[0].convert(self, model)
+        self.validate(model, datamodule=datamodule)

@@ -1,0 +1,219 @@
+import pytest
+import torch
+from torch import nn
+
+from ftbc_lightning import UserError, calibrate, convert, simulate
+from ftbc_lightning.snn.calibration.sweep import sweep
+from ftbc_lightning.snn.network import is_neuron
+from tests.networks import pictures, residual_net
+from tests.reference import loops
+
+NAMES = ("act1", "act2", "act3")
+T = 5
+
+
+def converted(net, images, timesteps=T, **settings):
+    return convert(net, images[:1], [images], timesteps=timesteps, **settings)
+
+
+def test_iterative_equals_the_slow_reference_to_1e_12():
+    net, images = residual_net(), pictures(48)
+    snn = converted(net, images)
+    thresholds = {name: snn.neurons()[name].threshold.clone() for name in NAMES}
+    slow, neurons = loops.spiking_copy(net, thresholds, T)
+    batches = images.split(16)
+    loops.iterative(net, slow, neurons, batches, alpha=0.5, timesteps=T)
+    calibrate(net, snn, batches, method="iterative", alpha=0.5)
+    for name in NAMES:
+        assert neurons[name].bias.abs().max() > 0.01
+        difference = (snn.neurons()[name].temporal_bias - neurons[name].bias).abs().max()
+        assert difference < 1e-12
+    slow_logits = loops.run(slow, neurons, images, T).cumsum(0)
+    slow_logits /= torch.arange(1, T + 1).view(-1, 1, 1)
+    assert (simulate(snn, images) - slow_logits).abs().max() < 1e-12
+
+
+def count_pictures(module: nn.Module, counted: list[int]) -> None:
+    module.register_forward_pre_hook(lambda _, args: counted.append(args[0].shape[0]))
+
+
+def test_iterative_costs_one_ann_pass_and_one_snn_pass_a_batch(monkeypatch):
+    net, images = residual_net(), pictures(48)
+    snn = converted(net, images)
+    from ftbc_lightning.ann.tracing import trace
+
+    reference = trace(net)
+    ann_passes: list[int] = []
+    snn_passes: list[int] = []
+    count_pictures(reference.conv3, ann_passes)
+    count_pictures(snn.layers.conv3, snn_passes)
+    calibrate(reference, snn, images.split(16), method="iterative")
+    assert sum(ann_passes) == 48
+    assert sum(snn_passes) == 48 * T
+
+
+@pytest.mark.parametrize("half", ["initial", "per_step", "none"])
+@pytest.mark.parametrize("rule", ["mse", "max"])
+def test_exact_leaves_at_most_one_spike_of_error(rule, half):
+    net, images = residual_net(), pictures(64)
+    snn = converted(net, images, threshold_rule=rule, half_threshold=half)
+    calibrate(net, snn, images.split(20), method="exact")
+    check_one_spike(net, snn, images)
+
+
+def test_exact_leaves_at_most_one_spike_of_error_in_float32():
+    net, images = residual_net(dtype=torch.float32), pictures(256, dtype=torch.float32)
+    snn = converted(net, images, timesteps=8)
+    calibrate(net, snn, [images], method="exact")
+    check_one_spike(net, snn, images)
+
+
+def check_one_spike(net, snn, images):
+    """|E[theta s[t]] - clipped E[a]| <= theta / N at each layer, channel and step."""
+    from ftbc_lightning.ann.tracing import trace
+
+    def look(layer):
+        outputs = [layer.neuron(current)[0] for current in layer.currents]
+        theta = layer.neuron.threshold
+        together = torch.cat([o.transpose(1, 2).flatten(2) for o in outputs], dim=2)
+        spikes = (together > 0).sum(2)
+        n = together.shape[2]
+        error = (spikes * theta.double() / n - layer.target()).abs()
+        assert bool((error <= theta.double() / n * (1 + 1e-9)).all()), layer.name
+        seen.append(layer.name)
+        return outputs, None
+
+    seen: list[str] = []
+    sweep(trace(net), snn, [images], look, reduce=lambda x, kind: x, reached=lambda n: None)
+    assert seen == list(NAMES)
+
+
+def test_exact_cumulative_matches_the_running_mean():
+    net, images = residual_net(), pictures(64)
+    snn = converted(net, images)
+    calibrate(net, snn, [images], method="exact", target="cumulative")
+    first = snn.neurons()["act1"]
+    current = nn.functional.conv2d(images, snn.layers.conv1.weight, snn.layers.conv1.bias, padding=1)
+    outputs, _ = first(current.expand(T, *current.shape))
+    running = outputs.cumsum(0).mean((1, 3, 4)) / torch.arange(1, T + 1).view(-1, 1)
+    target = loops.mean_activations(net, ["act1"], images)["act1"]
+    target = torch.minimum(target, first.threshold)
+    n = images.numel() / 2
+    assert ((running - target).abs() <= first.threshold / n).all()
+
+
+def one_layer(weight: float, bias: float) -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    with torch.no_grad():
+        net[0].weight.fill_(weight)
+        net[0].bias.fill_(bias)
+    return net
+
+
+def test_a_dead_channel_gets_no_bias_and_no_spike():
+    net, images = one_layer(0.0, -0.3), torch.rand(10, 1)
+    snn = converted(net, images, timesteps=4)
+    calibrate(net, snn, [images], method="exact")
+    neuron = snn.neurons()["_1"]
+    assert torch.equal(neuron.temporal_bias, torch.zeros(4, 1))
+    assert neuron(torch.full((4, 1, 1), -0.3))[0].sum() == 0
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.7, 1.0), (0.2, 0.0)])
+def test_tied_potentials_fire_together_to_the_nearer_side(value, expected):
+    net, images = one_layer(0.0, value), torch.rand(10, 1)
+    snn = converted(net, images, timesteps=1, threshold_rule="max")
+    snn.neurons()["_1"].set_threshold(torch.ones(1), half_threshold="initial")
+    calibrate(net, snn, [images], method="exact")
+    spikes = snn.neurons()["_1"](torch.full((1, 10, 1), value))[0]
+    assert spikes.mean() == expected
+
+
+def test_a_channel_above_its_threshold_saturates_with_a_bounded_bias():
+    net, images = one_layer(0.0, 3.0), torch.rand(10, 1)
+    for method in ("exact", "iterative", "static"):
+        snn = converted(net, images, timesteps=4)
+        snn.neurons()["_1"].set_threshold(torch.ones(1), half_threshold="initial")
+        calibrate(net, snn, [images] * 30, method=method)
+        bias = snn.neurons()["_1"].temporal_bias
+        assert bias.abs().max() <= 1.0
+        assert snn.neurons()["_1"](torch.full((4, 10, 1), 3.0))[0].mean() == 1.0
+
+
+def test_static_bias_is_the_difference_of_the_means_at_every_step():
+    net, images = residual_net(), pictures(64)
+    snn = converted(net, images)
+    calibrate(net, snn, [images], method="static")
+    thresholds = {name: snn.neurons()[name].threshold for name in NAMES}
+    slow, neurons = loops.spiking_copy(net, thresholds, T)
+    targets = loops.mean_activations(net, NAMES, images)
+    for name in NAMES:  # each layer with those before it corrected
+        outputs: list[torch.Tensor] = []
+        handle = neurons[name].register_forward_hook(lambda m, a, o, seen=outputs: seen.append(o))
+        loops.run(slow, neurons, images, T)
+        handle.remove()
+        mean = torch.stack(outputs).mean((0, 1, 3, 4))
+        target = torch.minimum(targets[name], thresholds[name])
+        neurons[name].bias += target - mean
+        found = snn.neurons()[name].temporal_bias
+        torch.testing.assert_close(found, neurons[name].bias, rtol=0, atol=1e-12)
+
+
+def test_none_clears_the_biases():
+    net, images = residual_net(), pictures(32)
+    snn = converted(net, images)
+    before = simulate(snn, images)
+    calibrate(net, snn, [images], method="exact")
+    assert not torch.equal(simulate(snn, images), before)
+    calibrate(net, snn, [images], method="none")
+    assert torch.equal(simulate(snn, images), before)
+
+
+def test_exact_does_not_depend_on_how_pictures_are_batched():
+    net, images = residual_net(), pictures(40)
+    first, second = converted(net, images), converted(net, images)
+    calibrate(net, first, [images], method="exact")
+    calibrate(net, second, images.split(7), method="exact")
+    for name, neuron in first.neurons().items():
+        twin = second.neurons()[name].temporal_bias
+        torch.testing.assert_close(neuron.temporal_bias, twin, rtol=0, atol=1e-12)
+
+
+def test_calibration_leaves_no_inference_tensor_behind():
+    net, images = residual_net(), pictures(16)
+    snn = converted(net, images)
+    with torch.inference_mode():
+        calibrate(net, snn, [images.clone()], method="exact")
+    assert not any(value.is_inference() for value in snn.state_dict().values())
+    assert not any(value.is_inference() for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "best"}, "Calibration method 'best' is unknown"),
+        ({"method": "iterative", "alpha": 0.0}, "alpha is 0.0"),
+        ({"method": "iterative", "alpha": 1.5}, "alpha is 1.5"),
+        ({"method": "iterative", "rounds": 0}, "rounds is 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    net, images = residual_net(), pictures(8)
+    with pytest.raises(UserError, match=message):
+        calibrate(net, converted(net, images), [images], **settings)
+
+
+def test_an_empty_calibration_set_is_refused():
+    net, images = residual_net(), pictures(8)
+    with pytest.raises(UserError, match="calibration set is empty"):
+        calibrate(net, converted(net, images), [], method="exact")
+
+
+def test_the_graphs_walk_side_by_side():
+    net, images = residual_net(), pictures(8)
+    snn = converted(net, images)
+    from ftbc_lightning.ann.tracing import trace
+
+    names = [node.name for node in trace(net).graph.nodes]
+    assert [node.name for node in snn.layers.graph.nodes] == names
+    assert [n.name for n in snn.layers.graph.nodes if is_neuron(n)] == list(NAMES)
