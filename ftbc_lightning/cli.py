@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -69,7 +70,7 @@ class FTBCCLI(LightningCLI):
             "data.num_classes", "model.network.init_args.num_classes", apply_on="instantiate"
         )
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
         if config.get("logger") is None:

@@ -45,3 +45,7 @@ class StepAccuracy(Metric):
     def compute(self) -> Tensor:
         """The share of pictures classified rightly after each step, float64 `[T]`."""
         return self.correct.double() / self.total
+
+    def curve(self) -> list[float]:
+        """`compute` as T numbers; torchmetrics makes a scalar of one that has a single step."""
+        return [float(share) for share in self.compute().reshape(-1)]

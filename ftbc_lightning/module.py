@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.checkpoints import check_state
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
@@ -19,7 +20,6 @@ from ftbc_lightning.snn.calibration import Method
 from ftbc_lightning.snn.conversion import check_convertible, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-from ftbc_lightning.ann.weights import load_weights
 
 Phase = Literal["ann", "converted", "calibrated"]
 
@@ -233,14 +233,14 @@ class SpikingClassifier(LightningModule):
 
     def _finish(self, split: str) -> None:
         n, seed = int(self.ann_accuracy.total), _seed()
-        accuracy = float(self.ann_accuracy.compute()[-1])
+        accuracy = self.ann_accuracy.curve()[-1]
         self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
         self.step_curves: dict[str, list[float]] = {}
         self.log(f"{split}/acc", accuracy, prog_bar=True)
         for key, variant in self.variants.items():
             metric = self.snn_accuracy[key]
             assert isinstance(metric, StepAccuracy)
-            curve = metric.compute().tolist()
+            curve = metric.curve()
             self.step_curves[key] = curve
             name = METHOD_NAMES[variant.method]
             row = Result(split, name, variant.timesteps, curve[-1], n, seed, variant.seconds)

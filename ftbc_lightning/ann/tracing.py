@@ -12,7 +12,6 @@ from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.ann.folding import fold_batch_norm
 from ftbc_lightning.errors import UserError
 
-
 TRACED = "ftbc_traced"
 """Key in a graph module's `meta` that says it is a result of `trace`."""
 
@@ -92,7 +91,7 @@ def _write_out_of_place(module: fx.GraphModule) -> None:
             called = module.get_submodule(node.target)
             in_place = bool(getattr(called, "inplace", False))
             if in_place:
-                called.inplace = False
+                setattr(called, "inplace", False)  # noqa: B010 - unknown to the type checker
         elif in_place:
             node.target = OUT_OF_PLACE.get(node.target, node.target)
             node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}

@@ -17,8 +17,7 @@ from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.snn.calibration import Method, Target, calibrate
 from ftbc_lightning.snn.calibration.calibrate import check_method
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
-from ftbc_lightning.snn.network import check_timesteps
-from ftbc_lightning.snn.neuron import HalfThreshold
+from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule
 

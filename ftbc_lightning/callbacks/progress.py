@@ -21,7 +21,7 @@ class CalibrationProgress:
         self.networks = networks
         self.begun = 0
         self.console = Console(file=sys.stdout)
-        self.silent = rank_zero_only.rank != 0
+        self.silent = getattr(rank_zero_only, "rank", 0) != 0
         self.bars = Progress(
             TextColumn("{task.description:<34}"),
             BarColumn(),

@@ -21,6 +21,7 @@ class ResultFiles(Callback):
 
     def __init__(self, *, folder: str | None = None) -> None:
         self.folder = folder
+        self.written: list[Path] = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the calibrated networks and report the validation split."""
@@ -28,29 +29,36 @@ class ResultFiles(Callback):
             return
         path = self._path(trainer) / "snn.ckpt"
         trainer.save_checkpoint(path, weights_only=True)
-        self._report(trainer, pl_module, split="val")
+        self._write(trainer, pl_module, split="val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test split."""
         if _has_networks(pl_module):
-            self._report(trainer, pl_module, split="test")
+            self._write(trainer, pl_module, split="test")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Show the table, once Lightning's progress bars are off the screen."""
+        if self.written:
+            console = Console()
+            console.print(self.table)
+            for path in self.written:
+                console.print(f"  {path}", highlight=False, soft_wrap=True)
+        self.written = []
 
     def _path(self, trainer: Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
 
-    def _report(self, trainer: Trainer, module: LightningModule, *, split: str) -> None:
+    def _write(self, trainer: Trainer, module: LightningModule, *, split: str) -> None:
         assert isinstance(module, SpikingClassifier)
         if not trainer.is_global_zero:
             return
         folder = self._path(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        written = report.write(folder, module, split=split)
-        console = Console()
-        console.print(report.table(module.results, split=split))
+        files = report.write(folder, module, split=split)
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
-        for path in [*there, *written]:
-            console.print(f"  {path}", highlight=False, soft_wrap=True)
+        self.table = report.table(module.results, split=split)
+        self.written = [*there, *files]
 
 
 def _has_networks(module: LightningModule) -> bool:

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn import operators
-from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork, check_timesteps
-from ftbc_lightning.snn.neuron import HalfThreshold
+from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
+from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.propagation import Plan, Propagation
 from ftbc_lightning.snn.statistics import (
     ActivationStatistics,

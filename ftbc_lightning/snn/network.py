@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neuron import IFNeuron, check_timesteps
+from ftbc_lightning.snn.operators import NEURONS
+from ftbc_lightning.snn.simulation import simulate
 
 MAP_FORMAT = 1
 """Version of the conversion map; a file with a higher one was written by a later program."""
-
-NEURONS = "neurons"
-"""The submodule of the graph that holds the neurons, one under the name of each node."""
 
 
 class SpikingNetwork(nn.Module):
@@ -67,19 +66,11 @@ class SpikingNetwork(nn.Module):
         Returns:
             Logits after each step, `[T, B, classes]`.
         """
-        from ftbc_lightning.snn.simulation import simulate
-
         return simulate(self, images)
 
     def train(self, mode: bool = True) -> "SpikingNetwork":
         """Stay in evaluation mode: a converted network has nothing to train."""
         return super().train(False)
-
-
-def check_timesteps(timesteps: int) -> None:
-    """Raise `UserError` unless `timesteps` is at least 1."""
-    if timesteps < 1:
-        raise UserError(f"timesteps is {timesteps}; a spiking network needs at least 1 time step.")
 
 
 def _with_neurons(
@@ -108,11 +99,6 @@ def _member(module: nn.Module, path: str) -> Any:
     for name in path.split("."):
         module = getattr(module, name)
     return module
-
-
-def is_neuron(node: fx.Node) -> bool:
-    """Say whether a node of `SpikingNetwork.layers` is a neuron."""
-    return node.op == "call_module" and str(node.target).startswith(f"{NEURONS}.")
 
 
 def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:

@@ -5,8 +5,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ftbc_lightning.errors import UserError
+
 HalfThreshold = Literal["initial", "per_step", "none"]
 """Where the half threshold goes: into v0, into the current of every step, or nowhere."""
+
+
+def check_timesteps(timesteps: int) -> None:
+    """Raise `UserError` unless `timesteps` is at least 1."""
+    if timesteps < 1:
+        raise UserError(f"timesteps is {timesteps}; a spiking network needs at least 1 time step.")
 
 
 class IFNeuron(nn.Module):

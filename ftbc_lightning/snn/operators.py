@@ -55,6 +55,15 @@ NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
 }
 
 
+NEURONS = "neurons"
+"""The submodule of the graph that holds the neurons, one under the name of each node."""
+
+
+def is_neuron(node: fx.Node) -> bool:
+    """Say whether a node of `SpikingNetwork.layers` is a neuron."""
+    return node.op == "call_module" and str(node.target).startswith(f"{NEURONS}.")
+
+
 def is_number(node: fx.Node) -> bool:
     """Say whether a node is a number or a shape computed from shapes, not a tensor."""
     if node.op == "call_method" and node.target in SHAPE_METHODS:
@@ -62,7 +71,7 @@ def is_number(node: fx.Node) -> bool:
     if node.op != "call_function" or node.target not in NUMBER_FUNCTIONS:
         return False
     if node.target is getattr:
-        return node.args[1] == "shape"
+        return bool(node.args[1] == "shape")
     return bool(node.all_input_nodes) and all(is_number(source) for source in node.all_input_nodes)
 
 

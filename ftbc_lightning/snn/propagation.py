@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from ftbc_lightning.snn.network import is_neuron
-from ftbc_lightning.snn.operators import is_number
+from ftbc_lightning.snn.operators import is_neuron, is_number
 
 
 class Plan:
@@ -67,7 +66,7 @@ class Propagation:
         source = neuron.all_input_nodes[0]
         value: Tensor = self.values[source]
         if source in self.plan.temporal:
-            return value.unflatten(0, (self.steps, self.batch))
+            return value.view(self.steps, self.batch, *value.shape[1:])
         return value.unsqueeze(0).expand(self.steps, *value.shape)
 
     def settle(self, neuron: fx.Node, spikes: Tensor) -> None:

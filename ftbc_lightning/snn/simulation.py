@@ -1,19 +1,24 @@
 """Run a spiking network over its time steps."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.snn.network import SpikingNetwork, check_timesteps, is_neuron
+from ftbc_lightning.snn.neuron import check_timesteps
+from ftbc_lightning.snn.operators import is_neuron
 from ftbc_lightning.snn.propagation import Plan, Propagation
+
+if TYPE_CHECKING:
+    from ftbc_lightning.snn.network import SpikingNetwork
 
 CACHED_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """How many values the widest layer may hold at once: about what stays in the cache."""
 
 
-def chunk_sizes(snn: SpikingNetwork, images: Tensor, timesteps: int) -> tuple[int, int]:
+def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
     """How many pictures and how many steps to carry at once, so that layers fit the cache."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
     budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cpu"]) // widest
@@ -23,7 +28,7 @@ def chunk_sizes(snn: SpikingNetwork, images: Tensor, timesteps: int) -> tuple[in
 
 
 @torch.no_grad()
-def simulate(snn: SpikingNetwork, images: Tensor, timesteps: int | None = None) -> Tensor:
+def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None) -> Tensor:
     """Run the network and read its prediction after every step.
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
@@ -55,7 +60,7 @@ def simulate(snn: SpikingNetwork, images: Tensor, timesteps: int | None = None) 
     snn.check_thresholds()
     plan = Plan(snn.layers)
     pictures, steps = chunk_sizes(snn, images, timesteps)
-    logits = [_simulate(plan, part, timesteps, steps) for part in images.split(pictures)]
+    logits = [_simulate(plan, part, timesteps, steps) for part in torch.split(images, pictures)]
     return torch.cat(logits, dim=1)
 
 
@@ -81,7 +86,7 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
                 carried.settle(node, spikes)
             else:
                 output = carried.advance(node)
-        outputs.append(output.unflatten(0, (steps, len(images))))
+        outputs.append(output.view(steps, len(images), *output.shape[1:]))
     total = torch.cat(outputs).cumsum(0)
     count = torch.arange(1, timesteps + 1, device=total.device, dtype=total.dtype)
     return total / count.view(-1, *(1,) * (total.ndim - 1))

@@ -93,7 +93,7 @@ class ActivationStatistics:
     def widen(self, maximum: Tensor) -> None:
         """Double each channel's span, adding bins together, until it holds `maximum` `[C]`."""
         while bool((short := maximum > self.span).any()):
-            pairs = self.histogram[short].unflatten(1, (-1, 2)).sum(2)
+            pairs = self.histogram[short].view(-1, BINS // 2, 2).sum(2)
             self.histogram[short] = torch.cat([pairs, torch.zeros_like(pairs)], dim=1)
             self.span[short] *= 2
 

@@ -17,7 +17,7 @@ GRID = torch.arange(100, 5, -1) / 100
 
 
 def maximum(statistics: ActivationStatistics, *, scope: Scope = "channel") -> Tensor:
-    """theta = the largest activation seen.
+    """Theta = the largest activation seen.
 
     Returns:
         theta, `[C]`; 0 for a channel that never was active.
@@ -29,7 +29,7 @@ def maximum(statistics: ActivationStatistics, *, scope: Scope = "channel") -> Te
 def percentile(
     statistics: ActivationStatistics, *, percent: float = 99.9, scope: Scope = "channel"
 ) -> Tensor:
-    """theta = the value that `percent` % of the activations, zeros included, do not exceed.
+    """Theta = the value that `percent` % of the activations, zeros included, do not exceed.
 
     Read from the histogram: right to one bin, 1/1024 to 1/512 of the maximum.
 
@@ -65,7 +65,7 @@ def mean_squared_error(
     half_threshold: bool = True,
     scope: Scope = "channel",
 ) -> Tensor:
-    """theta = argmin over fractions of the maximum of the error that T steps leave.
+    """Theta = argmin over fractions of the maximum of the error that T steps leave.
 
         E[(q(a) - a)^2],   q(a) = theta/T * clip(floor(a*T/theta + h), 0, T)
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, simulate
 from ftbc_lightning.snn.calibration.sweep import sweep
-from ftbc_lightning.snn.network import is_neuron
+from ftbc_lightning.snn.operators import is_neuron
 from tests.networks import pictures, residual_net
 from tests.reference import loops
 
@@ -93,7 +93,9 @@ def test_exact_cumulative_matches_the_running_mean():
     snn = converted(net, images)
     calibrate(net, snn, [images], method="exact", target="cumulative")
     first = snn.neurons()["act1"]
-    current = nn.functional.conv2d(images, snn.layers.conv1.weight, snn.layers.conv1.bias, padding=1)
+    current = nn.functional.conv2d(
+        images, snn.layers.conv1.weight, snn.layers.conv1.bias, padding=1
+    )
     outputs, _ = first(current.expand(T, *current.shape))
     running = outputs.cumsum(0).mean((1, 3, 4)) / torch.arange(1, T + 1).view(-1, 1)
     target = loops.mean_activations(net, ["act1"], images)["act1"]

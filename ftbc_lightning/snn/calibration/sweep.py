@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.snn.calibration.layer import Layer, LayerError
-from ftbc_lightning.snn.network import SpikingNetwork, is_neuron
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.operators import is_neuron
 from ftbc_lightning.snn.propagation import Plan, Propagation
 from ftbc_lightning.snn.simulation import chunk_sizes
 from ftbc_lightning.snn.statistics import Reduce
@@ -41,7 +43,7 @@ def sweep(
         The errors of each layer.
     """
     size, _ = chunk_sizes(snn, pictures[0], snn.timesteps)
-    parts = [part for batch in pictures for part in batch.split(size)]
+    parts = [part for batch in pictures for part in torch.split(batch, size)]
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     ann = [Propagation(ann_plan, part, steps=1) for part in parts]
     spiking = [Propagation(plan, part, steps=snn.timesteps) for part in parts]

@@ -1,0 +1,21 @@
+"""What is pretrained: networks and activations that convert. Pure torch."""
+
+from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
+from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
+from ftbc_lightning.ann.small_cnn import SmallCNN
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.ann.vgg import VGG11, VGG16
+
+__all__ = [
+    "QCFS",
+    "VGG11",
+    "VGG16",
+    "ClippedReLU",
+    "ResNet18",
+    "ResNet20",
+    "ResNet34",
+    "ResNet56",
+    "SmallCNN",
+    "make_activation",
+    "trace",
+]

@@ -1,0 +1,105 @@
+"""Activations that an integrate-and-fire neuron can stand for, with a trained threshold."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ftbc_lightning.errors import UserError
+
+ActivationName = Literal["relu", "clipped_relu", "qcfs"]
+
+
+class _Floor(torch.autograd.Function):
+    """floor(x) forward, identity backward (straight-through)."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor) -> Tensor:
+        return values.floor()
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def _trained_threshold(value: float) -> nn.Parameter:
+    if not value > 0:
+        raise UserError(f"The threshold of an activation is {value}; it must be above 0.")
+    return nn.Parameter(torch.tensor(float(value)))
+
+
+class ClippedReLU(nn.Module):
+    """A ReLU that saturates at a trained threshold.
+
+        a = clip(z, 0, theta)
+
+    Args:
+        threshold: theta at the start of training, above 0.
+
+    Raises:
+        UserError: The threshold is not above 0.
+
+    >>> ClippedReLU(threshold=2.0)(torch.tensor([-1.0, 1.0, 3.0])).tolist()
+    [0.0, 1.0, 2.0]
+    """
+
+    def __init__(self, *, threshold: float = 4.0) -> None:
+        super().__init__()
+        self.threshold = _trained_threshold(threshold)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Clip `z`, of any shape; the gradient reaches theta where z lies above it."""
+        return self.threshold - F.relu(self.threshold - F.relu(z))
+
+
+class QCFS(nn.Module):
+    """Quantization clip floor shift activation (Bu et al., ICLR 2022).
+
+        a = lambda * clip(floor(z * L / lambda + 1/2) / L, 0, 1)
+
+    with a straight-through floor. It is what an integrate-and-fire neuron with threshold lambda
+    and v0 = lambda/2 emits in L steps on average when its current is constant.
+
+    Args:
+        levels: L, at least 1.
+        threshold: lambda at the start of training, above 0.
+
+    Raises:
+        UserError: A value is out of range.
+
+    >>> QCFS(levels=2, threshold=1.0)(torch.tensor([-1.0, 0.3, 0.6, 3.0])).tolist()
+    [0.0, 0.5, 0.5, 1.0]
+    """
+
+    def __init__(self, *, levels: int = 8, threshold: float = 4.0) -> None:
+        super().__init__()
+        if levels < 1:
+            raise UserError(f"QCFS needs at least 1 level, not {levels}.")
+        self.levels = levels
+        self.threshold = _trained_threshold(threshold)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Quantise `z`, of any shape."""
+        steps: Tensor = _Floor.apply(z * (self.levels / self.threshold) + 0.5)
+        return self.threshold * (steps / self.levels).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """L, for `print(network)`."""
+        return f"levels={self.levels}"
+
+
+def make_activation(name: ActivationName, *, levels: int = 8) -> nn.Module:
+    """Build one activation; every call site of a network needs one of its own.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if name == "relu":
+        return nn.ReLU()
+    if name == "clipped_relu":
+        return ClippedReLU()
+    if name == "qcfs":
+        return QCFS(levels=levels)
+    known = ", ".join(get_args(ActivationName))
+    raise UserError(f"Activation {name!r} is unknown; choose one of {known}.")

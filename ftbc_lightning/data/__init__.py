@@ -1,0 +1,22 @@
+"""One data module a data set; all share splits, loaders and the calibration draw."""
+
+from ftbc_lightning.data.array import ArrayDataModule
+from ftbc_lightning.data.base import ClassificationDataModule
+from ftbc_lightning.data.digits import DigitsDataModule
+from ftbc_lightning.data.folder import ImageFolderDataModule, ImageNetDataModule
+from ftbc_lightning.data.torchvision_sets import (
+    CIFAR10DataModule,
+    CIFAR100DataModule,
+    FashionMNISTDataModule,
+)
+
+__all__ = [
+    "ArrayDataModule",
+    "CIFAR10DataModule",
+    "CIFAR100DataModule",
+    "ClassificationDataModule",
+    "DigitsDataModule",
+    "FashionMNISTDataModule",
+    "ImageFolderDataModule",
+    "ImageNetDataModule",
+]

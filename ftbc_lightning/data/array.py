@@ -1,0 +1,118 @@
+"""A user's own pictures in one `.npz` file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ftbc_lightning.data.base import Split, check_labels
+from ftbc_lightning.data.normalized import InMemoryDataModule
+from ftbc_lightning.data.transforms import NORMALIZATION, Augmentation
+from ftbc_lightning.errors import UserError
+
+KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class ArrayDataModule(InMemoryDataModule):
+    """Pictures and labels from a NumPy archive.
+
+    The file has `train_images` and `test_images`, uint8 `[N, H, W, C]` or `[N, H, W]`, with
+    `train_labels` and `test_labels`, integers `[N]` from 0 on, and may have `classes`, the names.
+    It is read without pickle.
+
+    Args:
+        path: The `.npz` file.
+        mean: Mean of each channel on the scale 0 to 1; CIFAR-10's for colour, 0.5 for grey.
+        std: Standard deviation of each channel; CIFAR-10's for colour, 0.5 for grey.
+        augmentation: What training pictures go through; "cifar" is the CIFAR recipe.
+        batch_size: Pictures in a batch of one process.
+        num_workers: Processes that load; 0 loads in the main process.
+        validation_fraction: Share of the training split that validates.
+        calibration_pictures: How many pictures calibrate, over all processes.
+        seed: Of the division and of the calibration draw.
+
+    Raises:
+        UserError: The file is missing, truncated, or does not hold such arrays.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        augmentation: Augmentation = "none",
+        batch_size: int = 128,
+        num_workers: int = 0,
+        validation_fraction: float = 0.1,
+        calibration_pictures: int = 512,
+        seed: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        self.arrays = read_archive(self.path)
+        labels = self.arrays["train_labels"]
+        names = self.arrays.get("classes")
+        self.num_classes = len(names) if names is not None else int(labels.max()) + 1
+        self.class_names = [str(n) for n in (range(self.num_classes) if names is None else names)]
+        for split in ("train", "test"):
+            found = torch.as_tensor(self.arrays[f"{split}_labels"].astype(np.int64))
+            check_labels(found, self.num_classes, where=f"{path} ({split}_labels)")
+        shape = self.arrays["train_images"].shape[1:]
+        self.input_shape = (shape[2], *shape[:2]) if len(shape) == 3 else (1, *shape)
+        colour = self.input_shape[0] == 3
+        own = NORMALIZATION["cifar10"] if colour else ((0.5,) * self.input_shape[0],) * 2
+        super().__init__(
+            mean=own[0] if mean is None else mean,
+            std=own[1] if std is None else std,
+            augmentation=augmentation,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            validation_fraction=validation_fraction,
+            calibration_pictures=calibration_pictures,
+            seed=seed,
+        )
+
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Pictures, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
+        images = torch.from_numpy(self.arrays.pop(f"{split}_images"))
+        images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
+        labels = torch.from_numpy(self.arrays[f"{split}_labels"].astype(np.int64))
+        return images.contiguous(), labels
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Load and check the arrays of a file."""
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give a .npz file with --data.path.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in (*KEYS, "classes") if key in archive}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a .npz file ({type(error).__name__}); it is truncated, "
+            "of another kind, or holds Python objects. Write it again with numpy.savez."
+        ) from error
+    missing = [key for key in KEYS if key not in arrays]
+    if missing:
+        raise UserError(f"{path} has no {', '.join(missing)}; it needs {', '.join(KEYS)}.")
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+            raise UserError(
+                f"{path}: {split}_images is {images.dtype} {list(images.shape)}; uint8 "
+                "[N, H, W, C] or [N, H, W] is needed."
+            )
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            raise UserError(
+                f"{path}: {split}_labels is {labels.dtype} {list(labels.shape)}; integers [N] "
+                "are needed."
+            )
+        if len(images) != len(labels):
+            raise UserError(
+                f"{path}: {len(images)} {split}_images but {len(labels)} {split}_labels."
+            )
+        if len(images) == 0:
+            raise UserError(f"{path}: {split}_images is empty.")
+    return arrays

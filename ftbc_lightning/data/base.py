@@ -1,0 +1,205 @@
+"""What every data set shares: splits, loaders and the calibration draw."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence, Sized
+from typing import Any, Literal, cast
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from ftbc_lightning.errors import UserError
+
+Split = Literal["train", "test"]
+Batch = tuple[Tensor, Tensor]
+
+
+class ClassificationDataModule(LightningDataModule, ABC):
+    """Train, validation, test and calibration loaders over one labelled data set.
+
+    The training split is divided once, class by class, into a part that trains and a part that
+    validates. Calibration pictures are drawn from the part that trains, with the transforms of
+    evaluation: neither validation nor test pictures ever choose anything.
+
+    A subclass sets `num_classes` and `input_shape` in `__init__` and answers `labels` and
+    `dataset`.
+
+    Attributes:
+        num_classes: Number of classes.
+        input_shape: Shape of one input, `(C, H, W)`.
+
+    Args:
+        batch_size: Pictures in a batch of one process.
+        num_workers: Processes that load; 0 loads in the main process.
+        validation_fraction: Share of the training split that validates, above 0 and below 1.
+        calibration_pictures: How many pictures calibrate, over all processes.
+        seed: Of the division and of the calibration draw.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    num_classes: int
+    input_shape: tuple[int, ...]
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        validation_fraction: float = 0.1,
+        calibration_pictures: int = 512,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
+        if not 0 < validation_fraction < 1:
+            raise UserError(
+                f"validation_fraction is {validation_fraction}; it must lie between 0 and 1."
+            )
+        if calibration_pictures < 1:
+            raise UserError(
+                f"calibration_pictures is {calibration_pictures}: the calibration set is empty; "
+                "at least 1 picture is needed."
+            )
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.validation_fraction = validation_fraction
+        self.calibration_pictures = calibration_pictures
+        self.seed = seed
+        self._is_set_up = False
+
+    @abstractmethod
+    def labels(self, split: Split) -> Sequence[int]:
+        """The class of every picture of a split, in order."""
+
+    @abstractmethod
+    def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
+        """The pictures of a split, with training transforms if `augmented`."""
+
+    def check_available(self) -> None:
+        """Download where the user asked for it, and raise `UserError` where data is missing."""
+
+    def prepare_data(self) -> None:
+        """Make sure that the data is there."""
+        self.check_available()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Divide the training split; done once, whatever the stage."""
+        if self._is_set_up:
+            return
+        labels = torch.as_tensor(self.labels("train"))
+        check_labels(labels, self.num_classes, where=type(self).__name__)
+        self.train_indices, self.validation_indices = self.divide(labels)
+        plain = self.dataset("train", augmented=False)
+        self.train_set = Subset(self.dataset("train", augmented=True), self.train_indices)
+        self.calibration_pool = Subset(plain, self.train_indices)
+        self.validation_set = Subset(plain, self.validation_indices)
+        self.test_set = self.dataset("test", augmented=False)
+        self._is_set_up = True
+
+    def divide(self, labels: Tensor) -> tuple[list[int], list[int]]:
+        """Indices that train and indices that validate: the same share of each class."""
+        generator = torch.Generator().manual_seed(self.seed)
+        train: list[int] = []
+        validation: list[int] = []
+        for label in range(self.num_classes):
+            members = (labels == label).nonzero().flatten()
+            members = members[torch.randperm(len(members), generator=generator)]
+            count = round(len(members) * self.validation_fraction)
+            validation += members[:count].tolist()
+            train += members[count:].tolist()
+        if not train or not validation:
+            raise UserError(
+                f"{len(labels)} training pictures cannot be divided into a part that trains and a "
+                f"validation part of {self.validation_fraction}; give more pictures."
+            )
+        return sorted(train), sorted(validation)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Augmented training pictures in random order."""
+        return self._loader(self.train_set, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation pictures."""
+        return self._loader(self.validation_set)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test pictures."""
+        return self._loader(self.test_set)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Test pictures."""
+        return self._loader(self.test_set)
+
+    def calibration_dataloader(self, *, seed: int | None = None) -> DataLoader[Any]:
+        """This process's share of the calibration pictures, in a fixed order.
+
+        The draw depends on the seed alone. Rank r of W takes every W-th picture from the r-th on;
+        all ranks get equally many.
+
+        Args:
+            seed: Of the draw; the data module's own if None.
+
+        Raises:
+            UserError: There are fewer training pictures than asked for, or than processes.
+        """
+        self.prepare_data()
+        self.setup()
+        available, wanted = len(self.train_indices), self.calibration_pictures
+        if wanted > available:
+            raise UserError(
+                f"calibration_pictures is {wanted}, but the training part has {available}; "
+                "ask for fewer."
+            )
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if wanted < world:
+            raise UserError(
+                f"{wanted} calibration pictures cannot be shared by {world} processes; give at "
+                "least one each (data.calibration_pictures)."
+            )
+        generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
+        drawn = torch.randperm(available, generator=generator)[: wanted - wanted % world]
+        return self._loader(Subset(self.calibration_pool, drawn[rank::world].tolist()))
+
+    def _loader(self, pictures: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+        if len(cast(Sized, pictures)) == 0:
+            raise UserError(f"{type(self).__name__} has a split without pictures.")
+        return DataLoader(
+            pictures,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )
+
+
+def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
+    """Raise `UserError` if there is no label or one is out of range."""
+    if len(labels) == 0:
+        raise UserError(f"{where} has no pictures.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise UserError(
+            f"{where} has labels from {low} to {high}, but {num_classes} classes: labels must "
+            f"run from 0 to {num_classes - 1}."
+        )
+
+
+def collate(samples: Any) -> Batch:
+    """Pass on what is a batch already; stack single pictures."""
+    if isinstance(samples, tuple):
+        return samples
+    images, labels = zip(*samples, strict=True)
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise UserError(
+            f"Pictures of one batch have different shapes ({', '.join(map(str, sorted(shapes)))});"
+            " give data.image_size."
+        )
+    return torch.stack(images), torch.tensor(labels)

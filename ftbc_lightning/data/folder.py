@@ -1,0 +1,162 @@
+"""Pictures in folders, one folder a class: ImageNet and a user's own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
+
+from ftbc_lightning.data.base import ClassificationDataModule, Split
+from ftbc_lightning.data.transforms import NORMALIZATION, imagenet_evaluation, imagenet_training
+from ftbc_lightning.errors import UserError
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Files with labels, decoded one by one."""
+
+    def __init__(
+        self, samples: Sequence[tuple[str, int]], transform: Callable[[Any], Tensor]
+    ) -> None:
+        self.samples, self.transform = samples, transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.samples[index]
+        try:
+            picture = default_loader(path)
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"Picture {path} cannot be decoded ({type(error).__name__}); mend or remove it."
+            ) from error
+        return self.transform(picture), label
+
+
+class ImageFolderDataModule(ClassificationDataModule):
+    """Any folder of classes: `root/<class>/*`, or `root/train/<class>/*` and `root/test/<class>/*`.
+
+    Without a test folder, `test_fraction` of each class is the test split, drawn with `seed`.
+
+    Args:
+        root: The folder.
+        image_size: Side in pixels that pictures are cropped to.
+        mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
+        std: Standard deviation of each channel; ImageNet's by default.
+        test_fraction: Share of each class that tests, where there is no test folder.
+        batch_size: Pictures in a batch of one process.
+        num_workers: Processes that load; 0 loads in the main process.
+        validation_fraction: Share of the training split that validates.
+        calibration_pictures: How many pictures calibrate, over all processes.
+        seed: Of the divisions and of the calibration draw.
+
+    Raises:
+        UserError: The folder is missing, or has no class folders or pictures.
+    """
+
+    train_folder, test_folder = "train", "test"
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        image_size: int = 224,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        test_fraction: float = 0.2,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        validation_fraction: float = 0.1,
+        calibration_pictures: int = 512,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            validation_fraction=validation_fraction,
+            calibration_pictures=calibration_pictures,
+            seed=seed,
+        )
+        if not 0 < test_fraction < 1:
+            raise UserError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
+        self.root, self.image_size, self.test_fraction = Path(root), image_size, test_fraction
+        own_mean, own_std = NORMALIZATION["imagenet"]
+        self.mean = list(own_mean if mean is None else mean)
+        self.std = list(own_std if std is None else std)
+        self.input_shape = (3, image_size, image_size)
+        self.class_names = self._class_names()
+        self.num_classes = len(self.class_names)
+        self._samples: dict[Split, list[tuple[str, int]]] = {}
+
+    def _class_names(self) -> list[str]:
+        """Names of the class folders, read without a look at the pictures."""
+        folder = self.root / self.train_folder
+        folder = folder if folder.is_dir() else self.root
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {self.root}; give one with --data.root.")
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        if not names:
+            raise UserError(f"{folder} has no class folders; pictures go into {folder}/<class>/.")
+        return names
+
+    def _scan(self, folder: Path) -> list[tuple[str, int]]:
+        try:
+            found = ImageFolder(folder)
+        except FileNotFoundError as error:
+            raise UserError(f"{str(error).splitlines()[0]} Looked in {folder}.") from error
+        if found.classes != self.class_names:
+            raise UserError(
+                f"{folder} has {len(found.classes)} classes, the training folder "
+                f"{self.num_classes}; both need the same class folders."
+            )
+        return list(found.samples)
+
+    def samples(self, split: Split) -> list[tuple[str, int]]:
+        """Files and labels of a split, in order of their names."""
+        if not self._samples:
+            train, test = self.root / self.train_folder, self.root / self.test_folder
+            if train.is_dir():
+                self._samples = {"train": self._scan(train), "test": self._scan(test)}
+            else:
+                self._samples = self._cut_test_off(self._scan(self.root))
+        return self._samples[split]
+
+    def _cut_test_off(self, samples: list[tuple[str, int]]) -> dict[Split, list[tuple[str, int]]]:
+        labels = np.array([label for _, label in samples])
+        order = np.random.default_rng(self.seed).permutation(len(samples))
+        test: set[int] = set()
+        for label in range(self.num_classes):
+            members = order[labels[order] == label]
+            test |= set(members[: round(len(members) * self.test_fraction)].tolist())
+        return {
+            "train": [sample for index, sample in enumerate(samples) if index not in test],
+            "test": [samples[index] for index in sorted(test)],
+        }
+
+    def check_available(self) -> None:
+        """Raise `UserError` where folders or pictures are missing."""
+        self.samples("train")
+
+    def labels(self, split: Split) -> Sequence[int]:
+        """The class of every picture of a split, in order."""
+        return [label for _, label in self.samples(split)]
+
+    def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
+        """The pictures of a split, with training transforms if `augmented`."""
+        pipeline = imagenet_training if augmented else imagenet_evaluation
+        return Pictures(self.samples(split), pipeline(self.mean, self.std, self.image_size))
+
+
+class ImageNetDataModule(ImageFolderDataModule):
+    """ImageNet-1k: `root/train/<class>/*` and `root/val/<class>/*`.
+
+    The official validation pictures are the test split; the validation split is cut out of the
+    training pictures, so that nothing is chosen on the figures that are reported.
+    """
+
+    test_folder = "val"
