@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -36,6 +36,22 @@ def timesteps(value: Any) -> list[int]:
         value = value.strip("[] ").split(",")
     values = value if isinstance(value, list | tuple) else [value]
     return [int(number) for number in values]
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line without the usage before them."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise `UserError`; called by jsonargparse."""
+        cause = _user_error(ex)
+        raise cause or UserError(f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)")
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The user's mistake that another exception was raised from."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
 class FTBCCLI(LightningCLI):
@@ -109,6 +125,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         ClassificationDataModule,
         subclass_mode_data=True,
         trainer_class=Trainer,
+        parser_class=OneLineParser,
         trainer_defaults={"callbacks": [ResultFiles()]},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
@@ -123,7 +140,10 @@ def main(args: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     try:
         run(args)
-    except UserError as error:
-        print(f"ftbc: error: {error}", file=sys.stderr)
+    except Exception as error:
+        mistake = _user_error(error)
+        if mistake is None:
+            raise
+        print(f"ftbc: error: {mistake}", file=sys.stderr)
         return 2
     return 0

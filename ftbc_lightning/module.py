@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.tracing import trace
@@ -17,7 +18,7 @@ from ftbc_lightning.checkpoints import check_state
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.snn.calibration import Method
-from ftbc_lightning.snn.conversion import check_convertible, prepare, reconvert
+from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
 
@@ -101,7 +102,11 @@ class SpikingClassifier(LightningModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network", "optimizer", "lr_scheduler", "weights"])
+        # Objects do not belong into a safe checkpoint. The command line gives their description
+        # instead, from which `load_from_checkpoint` builds them; weights are in the file anyway.
+        described = _given_hyperparameters.get() is not None
+        objects = [] if described else ["network", "optimizer", "lr_scheduler"]
+        self.save_hyperparameters(ignore=["weights", *objects])
         self.ann = network
         if weights is not None:
             load_weights(network, weights)
@@ -120,9 +125,11 @@ class SpikingClassifier(LightningModule):
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
-    def check_convertible(self) -> None:
-        """Raise `UserError` naming every node that cannot be converted."""
-        check_convertible(trace(self.ann), name=type(self.ann).__name__)
+    def check_convertible(self, example_input: Tensor) -> None:
+        """Raise `UserError` unless the ANN can be converted and takes inputs of this shape."""
+        graph = trace(self.ann)
+        check_convertible(graph, name=type(self.ann).__name__)
+        neuron_shapes(graph, example_input)
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant; their linear layers are shared."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from ftbc_lightning.module import METHOD_NAMES, Result, SpikingClassifier
@@ -165,6 +166,7 @@ def bias_figure(module: SpikingClassifier) -> Figure:
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid.flat[0].legend(fontsize=6)
     figure.supxlabel("time step", fontsize=9)
     figure.supylabel("bias / threshold", fontsize=9)

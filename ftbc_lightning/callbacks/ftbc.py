@@ -89,7 +89,7 @@ class ForwardTemporalBiasCorrection(Callback):
         """Drop networks of an earlier fit, and check that what is trained can be converted."""
         module = _classifier(pl_module)
         module.reset()
-        module.check_convertible()
+        module.check_convertible(_example_input(trainer))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert."""
@@ -97,13 +97,7 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
-        shape = getattr(_datamodule(trainer), "input_shape", None)
-        if shape is None:
-            raise UserError(
-                "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
-                "conversion needs it to know the channels of each layer."
-            )
-        module.convert(torch.zeros(1, *shape), self.variants)
+        module.convert(_example_input(trainer), self.variants)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose thresholds and calibrate, once, in the first validation run after conversion."""
@@ -170,6 +164,17 @@ def _datamodule(trainer: Trainer) -> Any:
             "ftbc_lightning.data have; pass it as `datamodule=`."
         )
     return datamodule
+
+
+def _example_input(trainer: Trainer) -> Tensor:
+    """One empty input of the shape that the datamodule states."""
+    shape = getattr(_datamodule(trainer), "input_shape", None)
+    if shape is None:
+        raise UserError(
+            "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
+            "conversion needs it to know the channels of each layer."
+        )
+    return torch.zeros(1, *shape)
 
 
 def _reduction(trainer: Trainer) -> Reduce:

@@ -23,12 +23,18 @@ class ResultFiles(Callback):
         self.folder = folder
         self.written: list[Path] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note whether this run calibrates or evaluates a file."""
+        self.calibrates = isinstance(pl_module, SpikingClassifier) and (
+            pl_module.phase == "converted"
+        )
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the calibrated networks and report the validation split."""
         if trainer.sanity_checking or not _has_networks(pl_module):
             return
-        path = self._path(trainer) / "snn.ckpt"
-        trainer.save_checkpoint(path, weights_only=True)
+        if self.calibrates:
+            trainer.save_checkpoint(self._path(trainer) / "snn.ckpt", weights_only=True)
         self._write(trainer, pl_module, split="val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -138,6 +138,7 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
 
 
+@torch.no_grad()
 def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tuple[int, ...]]:
     """The shape of each activation for one input, without the batch axis."""
     like = next(iter(graph.parameters()))

@@ -1,0 +1,40 @@
+"""Runs that several tests read: one short fit on the digits through the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "configs" / "digits_cnn.yaml"
+
+
+@dataclass
+class Run:
+    """A finished `ftbc fit`: its folder, and the command line object with model and trainer."""
+
+    folder: Path
+    cli: object
+
+    def args(self, verb: str, *more: str, folder: Path | None = None) -> list[str]:
+        """A command on the same configuration that writes elsewhere if asked to."""
+        return [*digits(verb, folder or self.folder), *more]
+
+
+def digits(verb: str, folder: Path) -> list[str]:
+    """A short, quiet command on the digits."""
+    return [
+        *(verb, "--config", str(DIGITS), "--timesteps", "1,2"),
+        *("--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "3"),
+        *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+        *("--data.calibration_pictures", "128"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """`ftbc fit` on the digits for three epochs, T = 1 and 2."""
+    from ftbc_lightning.cli import run
+
+    folder = tmp_path_factory.mktemp("digits")
+    return Run(folder, run(digits("fit", folder)))

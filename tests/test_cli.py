@@ -1,0 +1,214 @@
+"""The command line as a person meets it."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ftbc_lightning.cli import main, timesteps
+from tests.conftest import DIGITS, ROOT, digits
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def test_fit_leaves_its_files_and_says_what_is_next(fitted):
+    for name in ("ann.ckpt", "snn.ckpt", "accuracy_by_step.png", "bias_curves.png"):
+        assert (fitted.folder / name).stat().st_size > 0
+    with (fitted.folder / "results.csv").open() as file:
+        reader = csv.DictReader(file)
+        found = list(reader)
+    expected = ["split", "method", "timesteps", "accuracy", "n", "seed", "seconds"]
+    assert reader.fieldnames == expected
+    assert [row["method"] for row in found[:5]] == [
+        "ann",
+        "snn_uncalibrated",
+        "snn_static",
+        "snn_ftbc_iterative",
+        "snn_ftbc_exact",
+    ]
+    assert {row["n"] for row in found} == {"360"}
+    assert {row["seed"] for row in found} == {"0"}
+
+
+def test_the_ann_file_holds_the_weights_that_were_converted(fitted):
+    state = torch.load(fitted.folder / "ann.ckpt", weights_only=True)["state_dict"]
+    own = fitted.cli.model.ann.state_dict()
+    assert all(torch.equal(state[f"ann.{key}"], value) for key, value in own.items())
+
+
+def test_no_half_written_file_is_left(fitted):
+    assert [path.name for path in fitted.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_calibrate_takes_a_trained_ann(fitted, tmp_path, capsys):
+    command = fitted.args("calibrate", folder=tmp_path)
+    command += ["--ckpt_path", str(fitted.folder / "ann.ckpt"), "--timesteps", "3"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "T=3" in printed
+    assert "Next: ftbc test" in printed
+    assert (tmp_path / "snn.ckpt").exists()
+
+
+def test_predict_runs_on_the_snn_file(fitted, tmp_path):
+    from ftbc_lightning.cli import run
+
+    path = str(fitted.folder / "snn.ckpt")
+    cli = run(fitted.args("predict", "--ckpt_path", path, folder=tmp_path))
+    assert cli.model.phase == "calibrated"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_parses(path, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "--config", str(path), "--print_config"])
+    assert left.value.code == 0
+    assert "class_path" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("4", [4]), ("1,2,4", [1, 2, 4]), (8, [8]), ([1, 2], [1, 2])]
+)
+def test_time_steps_are_read_in_every_form(value, expected):
+    assert timesteps(value) == expected
+
+
+def test_the_module_is_a_program(tmp_path):
+    command = [sys.executable, "-m", "ftbc_lightning", "--help"]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert finished.returncode == 0
+    assert "calibrate" in finished.stdout
+
+
+# A user's mistakes: one clear line, and an exit code that is not 0.
+
+
+def mistake(capsys, command):
+    """The error of a command that must fail, as the one line it has to be."""
+    try:
+        code = main([str(word) for word in command])
+    except SystemExit as left:
+        code = left.code
+    assert code not in (0, None)
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if "error" in line.lower()]
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1, captured.err
+    assert captured.err.splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+def test_a_missing_configuration(capsys, tmp_path):
+    line = mistake(capsys, ["fit", "--config", tmp_path / "none.yaml"])
+    assert "none.yaml" in line
+
+
+def test_less_than_one_time_step(capsys, tmp_path):
+    line = mistake(capsys, [*digits("fit", tmp_path), "--timesteps", "0"])
+    assert line == "ftbc: error: timesteps is 0; a spiking network needs at least 1 time step."
+
+
+def test_time_steps_that_are_no_numbers(capsys, tmp_path):
+    assert "timesteps" in mistake(capsys, [*digits("fit", tmp_path), "--timesteps", "many"])
+
+
+def test_a_folder_that_is_not_there(capsys, tmp_path):
+    path = ROOT / "configs" / "cifar10_resnet20.yaml"
+    line = mistake(capsys, ["fit", "--config", path, "--data.root", tmp_path / "none"])
+    assert "CIFAR10 cannot be read from" in line
+    assert "--data.download true" in line
+
+
+def test_a_picture_folder_that_is_not_there(capsys, tmp_path):
+    path = ROOT / "configs" / "imagenet_resnet34.yaml"
+    line = mistake(capsys, ["fit", "--config", path, "--data.root", tmp_path / "none"])
+    assert "There is no folder" in line
+
+
+def test_a_checkpoint_that_is_not_there(capsys, tmp_path):
+    command = [*digits("test", tmp_path), "--ckpt_path", tmp_path / "none.ckpt"]
+    assert "There is no file" in mistake(capsys, command)
+
+
+@pytest.mark.parametrize("verb", ["test", "calibrate"])
+def test_a_truncated_checkpoint(capsys, fitted, tmp_path, verb):
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes((fitted.folder / "ann.ckpt").read_bytes()[:5000])
+    line = mistake(capsys, [*digits(verb, tmp_path), "--ckpt_path", cut])
+    assert "cut.ckpt cannot be read as a checkpoint" in line
+
+
+@pytest.mark.parametrize("verb", ["test", "calibrate"])
+def test_a_checkpoint_of_another_network(capsys, fitted, tmp_path, verb):
+    command = [*digits(verb, tmp_path), "--ckpt_path", fitted.folder / "ann.ckpt"]
+    line = mistake(capsys, [*command, "--model.network.width", "8"])
+    assert "The checkpoint holds another network than SmallCNN" in line
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+def test_a_checkpoint_with_code_is_refused_and_not_executed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "evil": Evil()}, "evil.ckpt")
+    line = mistake(capsys, [*digits("test", tmp_path), "--ckpt_path", "evil.ckpt"])
+    assert "evil.ckpt was refused" in line
+    assert not Path("executed").exists()
+
+
+def test_an_empty_calibration_set(capsys, tmp_path):
+    line = mistake(capsys, [*digits("fit", tmp_path), "--data.calibration_pictures", "0"])
+    assert "calibration set is empty" in line
+
+
+def test_more_calibration_pictures_than_there_are(capsys, fitted, tmp_path):
+    command = fitted.args("calibrate", "--data.calibration_pictures", "5000", folder=tmp_path)
+    line = mistake(capsys, [*command, "--ckpt_path", fitted.folder / "ann.ckpt"])
+    assert "calibration_pictures is 5000, but the training part has 1082" in line
+
+
+def test_a_picture_of_the_wrong_size(capsys, tmp_path):
+    images = np.zeros((40, 2, 2, 3), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    np.savez(
+        tmp_path / "small.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
+    config = tmp_path / "vgg.yaml"
+    config.write_text(
+        "model:\n  network:\n    class_path: ftbc_lightning.ann.VGG11\n"
+        "data:\n  class_path: ftbc_lightning.data.ArrayDataModule\n"
+        f"  init_args:\n    path: {tmp_path}/small.npz\n"
+        f"trainer:\n  default_root_dir: {tmp_path}\n  max_epochs: 1\n  logger: false\n"
+    )
+    line = mistake(capsys, ["fit", "--config", config])
+    assert "An input of shape [1, 3, 2, 2] does not pass features.7 (AvgPool2d)" in line
+
+
+def test_a_network_with_unsupported_layers(capsys, tmp_path, monkeypatch):
+    shutil.copy(ROOT / "tests" / "smooth_network.py", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = [*digits("fit", tmp_path), "--model.network", "smooth_network.Smooth"]
+    line = mistake(capsys, command)
+    assert "2 of its nodes" in line
+    assert "hidden.0 (GELU)" in line
+    assert "last (Softmax)" in line
+
+
+def test_an_unknown_method(capsys, tmp_path):
+    line = mistake(capsys, [*digits("fit", tmp_path), "--calibration.methods", "[best]"])
+    assert "best" in line
+
+
+def test_the_digits_configuration_is_the_one_of_the_demo():
+    assert f"--config {DIGITS.relative_to(ROOT)}" in (ROOT / "Makefile").read_text()

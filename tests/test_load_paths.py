@@ -1,0 +1,164 @@
+"""Every way to load a checkpoint, before and after conversion, gives the network of the file."""
+
+import csv
+
+import pytest
+import torch
+
+from ftbc_lightning import SpikingClassifier, Trainer, UserError
+from ftbc_lightning.ann import SmallCNN
+from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.cli import run
+from ftbc_lightning.data import DigitsDataModule
+
+
+def rows(folder, split):
+    """Results without the seconds."""
+    with (folder / "results.csv").open() as file:
+        return [
+            (row["method"], row["timesteps"], row["accuracy"], row["n"])
+            for row in csv.DictReader(file)
+            if row["split"] == split
+        ]
+
+
+def quiet(tmp_path, **settings):
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=False,
+        **settings,
+    )
+
+
+def test_validating_the_snn_file_gives_the_calibrated_figures_again(fitted, tmp_path):
+    path = str(fitted.folder / "snn.ckpt")
+    run(fitted.args("validate", "--ckpt_path", path, folder=tmp_path))
+    assert rows(tmp_path, "val") == rows(fitted.folder, "val")
+    assert len(rows(tmp_path, "val")) == 1 + 2 * 4
+
+
+def test_validating_a_file_does_not_write_it_again(fitted, tmp_path):
+    run(fitted.args("validate", "--ckpt_path", str(fitted.folder / "snn.ckpt"), folder=tmp_path))
+    assert not (tmp_path / "snn.ckpt").exists()
+
+
+def test_testing_the_snn_file_evaluates_every_network_on_the_test_split(fitted, tmp_path):
+    path = str(fitted.folder / "snn.ckpt")
+    first = run(fitted.args("test", "--ckpt_path", path, folder=tmp_path))
+    assert first.model.phase == "calibrated"
+    found = rows(tmp_path, "test")
+    run(fitted.args("test", "--ckpt_path", path, folder=tmp_path))
+    assert rows(tmp_path, "test") == found
+    assert len(found) == 1 + 2 * 4
+
+
+def test_testing_an_ann_file_evaluates_the_ann_alone(fitted, tmp_path):
+    path = str(fitted.folder / "ann.ckpt")
+    cli = run(fitted.args("test", "--ckpt_path", path, folder=tmp_path))
+    assert cli.model.phase == "ann"
+    assert [row.method for row in cli.model.results] == ["ann"]
+
+
+def fit(tmp_path, **checkpoint):
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    module = SpikingClassifier(SmallCNN(in_channels=1))
+    trainer = quiet(
+        tmp_path,
+        max_epochs=1,
+        callbacks=[
+            ForwardTemporalBiasCorrection(timesteps=[2], methods=["exact"]),
+            ModelCheckpoint(tmp_path, **checkpoint),
+        ],
+    )
+    data = DigitsDataModule(calibration_pictures=64)
+    trainer.fit(module, datamodule=data)
+    assert module.phase == "converted"
+    trainer.validate(module, datamodule=data, verbose=False)
+    assert module.phase == "calibrated"
+    return module, trainer, data
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_testing_best_or_last_after_conversion_goes_back_to_the_ann(tmp_path, which):
+    module, trainer, data = fit(tmp_path, save_last=True)
+    trainer.test(module, datamodule=data, ckpt_path=which, verbose=False)
+    assert module.phase == "ann"
+    assert len(module.snns) == 0
+
+
+def test_a_second_fit_after_conversion_trains_the_ann_and_converts_again(tmp_path):
+    module, trainer, data = fit(tmp_path)
+    before = module.ann.conv1.weight.clone()
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, datamodule=data)
+    assert module.phase == "converted"
+    assert not torch.equal(before, module.ann.conv1.weight)
+    trainer.validate(module, datamodule=data, verbose=False)
+    assert module.phase == "calibrated"
+
+
+def test_loading_an_ann_in_python_gives_an_ann(fitted):
+    module = SpikingClassifier.load_from_checkpoint(fitted.folder / "ann.ckpt")
+    assert module.phase == "ann"
+    expected = fitted.cli.model.ann.state_dict()
+    assert all(torch.equal(v.cpu(), expected[k]) for k, v in module.ann.state_dict().items())
+
+
+def test_loading_an_snn_in_python_gives_the_same_logits(fitted):
+    module = SpikingClassifier.load_from_checkpoint(fitted.folder / "snn.ckpt")
+    assert module.phase == "calibrated"
+    images = torch.rand(5, 1, 8, 8)
+    for key, network in fitted.cli.model.snns.items():
+        assert torch.equal(network(images), module.snns[key](images))
+
+
+def test_a_module_made_in_python_is_loaded_with_its_network(tmp_path):
+    module, trainer, _ = fit(tmp_path)
+    trainer.save_checkpoint(tmp_path / "snn.ckpt", weights_only=True)
+    loaded = SpikingClassifier.load_from_checkpoint(
+        tmp_path / "snn.ckpt", network=SmallCNN(in_channels=1)
+    )
+    images = torch.rand(5, 1, 8, 8)
+    key = next(iter(module.snns))
+    assert torch.equal(module.snns[key](images), loaded.snns[key](images))
+
+
+def test_checkpoints_load_in_safe_mode(fitted):
+    for name in ("ann.ckpt", "snn.ckpt"):
+        torch.load(fitted.folder / name, weights_only=True)
+
+
+def test_no_inference_tensor_is_left_in_the_module(fitted):
+    state = fitted.cli.model.state_dict()
+    assert any("temporal_bias" in key for key in state)
+    assert not any(value.is_inference() for value in state.values())
+
+
+def test_linear_layers_are_stored_once(fitted):
+    state = torch.load(fitted.folder / "snn.ckpt", weights_only=True)["state_dict"]
+    storages = {v.untyped_storage().data_ptr() for k, v in state.items() if "conv2.weight" in k}
+    assert len(storages) == 1 + 1 + 1 + 1  # the ANN's two, and one folded copy of each
+
+
+def test_testing_a_converted_network_without_calibration_is_refused(tmp_path):
+    module = SpikingClassifier(SmallCNN(in_channels=1))
+    data = DigitsDataModule()
+    callback = ForwardTemporalBiasCorrection(timesteps=[2])
+    trainer = quiet(tmp_path, max_epochs=1, callbacks=[callback], enable_checkpointing=False)
+    trainer.fit(module, datamodule=data)
+    with pytest.raises(UserError, match="converted but not calibrated"):
+        trainer.test(module, datamodule=data)
+
+
+def test_bytes_of_the_results_do_not_depend_on_the_run(tmp_path):
+    networks = []
+    for name in ("one", "two"):
+        from tests.conftest import digits
+
+        networks.append(run(digits("fit", tmp_path / name)).model.state_dict())
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+    assert rows(tmp_path / "one", "val") == rows(tmp_path / "two", "val")
