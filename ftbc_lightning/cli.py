@@ -44,7 +44,9 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `UserError`; called by jsonargparse."""
         cause = _user_error(ex)
-        raise cause or UserError(f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)")
+        raise cause or UserError(
+            f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
+        )
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -58,8 +58,8 @@ class QCFS(nn.Module):
 
         a = lambda * clip(floor(z * L / lambda + 1/2) / L, 0, 1)
 
-    with a straight-through floor. It is what an integrate-and-fire neuron with threshold lambda
-    and v0 = lambda/2 emits in L steps on average when its current is constant.
+    with a straight-through floor: the gradient in z is 1 between 0 and lambda, else 0. It is
+    what an integrate-and-fire neuron with threshold lambda and v0 = lambda/2 emits in L steps on average when its current is constant.
 
     Args:
         levels: L, at least 1.
@@ -81,8 +81,9 @@ class QCFS(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Quantise `z`, of any shape."""
-        steps: Tensor = _Floor.apply(z * (self.levels / self.threshold) + 0.5)
-        return self.threshold * (steps / self.levels).clamp(0, 1)
+        clipped = (z / self.threshold).clamp(0, 1)
+        steps: Tensor = _Floor.apply(clipped * self.levels + 0.5)
+        return self.threshold * steps / self.levels
 
     def extra_repr(self) -> str:
         """L, for `print(network)`."""

@@ -83,15 +83,20 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _fitting(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    """Strip prefixes as long as more names fit the network's own."""
-    best = state
-    for prefix in PREFIXES:
-        for candidate in (state, best):
-            stripped = {
-                key.removeprefix(prefix): value
-                for key, value in candidate.items()
-                if key.startswith(prefix)
-            }
-            if len(stripped.keys() & own) > len(best.keys() & own):
-                best = stripped
-    return best
+    """Strip the prefixes, one inside another at most three deep, that make most names fit."""
+    candidates = [state]
+    for _ in range(3):
+        candidates += [
+            stripped
+            for candidate in candidates
+            for prefix in PREFIXES
+            if (stripped := _without(candidate, prefix))
+        ]
+    return max(candidates, key=lambda candidate: len(candidate.keys() & own))
+
+
+def _without(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those entries whose names begin with a prefix, without it."""
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }

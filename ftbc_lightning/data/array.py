@@ -1,6 +1,7 @@
 """A user's own pictures in one `.npz` file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ from ftbc_lightning.errors import UserError
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
+# what numpy raises on a cut or damaged archive, on pickled objects, on an .npy file
+UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, TypeError)
+
 
 class ArrayDataModule(InMemoryDataModule):
     """Pictures and labels from a NumPy archive.
 
     The file has `train_images` and `test_images`, uint8 `[N, H, W, C]` or `[N, H, W]`, with
     `train_labels` and `test_labels`, integers `[N]` from 0 on, and may have `classes`, the names.
-    It is read without pickle.
+    It is read without pickle. C is 1 or 3, and one size holds for both splits.
 
     Args:
         path: The `.npz` file.
@@ -89,7 +93,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in (*KEYS, "classes") if key in archive}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{path} cannot be read as a .npz file ({type(error).__name__}); it is truncated, "
             "of another kind, or holds Python objects. Write it again with numpy.savez."
@@ -99,10 +103,11 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} has no {', '.join(missing)}; it needs {', '.join(KEYS)}.")
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        colour_or_grey = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+        if images.dtype != np.uint8 or not colour_or_grey:
             raise UserError(
                 f"{path}: {split}_images is {images.dtype} {list(images.shape)}; uint8 "
-                "[N, H, W, C] or [N, H, W] is needed."
+                "[N, H, W, 3], [N, H, W, 1] or [N, H, W] is needed."
             )
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
             raise UserError(
@@ -115,4 +120,15 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
             )
         if len(images) == 0:
             raise UserError(f"{path}: {split}_images is empty.")
+    found, expected = arrays["test_images"].shape[1:], arrays["train_images"].shape[1:]
+    if found != expected:
+        raise UserError(
+            f"{path}: test_images are {list(found)}, train_images {list(expected)}; both splits "
+            "need pictures of one shape."
+        )
+    if "classes" in arrays and arrays["classes"].ndim != 1:
+        raise UserError(
+            f"{path}: classes has the shape {list(arrays['classes'].shape)}; one name for each "
+            "class is needed, [classes]."
+        )
     return arrays

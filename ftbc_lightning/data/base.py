@@ -22,8 +22,8 @@ class ClassificationDataModule(LightningDataModule, ABC):
     validates. Calibration pictures are drawn from the part that trains, with the transforms of
     evaluation: neither validation nor test pictures ever choose anything.
 
-    A subclass sets `num_classes` and `input_shape` in `__init__` and answers `labels` and
-    `dataset`.
+    A subclass sets `num_classes` and `input_shape` in `__init__`, because the command line links
+    them into the network, and answers `labels` and `dataset`.
 
     Attributes:
         num_classes: Number of classes.
@@ -55,6 +55,8 @@ class ClassificationDataModule(LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
+        if num_workers < 0:
+            raise UserError(f"num_workers is {num_workers}; it must be 0 or more.")
         if not 0 < validation_fraction < 1:
             raise UserError(
                 f"validation_fraction is {validation_fraction}; it must lie between 0 and 1."
@@ -180,7 +182,21 @@ class ClassificationDataModule(LightningDataModule, ABC):
 
 
 def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
-    """Raise `UserError` if there is no label or one is out of range."""
+    """Raise `UserError` if there is no label or one is out of range.
+
+    Args:
+        labels: Integers `[N]`.
+        num_classes: Labels must run from 0 to one below this.
+        where: Named in the message.
+
+    Raises:
+        UserError: `labels` is empty or has a value out of range.
+
+    >>> check_labels(torch.tensor([0, 2]), 3, where="pictures.npz")
+    >>> check_labels(torch.tensor([0, 3]), 3, where="pictures.npz")
+    Traceback (most recent call last):
+    ftbc_lightning.errors.UserError: pictures.npz has labels from 0 to 3, but 3 classes: ...
+    """
     if len(labels) == 0:
         raise UserError(f"{where} has no pictures.")
     low, high = int(labels.min()), int(labels.max())
@@ -192,7 +208,12 @@ def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
 
 
 def collate(samples: Any) -> Batch:
-    """Pass on what is a batch already; stack single pictures."""
+    """Pass on what is a batch already; stack single pictures.
+
+    >>> images, labels = collate([(torch.zeros(3, 2, 2), 0), (torch.ones(3, 2, 2), 1)])
+    >>> images.shape, labels
+    (torch.Size([2, 3, 2, 2]), tensor([0, 1]))
+    """
     if isinstance(samples, tuple):
         return samples
     images, labels = zip(*samples, strict=True)

@@ -41,14 +41,16 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 class ImageFolderDataModule(ClassificationDataModule):
     """Any folder of classes: `root/<class>/*`, or `root/train/<class>/*` and `root/test/<class>/*`.
 
-    Without a test folder, `test_fraction` of each class is the test split, drawn with `seed`.
+    Without these two folders, `test_fraction` of each class is the test split, drawn with `seed`.
+
+    Pictures may differ in size and mode: each is resized, cropped and made RGB.
 
     Args:
         root: The folder.
         image_size: Side in pixels that pictures are cropped to.
         mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
         std: Standard deviation of each channel; ImageNet's by default.
-        test_fraction: Share of each class that tests, where there is no test folder.
+        test_fraction: Share of each class that tests, where root holds the classes themselves.
         batch_size: Pictures in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
@@ -60,6 +62,7 @@ class ImageFolderDataModule(ClassificationDataModule):
     """
 
     train_folder, test_folder = "train", "test"
+    classes_in_root = True
 
     def __init__(
         self,
@@ -84,10 +87,16 @@ class ImageFolderDataModule(ClassificationDataModule):
         )
         if not 0 < test_fraction < 1:
             raise UserError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
+        if image_size < 1:
+            raise UserError(f"image_size is {image_size}; it must be at least 1 pixel.")
         self.root, self.image_size, self.test_fraction = Path(root), image_size, test_fraction
         own_mean, own_std = NORMALIZATION["imagenet"]
         self.mean = list(own_mean if mean is None else mean)
         self.std = list(own_std if std is None else std)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(
+                f"mean {self.mean} and std {self.std} must have 3 values each and std above 0."
+            )
         self.input_shape = (3, image_size, image_size)
         self.class_names = self._class_names()
         self.num_classes = len(self.class_names)
@@ -95,10 +104,16 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     def _class_names(self) -> list[str]:
         """Names of the class folders, read without a look at the pictures."""
-        folder = self.root / self.train_folder
-        folder = folder if folder.is_dir() else self.root
-        if not folder.is_dir():
+        if not self.root.is_dir():
             raise UserError(f"There is no folder {self.root}; give one with --data.root.")
+        train, test = self.root / self.train_folder, self.root / self.test_folder
+        if train.is_dir() != test.is_dir() or not (train.is_dir() or self.classes_in_root):
+            missing = test if train.is_dir() else train
+            raise UserError(
+                f"There is no folder {missing}; {self.root} needs {train.name}/<class>/ and "
+                f"{test.name}/<class>/ with pictures, or give another folder with --data.root."
+            )
+        folder = train if train.is_dir() else self.root
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         if not names:
             raise UserError(f"{folder} has no class folders; pictures go into {folder}/<class>/.")
@@ -160,3 +175,4 @@ class ImageNetDataModule(ImageFolderDataModule):
     """
 
     test_folder = "val"
+    classes_in_root = False

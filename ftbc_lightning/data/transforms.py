@@ -19,7 +19,11 @@ NORMALIZATION = {
 
 
 def evaluation(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
-    """uint8 pictures `[..., C, H, W]`, one or many, to normalised float32."""
+    """uint8 pictures `[..., C, H, W]`, one or many, to normalised float32.
+
+    >>> evaluation([0.5], [0.5])(torch.tensor([[[0, 255]]], dtype=torch.uint8))
+    tensor([[[-1.,  1.]]])
+    """
     return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
 
@@ -27,7 +31,12 @@ def augmentation(name: Augmentation, size: int) -> Transform | None:
     """A function on uint8 batches `[B, C, H, W]`, another draw for each picture.
 
     "flip_crop" crops after padding by 4 and mirrors; "cifar" adds AutoAugment with the CIFAR-10
-    policy and Cutout of a 16 pixel square (torchvision's RandomErasing with one fixed size).
+    policy and Cutout of a 16 pixel square. Cutout is torchvision's RandomErasing with one fixed
+    size: the square lies wholly inside the picture and is black, where the released Cutout may
+    hang over the edge and is grey. Pictures of 16 pixels or less lose no square.
+
+    >>> augmentation("none", 32) is None
+    True
     """
     if name == "none":
         return None
@@ -69,6 +78,9 @@ def flip_and_crop(images: Tensor, padding: int = 4) -> Tensor:
 
     Returns:
         The same shape and type.
+
+    >>> flip_and_crop(torch.ones(2, 3, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([2, 3, 8, 8])
     """
     batch, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (padding,) * 4)

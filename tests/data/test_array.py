@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ftbc_lightning import UserError
+from ftbc_lightning.data import ArrayDataModule
+
+
+def arrays(count=40, size=8, channels=3):
+    generator = np.random.default_rng(0)
+    shape = (count, size, size, channels) if channels else (count, size, size)
+    return {
+        "train_images": generator.integers(0, 256, shape, dtype=np.uint8),
+        "train_labels": np.arange(count) % 4,
+        "test_images": generator.integers(0, 256, shape, dtype=np.uint8),
+        "test_labels": np.arange(count) % 4,
+    }
+
+
+def write(folder, **changes):
+    content = {**arrays(), **changes}
+    path = folder / "pictures.npz"
+    np.savez(path, **{key: value for key, value in content.items() if value is not None})
+    return str(path)
+
+
+def ready(path, **settings):
+    data = ArrayDataModule(path=path, calibration_pictures=8, **settings)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_pictures_are_normalised_and_channels_first(tmp_path):
+    data = ready(write(tmp_path), mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4])
+    images, labels = next(iter(data.test_dataloader()))
+    raw = torch.from_numpy(arrays()["test_images"]).permute(0, 3, 1, 2) / 255
+    mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+    std = torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    torch.testing.assert_close(images, (raw - mean) / std)
+    assert labels.tolist() == arrays()["test_labels"].tolist()
+    assert (data.num_classes, data.input_shape) == (4, (3, 8, 8))
+
+
+def test_grey_pictures_without_a_channel_axis(tmp_path):
+    grey = arrays(channels=0)
+    data = ready(write(tmp_path, **grey))
+    assert data.input_shape == (1, 8, 8)
+    assert next(iter(data.val_dataloader()))[0].shape == (4, 1, 8, 8)
+
+
+@pytest.mark.parametrize("augmentation", ["flip_crop", "cifar"])
+def test_training_pictures_are_augmented_and_others_are_not(tmp_path, augmentation):
+    data = ready(write(tmp_path), augmentation=augmentation, batch_size=36)
+    indices = list(range(len(data.train_indices)))
+    first, second = (data.train_set.__getitems__(indices)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    plain = [data.calibration_pool.__getitems__(indices)[0] for _ in range(2)]
+    assert torch.equal(*plain)
+
+
+def test_flip_and_crop_moves_every_picture_by_its_own_draw():
+    from ftbc_lightning.data.transforms import flip_and_crop
+
+    torch.manual_seed(0)
+    image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
+    moved = flip_and_crop(image.expand(200, 1, 8, 8))
+    padded = torch.nn.functional.pad(image, (4,) * 4)[0]
+    windows = [padded[:, y : y + 8, x : x + 8] for y in range(9) for x in range(9)]
+    windows += [window.flip(2) for window in windows]
+    known = {tuple(window.flatten().tolist()) for window in windows}
+    found = {tuple(picture.flatten().tolist()) for picture in moved}
+    assert found <= known
+    assert len(found) > 80
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_labels": None}, "has no train_labels"),
+        ({"test_images": arrays()["test_images"].astype(np.float32)}, "test_images is float32"),
+        ({"train_images": np.zeros((40, 8), dtype=np.uint8)}, r"uint8 \[40, 8\]"),
+        ({"train_labels": np.arange(39)}, "40 train_images but 39 train_labels"),
+        ({"train_labels": np.zeros(40)}, "train_labels is float64"),
+        ({"test_labels": np.full(40, 9)}, "labels from 9 to 9, but 4 classes"),
+        ({"train_labels": np.arange(40) - 1}, "labels from -1 to 38"),
+        (
+            {"test_images": np.zeros((0, 8, 8, 3), np.uint8), "test_labels": np.zeros(0, int)},
+            "test_images is empty",
+        ),
+        ({"classes": np.array([{}], dtype=object)}, "holds Python objects"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        ArrayDataModule(path=write(tmp_path, **changes))
+
+
+def test_test_pictures_of_another_size_are_refused(tmp_path):
+    path = write(tmp_path, test_images=np.zeros((40, 9, 9, 3), np.uint8))
+    with pytest.raises(UserError, match=r"test_images are \[9, 9, 3\], train_images \[8, 8, 3\]"):
+        ready(path)
+
+
+def test_a_missing_or_truncated_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="There is no file"):
+        ArrayDataModule(path=str(tmp_path / "none.npz"))
+    path = tmp_path / "cut.npz"
+    path.write_bytes(Path(write(tmp_path)).read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"cannot be read as a \.npz file"):
+        ArrayDataModule(path=str(path))
+
+
+def test_mean_and_std_must_fit_the_channels(tmp_path):
+    with pytest.raises(UserError, match="mean and std have 1 values, the pictures 3 channels"):
+        ready(write(tmp_path), mean=[0.5], std=[0.5])
+    with pytest.raises(UserError, match="std above 0"):
+        ArrayDataModule(path=write(tmp_path), mean=[0.5] * 3, std=[0.0] * 3)

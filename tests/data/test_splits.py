@@ -1,0 +1,117 @@
+"""What every data module promises about its splits and its calibration draw."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ftbc_lightning import UserError
+from ftbc_lightning.data import DigitsDataModule
+
+
+def ready(**settings):
+    data = DigitsDataModule(**settings)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def everything(loader):
+    return torch.cat([images for images, _ in loader])
+
+
+def as_set(images):
+    return {tuple(image.flatten().tolist()) for image in images}
+
+
+def test_splits_are_disjoint_and_complete():
+    data = ready()
+    parts = [
+        data.calibration_pool.__getitems__(list(range(len(data.train_indices))))[0],
+        everything(data.val_dataloader()),
+        everything(data.test_dataloader()),
+    ]
+    assert [len(part) for part in parts] == [1082, 360, 355]
+    sets = [as_set(part) for part in parts]
+    assert not sets[0] & sets[1]
+    assert not sets[0] & sets[2]
+    assert not sets[1] & sets[2]
+
+
+def test_every_split_has_every_class_in_proportion():
+    data = ready()
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        counts = torch.cat([labels for _, labels in loader]).bincount(minlength=10)
+        assert counts.min() >= 33
+        assert counts.max() <= 38
+
+
+def test_calibration_pictures_come_from_the_part_that_trains():
+    data = ready()
+    drawn = as_set(everything(data.calibration_dataloader()))
+    pool = as_set(data.calibration_pool.__getitems__(list(range(len(data.train_indices))))[0])
+    assert len(drawn) > 500
+    assert drawn <= pool
+
+
+def test_the_draw_depends_on_the_seed_alone():
+    first = everything(ready(batch_size=7).calibration_dataloader())
+    assert torch.equal(first, everything(ready(batch_size=64).calibration_dataloader()))
+    assert not torch.equal(first, everything(ready().calibration_dataloader(seed=5)))
+
+
+def test_the_draw_does_not_depend_on_workers():
+    first = everything(ready(calibration_pictures=20).calibration_dataloader())
+    other = ready(calibration_pictures=20, num_workers=2)
+    assert torch.equal(first, everything(other.calibration_dataloader()))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_the_draw_in_equal_counts(world):
+    data = ready(calibration_pictures=100)
+    whole = everything(data.calibration_dataloader())
+    shares = []
+    for rank in range(world):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+        shares.append(everything(data.calibration_dataloader()))
+    assert {len(share) for share in shares} == {100 // world}
+    merged = torch.stack(shares, dim=1).flatten(0, 1)
+    assert torch.equal(merged, whole[: len(merged)])
+
+
+def test_fewer_pictures_than_processes_are_refused():
+    data = ready(calibration_pictures=2)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=3)
+    with pytest.raises(UserError, match="2 calibration pictures cannot be shared by 3"):
+        data.calibration_dataloader()
+
+
+def test_setup_divides_once():
+    data = ready()
+    before = data.train_set
+    data.setup("fit")
+    data.setup("test")
+    assert data.train_set is before
+
+
+def test_a_data_module_pickles_for_spawned_workers():
+    data = pickle.loads(pickle.dumps(ready()))
+    assert len(data.train_indices) == 1082
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"calibration_pictures": 0}, "calibration_pictures is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        DigitsDataModule(**settings)
+
+
+def test_more_calibration_pictures_than_training_pictures_are_refused():
+    with pytest.raises(UserError, match="calibration_pictures is 2000, but the training part"):
+        ready(calibration_pictures=2000).calibration_dataloader()
