@@ -1,5 +1,6 @@
 """The command line: LightningCLI with one more verb and with errors a person can read."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,20 @@ NOT_FOR_PEOPLE = {
     *("weights_only", "verbose", "return_predictions"),
 }
 """Arguments of the Trainer's methods that make no sense on a command line."""
+
+
+NOISE = (
+    ".*does not have many workers.*",  # data in memory needs none
+    ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
+    ".*exists and is not empty.*",  # a run is repeated in its own folder
+    ".*dirpath has changed from.*",  # a checkpoint is evaluated into another folder
+    ".*skip_none parameter was deprecated.*",  # inside Lightning
+)
+"""Warnings of libraries that a person can do nothing about."""
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()
 
 
 def timesteps(value: Any) -> list[int]:
@@ -128,7 +143,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         subclass_mode_data=True,
         trainer_class=Trainer,
         parser_class=OneLineParser,
-        trainer_defaults={"callbacks": [ResultFiles()]},
+        trainer_defaults={"callbacks": [ResultFiles()], "enable_model_summary": False},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
@@ -139,7 +154,9 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and turn a user's mistake into one line; returns the exit code."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     try:
         run(args)
     except Exception as error:

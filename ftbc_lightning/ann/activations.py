@@ -59,7 +59,8 @@ class QCFS(nn.Module):
         a = lambda * clip(floor(z * L / lambda + 1/2) / L, 0, 1)
 
     with a straight-through floor: the gradient in z is 1 between 0 and lambda, else 0. It is
-    what an integrate-and-fire neuron with threshold lambda and v0 = lambda/2 emits in L steps on average when its current is constant.
+    what an integrate-and-fire neuron with threshold lambda and v0 = lambda/2 emits in L steps on
+    average when its current is constant.
 
     Args:
         levels: L, at least 1.

@@ -45,6 +45,8 @@ class ResultFiles(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Show the table, once Lightning's progress bars are off the screen."""
         if self.written:
+            if trainer.progress_bar_callback is not None:
+                trainer.progress_bar_callback.teardown(trainer, pl_module, stage)
             console = Console()
             console.print(self.table)
             for path in self.written:

@@ -193,9 +193,10 @@ def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
         UserError: `labels` is empty or has a value out of range.
 
     >>> check_labels(torch.tensor([0, 2]), 3, where="pictures.npz")
-    >>> check_labels(torch.tensor([0, 3]), 3, where="pictures.npz")
+    >>> check_labels(torch.tensor([0, 3]), 3, where="x.npz")
     Traceback (most recent call last):
-    ftbc_lightning.errors.UserError: pictures.npz has labels from 0 to 3, but 3 classes: ...
+    ftbc_lightning.errors.UserError: x.npz has labels from 0 to 3, but 3 classes: labels must \
+run from 0 to 2.
     """
     if len(labels) == 0:
         raise UserError(f"{where} has no pictures.")

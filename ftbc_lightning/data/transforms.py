@@ -32,8 +32,9 @@ def augmentation(name: Augmentation, size: int) -> Transform | None:
 
     "flip_crop" crops after padding by 4 and mirrors; "cifar" adds AutoAugment with the CIFAR-10
     policy and Cutout of a 16 pixel square. Cutout is torchvision's RandomErasing with one fixed
-    size: the square lies wholly inside the picture and is black, where the released Cutout may
-    hang over the edge and is grey. Pictures of 16 pixels or less lose no square.
+    size: the square lies wholly inside the picture and is black, where that of DeVries
+    and Taylor (2017) may hang over the edge and is the mean colour. Pictures of 16 pixels or
+    less lose no square.
 
     >>> augmentation("none", 32) is None
     True
