@@ -1,14 +1,28 @@
 """Activations that an integrate-and-fire neuron can stand for, with a trained threshold."""
 
-from typing import Literal, get_args
+from collections.abc import Collection
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
 
 ActivationName = Literal["relu", "clipped_relu", "qcfs"]
+
+
+ACTIVATION_FUNCTIONS: Collection[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6}
+ACTIVATION_METHODS: Collection[Any] = {"relu", "relu_"}
+
+
+def is_activation(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Say whether a node of a graph is one of the activations that become neurons."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return isinstance(module, nn.ReLU | nn.ReLU6 | ClippedReLU | QCFS)
+    known = {"call_function": ACTIVATION_FUNCTIONS, "call_method": ACTIVATION_METHODS}
+    return node.target in known.get(node.op, ())
 
 
 class _Floor(torch.autograd.Function):

@@ -6,6 +6,9 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+FOLDED = "ftbc_folded"
+"""Key in a graph module's `meta`: the type of each batch norm that was folded, by its path."""
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -31,6 +34,7 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
     ['Conv2d']
     """
     modules = dict(graph.named_modules())
+    folded_norms = graph.meta.setdefault(FOLDED, {})
     uses: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
@@ -58,6 +62,7 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         parent, _, name = str(source.target).rpartition(".")
         setattr(graph.get_submodule(parent), name, folded)
         modules[str(source.target)] = folded
+        folded_norms[str(node.target)] = type(norm).__name__
         node.replace_all_uses_with(source)
         graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()

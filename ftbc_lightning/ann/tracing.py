@@ -1,4 +1,4 @@
-"""Read an ANN as a graph: an untouched copy, in evaluation mode, batch norm folded."""
+"""Read an ANN as a graph: an untouched copy, batch norm folded, max pooling moved."""
 
 import copy
 import operator
@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.ann.folding import fold_batch_norm
+from ftbc_lightning.ann.pooling import pool_before_activation
 from ftbc_lightning.errors import UserError
 
 TRACED = "ftbc_traced"
@@ -25,7 +26,7 @@ class ActivationTracer(fx.Tracer):
 
 
 def trace(ann: nn.Module) -> fx.GraphModule:
-    """Copy the ANN into a graph of single operations with its batch norm folded.
+    """Copy the ANN into a graph of single operations, batch norm folded, max pooling moved.
 
     The ANN itself stays as it is, training flags included. The names of the graph's nodes depend
     on the ANN's code alone, so two traces of one network can be walked side by side.
@@ -69,7 +70,9 @@ def trace(ann: nn.Module) -> fx.GraphModule:
     _write_out_of_place(module)
     module.meta[TRACED] = True
     with torch.no_grad():
-        return fold_batch_norm(module)
+        fold_batch_norm(module)
+    pool_before_activation(module)
+    return module
 
 
 OUT_OF_PLACE: dict[Any, Any] = {

@@ -24,12 +24,14 @@ class IFNeuron(nn.Module):
         s[t] = 1 if u[t] >= theta else 0     fire
         v[t] = u[t] - theta * s[t]           soft reset
 
-    with v[-1] = v0. The value passed on is theta * s[t]. All of them have the unit of the ANN's
-    activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388); the released program
-    stores its negative and subtracts it.
+    with v[-1] = v0. The value passed on is theta * s[t], or s[t] itself once theta has been folded
+    into the weights behind the neuron (`ftbc_lightning.snn.folding`). All of them have the unit
+    of the ANN's activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388); the
+    released program stores its negative and subtracts it.
 
     Buffers:
         threshold: theta, `[C]`, above 0; NaN until a threshold rule has set it.
+        amplitude: What a spike passes on, `[C]`: theta, or 1 where theta is folded.
         initial_membrane: v0, `[C]`.
         step_charge: d, `[C]`, added at every step: theta / (2 T) in the second form of the half
             threshold (SNN Calibration, RTS), else 0.
@@ -47,6 +49,7 @@ class IFNeuron(nn.Module):
     """
 
     threshold: Tensor
+    amplitude: Tensor
     initial_membrane: Tensor
     step_charge: Tensor
     temporal_bias: Tensor
@@ -54,6 +57,7 @@ class IFNeuron(nn.Module):
     def __init__(self, channels: int, *, timesteps: int) -> None:
         super().__init__()
         self.register_buffer("threshold", torch.full((channels,), torch.nan))
+        self.register_buffer("amplitude", torch.full((channels,), torch.nan))
         self.register_buffer("initial_membrane", torch.zeros(channels))
         self.register_buffer("step_charge", torch.zeros(channels))
         self.register_buffer("temporal_bias", torch.zeros(timesteps, channels))
@@ -78,6 +82,7 @@ class IFNeuron(nn.Module):
                 with v0 = 0, "none" does neither.
         """
         self.threshold.copy_(threshold)
+        self.amplitude.copy_(threshold)
         self.initial_membrane.zero_()
         self.step_charge.zero_()
         self.temporal_bias.zero_()
@@ -111,21 +116,22 @@ class IFNeuron(nn.Module):
             start: The index of the first of these steps, so that b[start] belongs to it.
 
         Returns:
-            theta * s, `[steps, B, C, ...]` in the precision of the current, and the membrane
-            after the last step.
+            What is passed on, `[steps, B, C, ...]` in the precision of the current, and the
+            membrane after the last step.
         """
         steps = current.shape[0]
         v = self.rest(current) if membrane is None else membrane
         threshold = self.per_channel(self.threshold, current)
+        amplitude = self.per_channel(self.amplitude, current)
         bias = self.temporal_bias[start : start + steps] + self.step_charge
         bias = self.per_channel(bias, current)
         output = torch.empty_like(current, memory_format=torch.contiguous_format)
         for t in range(steps):
             v += current[t]
             v += bias[t]
-            emitted = (v >= threshold) * threshold
-            v -= emitted
-            output[t] = emitted
+            fired = v >= threshold
+            v -= fired * threshold
+            torch.mul(fired, amplitude, out=output[t])
         return output, v
 
     def extra_repr(self) -> str:

@@ -14,14 +14,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftbc_lightning.ann.activations import QCFS, ClippedReLU
+from ftbc_lightning.ann.activations import QCFS, ClippedReLU, is_activation
+from ftbc_lightning.ann.pooling import is_max_pool
 
-Role = Literal["neuron", "linear", "shape", "input", "output", "refused"]
-"""neuron: becomes an IFNeuron. linear: stays. shape: a number, not a tensor in time."""
-
-ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6, ClippedReLU, QCFS)
-ACTIVATION_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6}
-ACTIVATION_METHODS = {"relu", "relu_"}
+Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "refused"]
+"""neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
+number, not a tensor in time."""
 
 LINEAR_MODULES = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
@@ -88,15 +86,22 @@ def role(node: fx.Node, graph: fx.GraphModule) -> Role:
         return "shape"
     if node.op == "get_attr":
         return "linear"
+    if is_max_pool(node, graph):
+        return "pool"
+    if is_activation(node, graph):
+        return "neuron"
+    return "linear" if _is_linear(node, graph) else "refused"
+
+
+def _is_linear(node: fx.Node, graph: fx.GraphModule) -> bool:
     if node.op == "call_module":
-        module = graph.get_submodule(str(node.target))
-        return _role(isinstance(module, ACTIVATION_MODULES), isinstance(module, LINEAR_MODULES))
-    scaling = SCALING_METHODS if node.op == "call_method" else SCALING_FUNCTIONS
-    if node.target in scaling:
-        return "linear" if _scales_one_tensor(node) else "refused"
+        return isinstance(graph.get_submodule(str(node.target)), LINEAR_MODULES)
     if node.op == "call_method":
-        return _role(node.target in ACTIVATION_METHODS, node.target in LINEAR_METHODS)
-    return _role(node.target in ACTIVATION_FUNCTIONS, node.target in LINEAR_FUNCTIONS)
+        known, scaling = LINEAR_METHODS, SCALING_METHODS
+        return node.target in known or (node.target in scaling and _scales_one_tensor(node))
+    if node.target in SCALING_FUNCTIONS:
+        return _scales_one_tensor(node)
+    return node.target in LINEAR_FUNCTIONS
 
 
 def _scales_one_tensor(node: fx.Node) -> bool:
@@ -110,24 +115,23 @@ def _scales_one_tensor(node: fx.Node) -> bool:
     return changing == [0] or (changing == [1] and not divides)
 
 
-def _role(becomes_neuron: bool, is_linear: bool) -> Role:
-    return "neuron" if becomes_neuron else "linear" if is_linear else "refused"
-
-
 def describe(node: fx.Node, graph: fx.GraphModule) -> str:
-    """Name a node as its author knows it: path in the network and type.
+    """Name a node as its author knows it: path in the network and type, for a message.
 
     >>> graph = fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.GELU()))
     >>> describe(list(graph.graph.nodes)[2], graph)
     '1 (GELU)'
     """
+    path, kind = path_and_kind(node, graph)
+    return f"{path} ({kind})" if node.op == "call_module" else f"{path} ({kind}, in forward)"
+
+
+def path_and_kind(node: fx.Node, graph: fx.GraphModule) -> tuple[str, str]:
+    """Path and type of a module; of a function the name of its node, and its own."""
     if node.op == "call_module":
-        module = graph.get_submodule(str(node.target))
-        return f"{node.target} ({type(module).__name__})"
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack), "") if stack else ""
+        return str(node.target), type(graph.get_submodule(str(node.target))).__name__
     kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
-    return f"{path or 'forward'} ({kind}, node {node.name})"
+    return node.name, kind
 
 
 def ceiling(node: fx.Node, graph: fx.GraphModule) -> float | None:

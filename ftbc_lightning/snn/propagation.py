@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from ftbc_lightning.ann.pooling import is_max_pool
 from ftbc_lightning.snn.operators import is_neuron, is_number
+
+Pooled = dict[str, tuple[Tensor, Tensor]]
+"""For each max pooling the sums of its input, and their maxima, up to the last step."""
 
 
 class Plan:
@@ -17,6 +21,7 @@ class Plan:
     Attributes:
         nodes: The nodes in order.
         temporal: The nodes whose value changes from step to step.
+        pools: Those among them that take a maximum.
         batched: The nodes whose value has a batch axis, because the input has reached them.
         last_readers: For each node the values that nothing reads after it.
     """
@@ -40,6 +45,7 @@ class Plan:
                 self.batched.add(node)
             for source in sources:
                 last_reader[source] = node
+        self.pools = {node for node in self.temporal if is_max_pool(node, graph)}
         self.last_readers: dict[fx.Node, list[fx.Node]] = {}
         for source, reader in last_reader.items():
             self.last_readers.setdefault(reader, []).append(source)
@@ -52,13 +58,17 @@ class Propagation:
         plan: The plan of the graph.
         images: The input, `[B, ...]`.
         steps: How many time steps each spiking value holds; 1 for an ANN.
+        pooled: What max pooling carries from one chunk of time to the next; changed in place.
     """
 
-    def __init__(self, plan: Plan, images: Tensor, *, steps: int) -> None:
+    def __init__(
+        self, plan: Plan, images: Tensor, *, steps: int, pooled: Pooled | None = None
+    ) -> None:
         self.plan = plan
         self.steps = steps
         self.batch = images.shape[0]
         self.images = images
+        self.pooled: Pooled = {} if pooled is None else pooled
         self.values: dict[fx.Node, Any] = {}
 
     def current(self, neuron: fx.Node) -> Tensor:
@@ -96,11 +106,39 @@ class Propagation:
         kwargs = fx.node.map_arg(node.kwargs, lambda source: self._read(source, in_time))
         if node.op == "output":
             return args[0]
+        if node in self.plan.pools:
+            return self._pool(node, args, kwargs)
+        return self._call(node, args, kwargs)
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_module":
             return self.plan.modules[str(node.target)](*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _pool(self, node: fx.Node, args: Any, kwargs: Any) -> Tensor:
+        """Max pooling over what has arrived so far, of which each step passes on the growth.
+
+            y[t] = max(x[0] + .. + x[t]) - max(x[0] + .. + x[t-1])
+
+        The mean of y over the steps is then the maximum of the means of x, as in the ANN, where
+        the maximum of each step for itself would lie above it. Of spikes with one threshold it
+        makes spikes: the largest count grows by one at most.
+        """
+        current: Tensor = args[0]
+        sums = current.view(self.steps, self.batch, *current.shape[1:]).cumsum(0)
+        carried = self.pooled.get(node.name)
+        if carried is not None:
+            sums += carried[0]
+        flat: Tensor = self._call(node, (sums.flatten(0, 1), *args[1:]), kwargs)
+        peaks = flat.view(self.steps, self.batch, *flat.shape[1:])
+        growth = peaks.clone()
+        growth[1:] -= peaks[:-1]
+        if carried is not None:
+            growth[0] -= carried[1]
+        self.pooled[node.name] = sums[-1].clone(), peaks[-1].clone()
+        return growth.flatten(0, 1)
 
     def _read(self, source: fx.Node, in_time: bool) -> Any:
         """The value of `source`, repeated over the steps where a spiking node reads it."""

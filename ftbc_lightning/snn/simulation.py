@@ -9,7 +9,7 @@ from torch import Tensor
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.neuron import check_timesteps
 from ftbc_lightning.snn.operators import is_neuron
-from ftbc_lightning.snn.propagation import Plan, Propagation
+from ftbc_lightning.snn.propagation import Plan, Pooled, Propagation
 
 if TYPE_CHECKING:
     from ftbc_lightning.snn.network import SpikingNetwork
@@ -72,10 +72,11 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
             constant.values[node] = constant.evaluate(node)
     temporal = [node for node in plan.nodes if node in plan.temporal]
     membranes: dict[str, Tensor | None] = {}
+    pooled: Pooled = {}
     outputs = []
     for start in range(0, timesteps, chunk):
         steps = min(chunk, timesteps - start)
-        carried = Propagation(plan, images, steps=steps)
+        carried = Propagation(plan, images, steps=steps, pooled=pooled)
         carried.values.update(constant.values)
         for node in temporal:
             if is_neuron(node):

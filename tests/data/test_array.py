@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,11 @@ def test_flip_and_crop_moves_every_picture_by_its_own_draw():
             "test_images is empty",
         ),
         ({"classes": np.array([{}], dtype=object)}, "holds Python objects"),
+        ({"classes": np.array("cat")}, r"classes has the shape \[\]"),
+        (
+            {"train_images": np.zeros((40, 3, 8, 8), np.uint8)},
+            r"uint8 \[40, 3, 8, 8\]; uint8 \[N, H, W, 3\]",
+        ),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, message):
@@ -111,6 +117,19 @@ def test_a_missing_or_truncated_file_is_refused(tmp_path):
     path.write_bytes(Path(write(tmp_path)).read_bytes()[:2000])
     with pytest.raises(UserError, match=r"cannot be read as a \.npz file"):
         ArrayDataModule(path=str(path))
+
+
+def test_a_damaged_compressed_file_and_a_single_array_are_refused(tmp_path):
+    path = tmp_path / "damaged.npz"
+    np.savez_compressed(path, **arrays())
+    content = bytearray(path.read_bytes())
+    names = struct.unpack("<2H", content[26:30])
+    content[30 + sum(names)] = 0xFF  # no deflate block starts so: zlib refuses it
+    path.write_bytes(content)
+    np.save(tmp_path / "single.npy", arrays()["train_images"])
+    for name in ("damaged.npz", "single.npy"):
+        with pytest.raises(UserError, match=r"cannot be read as a \.npz file"):
+            ArrayDataModule(path=str(tmp_path / name))
 
 
 def test_mean_and_std_must_fit_the_channels(tmp_path):

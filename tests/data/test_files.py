@@ -149,3 +149,41 @@ def test_a_broken_picture_is_named(tmp_path):
     data = folder(tmp_path, test_fraction=0.1)
     with pytest.raises(UserError, match=r"cat/0.png cannot be decoded"):
         [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
+
+
+@pytest.mark.parametrize("kept", ["train", "val"])
+def test_imagenet_without_one_of_its_folders_is_refused(tmp_path, kept):
+    write_folders(tmp_path / kept)
+    missing = {"train": "val", "val": "train"}[kept]
+    with pytest.raises(UserError, match=rf"There is no folder \S+/{missing}; "):
+        ImageNetDataModule(root=str(tmp_path))
+
+
+def test_imagenet_does_not_take_its_root_for_classes(tmp_path):
+    write_folders(tmp_path)
+    with pytest.raises(UserError, match=r"needs train/<class>/ and val/<class>/"):
+        ImageNetDataModule(root=str(tmp_path))
+
+
+def test_pictures_of_mixed_sizes_and_modes_are_made_equal(tmp_path):
+    write_folders(tmp_path)
+    Image.new("L", (9, 50)).save(tmp_path / "cat" / "0.png")
+    Image.new("RGBA", (64, 64)).save(tmp_path / "dog" / "0.png")
+    data = folder(tmp_path, test_fraction=0.1)
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    shapes = {tuple(images.shape[1:]) for loader in loaders for images, _ in loader}
+    assert shapes == {(3, 32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0"),
+        ({"mean": [0.5]}, "must have 3 values each"),
+        ({"test_fraction": 1.0}, "test_fraction is 1.0"),
+    ],
+)
+def test_folder_settings_out_of_range_are_refused(tmp_path, settings, message):
+    write_folders(tmp_path)
+    with pytest.raises(UserError, match=message):
+        ImageFolderDataModule(root=str(tmp_path), **settings)

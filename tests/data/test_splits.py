@@ -105,6 +105,7 @@ def test_a_data_module_pickles_for_spawned_workers():
     [
         ({"calibration_pictures": 0}, "calibration_pictures is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"num_workers": -1}, "num_workers is -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -1,0 +1,98 @@
+"""Which of torchvision's networks convert, shown by their limit of many steps.
+
+    python -m tests.torchvision_support
+
+prints the README's table. For each network with random weights and batch norm statistics taken
+from pictures, three pictures of 64 pixels (or the least size): the mean difference between the
+logits of the SNN with maximum thresholds and those of the ANN, over the ANN's standard deviation.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ftbc_lightning import convert, simulate
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.snn.inspection import inspect
+
+LEAST_SIZE = {"inception_v3": 75, "googlenet": 64, "alexnet": 64}
+NETWORKS = (
+    *("alexnet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "squeezenet1_1"),
+    *("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"),
+    *("densenet121", "googlenet", "inception_v3", "mobilenet_v2", "mnasnet1_0"),
+    *("regnet_x_400mf", "shufflenet_v2_x1_0"),
+)
+STEPS = (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What was found for one network.
+
+    Attributes:
+        name: torchvision's name.
+        neurons: Layers of neurons.
+        graph: Largest difference between the converted graph with activations and the ANN.
+        errors: For each T of `STEPS` the relative error of the logits.
+    """
+
+    name: str
+    neurons: int
+    graph: float
+    errors: tuple[float, ...]
+
+
+def build(name: str) -> tuple[nn.Module, Tensor]:
+    """A network with random weights whose statistics fit its pictures, and the pictures."""
+    torch.manual_seed(0)
+    size = LEAST_SIZE.get(name, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        net = getattr(torchvision.models, name)(weights=None, num_classes=10, **extra)
+    images = torch.randn(8, 3, size, size)
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    with torch.no_grad():
+        net(images)
+    return net.eval(), images
+
+
+@torch.no_grad()
+def limit(name: str, steps: tuple[int, ...] = STEPS) -> Limit:
+    """Convert one network and follow its error over the number of steps."""
+    net, images = build(name)
+    expected = net(images)
+    difference = (trace(net)(images) - expected).abs().max() / expected.std()
+    errors = []
+    for timesteps in steps:
+        snn = convert(net, images[:1], [images], timesteps=timesteps, threshold_rule="max")
+        logits = simulate(snn, images[:3])[-1]
+        errors.append(float((logits - expected[:3]).abs().mean() / expected.std()))
+    return Limit(name, inspect(net).neurons, float(difference), tuple(errors))
+
+
+def row(found: Limit) -> str:
+    """One line of the README's table."""
+    errors = " | ".join(f"{100 * error:.2f}" for error in found.errors)
+    return f"| {found.name} | {found.neurons} | {errors} |"
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"| network | layers of neurons | {' | '.join(f'T = {t}' for t in STEPS)} |")
+    print("|---|---|" + "---|" * len(STEPS))
+    for name in NETWORKS:
+        print(row(limit(name)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
