@@ -1,6 +1,7 @@
 """The command line: LightningCLI with one more verb and with errors a person can read."""
 
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,22 @@ def timesteps(value: Any) -> list[int]:
     return [int(number) for number in values]
 
 
+def without(words: Sequence[str], *options: str) -> list[str]:
+    """The words of a command without the verb and without some options and their values.
+
+    >>> without(["fit", "--config", "c.yaml", "--ckpt_path", "a", "--x=1"], "--ckpt_path", "--x")
+    ['--config', 'c.yaml']
+    """
+    kept: list[str] = []
+    dropped = False
+    for word in words[1:]:
+        if word.startswith("--"):
+            dropped = word.split("=")[0] in options
+        if not dropped:
+            kept.append(shlex.quote(word))
+    return kept
+
+
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line without the usage before them."""
 
@@ -71,8 +88,17 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
+def _error_of_a_worker(error: Exception) -> str | None:
+    """The message of a `UserError` that torch brings from a loader's process as text."""
+    marker = f"{UserError.__module__}.{UserError.__name__}: "
+    text = str(error)
+    return text.rpartition(marker)[2].strip() if marker in text else None
+
+
 class FTBCCLI(LightningCLI):
     """`ftbc fit | validate | test | predict | calibrate`."""
+
+    given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -129,14 +155,14 @@ class FTBCCLI(LightningCLI):
     def _say_next(self) -> None:
         if not self.trainer.is_global_zero:
             return
-        folder = Path(self.trainer.default_root_dir)
-        config = self._get(self.config, "config")
-        given = " ".join(f"--config {path}" for path in config or [])
-        print(f"Next: ftbc test {given} --ckpt_path {folder / 'snn.ckpt'}")
+        path = Path(self.trainer.default_root_dir) / "snn.ckpt"
+        given = " ".join(without(self.given, "--ckpt_path", "--model.weights", "--timesteps"))
+        print(f"Next: ftbc test {given} --ckpt_path {path}")
 
 
 def run(args: Sequence[str] | None = None) -> FTBCCLI:
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
+    FTBCCLI.given = sys.argv[1:] if args is None else args
     return FTBCCLI(
         SpikingClassifier,
         ClassificationDataModule,
@@ -160,7 +186,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except Exception as error:
-        mistake = _user_error(error)
+        mistake = _user_error(error) or _error_of_a_worker(error)
         if mistake is None:
             raise
         print(f"ftbc: error: {mistake}", file=sys.stderr)

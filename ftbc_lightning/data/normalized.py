@@ -49,7 +49,7 @@ class InMemoryDataModule(ClassificationDataModule):
             calibration_pictures=calibration_pictures,
             seed=seed,
         )
-        if len(mean) != len(std) or min(std) <= 0:
+        if len(mean) != len(std) or min(std, default=0) <= 0:
             raise UserError(
                 f"mean {list(mean)} and std {list(std)} must be equally long and std above 0."
             )
