@@ -96,14 +96,14 @@ def _error_of_a_worker(error: Exception) -> str | None:
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate`."""
+    """`ftbc fit | validate | test | predict | calibrate | inspect`."""
 
     given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of each that are not offered."""
-        verbs = ("fit", "validate", "test", "predict", "calibrate")
+        verbs = ("fit", "validate", "test", "predict", "calibrate", "inspect")
         return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -125,9 +125,6 @@ class FTBCCLI(LightningCLI):
         )
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
-        parser.link_arguments(
-            "data.num_classes", "model.network.init_args.num_classes", apply_on="instantiate"
-        )
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
@@ -142,6 +139,12 @@ class FTBCCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
+
+    def inspect(self, **arguments: Any) -> None:
+        """Print the report; a network that does not convert makes the exit code 1."""
+        assert isinstance(self.trainer, Trainer)
+        if not self.trainer.inspect(**arguments).convertible:
+            sys.exit(1)
 
     def after_fit(self) -> None:
         """Calibrate and compare on the validation split, then say what to do next."""

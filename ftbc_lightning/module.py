@@ -13,10 +13,10 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.checkpoints import check_state
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
+from ftbc_lightning.pretrained import load_pretrained
 from ftbc_lightning.snn.calibration import Method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
@@ -86,7 +86,8 @@ class SpikingClassifier(LightningModule):
         lr_scheduler: Made from the optimizer and stepped after each epoch; none by default.
         label_smoothing: Of the cross entropy, 0 to 1.
         weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
-            `.safetensors`) or a checkpoint.
+            `.safetensors`), a checkpoint, or torchvision's name of weights, such as
+            `ResNet34_Weights.IMAGENET1K_V1`.
     """
 
     ann: nn.Module
@@ -109,7 +110,7 @@ class SpikingClassifier(LightningModule):
         self.save_hyperparameters(ignore=["weights", *objects])
         self.ann = network
         if weights is not None:
-            load_weights(network, weights)
+            load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
         self.reset()
@@ -125,11 +126,18 @@ class SpikingClassifier(LightningModule):
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
-    def check_convertible(self, example_input: Tensor) -> None:
-        """Raise `UserError` unless the ANN can be converted and takes inputs of this shape."""
+    def check_convertible(self, example_input: Tensor, num_classes: int | None) -> None:
+        """Raise `UserError` unless the ANN converts and fits the inputs and classes."""
         graph = trace(self.ann)
-        check_convertible(graph, name=type(self.ann).__name__)
+        name = type(self.ann).__name__
+        check_convertible(graph, name=name)
         neuron_shapes(graph, example_input)
+        outputs = graph(example_input).shape[-1]
+        if num_classes is not None and outputs != num_classes:
+            raise UserError(
+                f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
+                f"model.network.init_args.num_classes to {num_classes}."
+            )
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant; their linear layers are shared."""

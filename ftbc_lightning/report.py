@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from ftbc_lightning.module import METHOD_NAMES, Result, SpikingClassifier
+from ftbc_lightning.snn.inspection import Inspection
 
 COLUMNS = [field.name for field in fields(Result)]
 
@@ -104,6 +105,19 @@ def table(results: Sequence[Result], *, split: str) -> Table:
         cells = [rows.get(number, rows.get(None)) for number in steps]
         if rows:
             shown.add_row(label, *("" if c is None else f"{100 * c:.2f}" for c in cells))
+    return shown
+
+
+def inspection_table(found: Inspection) -> Table:
+    """The pre-flight report on a network, a row for each node."""
+    shown = Table(title=f"What {found.network} becomes")
+    for name in ("node", "type", "becomes"):
+        shown.add_column(name, overflow="fold")
+    for row in found.rows:
+        becomes = row.becomes or f"NOT CONVERTED: {row.way_out}"
+        threshold = f", threshold per {row.threshold}" if row.threshold else ""
+        shared = f" (module used {row.calls} times)" if row.calls > 1 else ""
+        shown.add_row(row.node, row.kind, f"{becomes}{threshold}{shared}")
     return shown
 
 

@@ -2,16 +2,40 @@
 
 import lightning
 from lightning import LightningDataModule
+from rich.console import Console
 
+from ftbc_lightning import report
 from ftbc_lightning.ann.weights import read_file
 from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
 from ftbc_lightning.checkpoints import ann_state, check_state
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.snn.inspection import Inspection, inspect
 
 
 class Trainer(lightning.Trainer):
     """Lightning's Trainer, which also converts and calibrates an ANN that is trained already."""
+
+    def inspect(
+        self, model: SpikingClassifier, datamodule: LightningDataModule | None = None
+    ) -> Inspection:
+        """Say of every node of the ANN what it becomes, or why it cannot be converted.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Not read.
+
+        Returns:
+            The report, which has been printed.
+
+        Raises:
+            UserError: The network cannot be traced.
+        """
+        found = inspect(model.ann)
+        console = Console()
+        console.print(report.inspection_table(found))
+        console.print(found.verdict)
+        return found
 
     def calibrate(
         self,

@@ -212,3 +212,44 @@ def test_an_unknown_method(capsys, tmp_path):
 
 def test_the_digits_configuration_is_the_one_of_the_demo():
     assert f"--config {DIGITS.relative_to(ROOT)}" in (ROOT / "Makefile").read_text()
+
+
+def test_inspect_prints_the_report_and_answers_with_its_exit_code(capsys, tmp_path, monkeypatch):
+    assert main(digits("inspect", tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert "block.act2" in printed
+    assert "SmallCNN converts: yes, 4 layers of neurons." in printed
+    monkeypatch.syspath_prepend(ROOT / "tests")
+    with pytest.raises(SystemExit) as left:
+        main([*digits("inspect", tmp_path), "--model.network", "smooth_network.Smooth"])
+    assert left.value.code == 1
+    assert "Smooth converts: no, 2 nodes stand in the way." in capsys.readouterr().out
+
+
+def test_a_network_of_ones_own_can_be_named_by_a_function(capsys, tmp_path):
+    command = [*digits("inspect", tmp_path), "--model.network", "torchvision.models.mobilenet_v2"]
+    assert main(command) == 0
+    assert "MobileNetV2 converts: yes, 35 layers" in capsys.readouterr().out
+
+
+def test_outputs_that_do_not_fit_the_classes(capsys, tmp_path):
+    line = mistake(capsys, [*digits("fit", tmp_path), "--model.network.num_classes", "7"])
+    assert "SmallCNN has 7 outputs, but the data has 10 classes" in line
+
+
+def test_calibrate_takes_a_state_dict(fitted, tmp_path, capsys):
+    state = {f"module.{k}": v for k, v in fitted.cli.model.ann.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pth")
+    command = fitted.args("calibrate", folder=tmp_path)
+    assert main([*command, "--model.weights", str(tmp_path / "weights.pth")]) == 0
+    with (tmp_path / "results.csv").open() as found, (fitted.folder / "results.csv").open() as own:
+        accuracies = [[row["accuracy"] for row in csv.DictReader(file)] for file in (found, own)]
+    assert accuracies[0] == accuracies[1][: len(accuracies[0])]
+
+
+def test_weights_that_do_not_exist(capsys, tmp_path):
+    line = mistake(capsys, [*digits("calibrate", tmp_path), "--model.weights", "none.pt"])
+    assert "There is no file none.pt" in line
+    name = "ResNet18_Weights.NONE"
+    line = mistake(capsys, [*digits("calibrate", tmp_path), "--model.weights", name])
+    assert f"torchvision has no weights '{name}'" in line

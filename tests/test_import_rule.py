@@ -26,6 +26,7 @@ ORDER = [
     "snn",
     "metrics",
     "data",
+    "pretrained",
     "checkpoints",
     "module",
     "report",

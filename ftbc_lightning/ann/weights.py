@@ -55,8 +55,21 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             network's; missing and unexpected ones are listed.
     """
     content = read_file(path)
-    state = content.get("state_dict", content)
-    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    fit_state(network, content.get("state_dict", content), str(path))
+
+
+def fit_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
+    """Put a state dict into a network, stripping prefixes that wrappers left.
+
+    Args:
+        network: Filled in place.
+        content: Names and tensors; anything else in it is not read.
+        source: Named in the message.
+
+    Raises:
+        UserError: Names or shapes differ; missing and unexpected ones are listed.
+    """
+    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     own = network.state_dict()
     state = _fitting(state, set(own))
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -77,7 +90,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     ]
     if problems:
         raise UserError(
-            f"The weights in {path} do not fit {type(network).__name__}; {'; '.join(problems)}."
+            f"The weights in {source} do not fit {type(network).__name__}; {'; '.join(problems)}."
         )
     network.load_state_dict(state, strict=False)
 

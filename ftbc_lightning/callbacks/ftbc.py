@@ -89,7 +89,8 @@ class ForwardTemporalBiasCorrection(Callback):
         """Drop networks of an earlier fit, and check that what is trained can be converted."""
         module = _classifier(pl_module)
         module.reset()
-        module.check_convertible(_example_input(trainer))
+        classes = getattr(_datamodule(trainer), "num_classes", None)
+        module.check_convertible(_example_input(trainer), classes)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert."""
@@ -97,6 +98,8 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
+        classes = getattr(_datamodule(trainer), "num_classes", None)
+        module.check_convertible(_example_input(trainer), classes)
         module.convert(_example_input(trainer), self.variants)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -130,9 +130,9 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
         raise UserError(
-            f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like or "
-            f"linear: {listed}. Replace them (ReLU, ReLU6, ClippedReLU or QCFS for activations, "
-            "average for max pooling), train again, then convert."
+            f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
+            f"or pooling: {listed}. Replace them (activations by ReLU, ReLU6, ClippedReLU or "
+            "QCFS), train again, then convert; `ftbc inspect` has advice for each."
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")

@@ -113,9 +113,9 @@ def inspect(network: nn.Module, *, scope: Scope = "channel") -> Inspection:
 
 def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterator[Row]:
     becomes = {
-        "neuron": "integrate-and-fire neuron",
+        "neuron": "IF neuron",
         "linear": "kept",
-        "pool": "maximum over what has arrived so far",
+        "pool": "maximum of sums in time",
         "refused": "",
     }
     for node in graph.graph.nodes:
@@ -136,4 +136,4 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
 def _folded(graph: fx.GraphModule) -> Iterator[Row]:
     """Batch norms that are no longer in the graph, because they were folded."""
     for path, kind in graph.meta[FOLDED].items():
-        yield Row(path, kind, "folded into the layer before it")
+        yield Row(path, kind, "folded into weights")

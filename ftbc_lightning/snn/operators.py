@@ -49,7 +49,7 @@ SCALING_METHODS = {"mul", "mul_", "div", "div_"}
 SHAPE_METHODS = {"size", "dim"}
 NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
     *(operator.floordiv, operator.truediv, operator.mul, operator.add, operator.sub),
-    *(operator.getitem, getattr, operator.mod),
+    *(operator.getitem, getattr, operator.mod, operator.eq, operator.ne, torch._assert),
 }
 
 

@@ -9,9 +9,9 @@ def test_every_node_is_listed_with_what_it_becomes():
     report = inspect(ResidualNet())
     rows = {row.node: row for row in report.rows}
     assert rows["conv1"].becomes == "kept"
-    assert rows["act3"].becomes == "integrate-and-fire neuron"
+    assert rows["act3"].becomes == "IF neuron"
     assert rows["act3"].threshold == "channel"
-    assert rows["bn2"].becomes == "folded into the layer before it"
+    assert rows["bn2"].becomes == "folded into weights"
     assert report.convertible
     assert report.verdict == "ResidualNet converts: yes, 3 layers of neurons."
 

@@ -1,0 +1,63 @@
+"""torchvision's networks convert, and their limit of many steps is the ANN."""
+
+import re
+
+import pytest
+import torch
+import torchvision
+
+from ftbc_lightning import UserError, convert
+from ftbc_lightning.snn.inspection import inspect
+from tests.conftest import ROOT
+from tests.torchvision_support import NETWORKS, limit
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_converts(name):
+    # the weights of a VGG are large and do not matter here
+    with torch.device("meta" if "vgg" in name else "cpu"):
+        extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        net = getattr(torchvision.models, name)(weights=None, **extra)
+    report = inspect(net.eval())
+    assert report.convertible, report.refused
+    assert report.neurons >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_limit_of_many_steps_is_the_ann(name):
+    found = limit(name, (256, 2048))
+    assert found.graph < 1e-5
+    assert found.errors[1] < 0.9 * found.errors[0]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
+def test_the_error_of_a_shallow_network_shrinks_like_one_over_t(name):
+    found = limit(name, (256, 1024))
+    assert found.graph < 1e-5
+    assert found.errors[1] < 0.4 * found.errors[0]
+
+
+def test_the_readme_lists_these_networks_and_no_others():
+    text = (ROOT / "README.md").read_text()
+    listed = re.findall(r"^\| (\w+) \| \d+ \| \de-\d+ \|", text, flags=re.MULTILINE)
+    assert listed == list(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("vit_b_16", ("MultiheadAttention", "LayerNorm", "GELU")),
+        ("efficientnet_b0", ("SiLU", "Sigmoid", "mul")),
+        ("convnext_tiny", ("GELU", "permute_1")),
+    ],
+)
+def test_networks_without_relu_are_refused_with_every_node(name, kinds):
+    net = getattr(torchvision.models, name)(weights=None)
+    with pytest.raises(UserError) as caught:
+        convert(net, torch.rand(1, 3, 224, 224), [], timesteps=4)
+    refused = inspect(net).refused
+    for kind in kinds:
+        assert kind in str(caught.value) or kind == "permute_1"
+    assert f"{len(refused)} of its nodes" in str(caught.value)
+    assert all(row.node in str(caught.value) and row.way_out for row in refused)
