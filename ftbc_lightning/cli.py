@@ -4,11 +4,12 @@ import logging
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
+from jsonargparse import auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -93,6 +94,11 @@ def _error_of_a_worker(error: Exception) -> str | None:
     marker = f"{UserError.__module__}.{UserError.__name__}: "
     text = str(error)
     return text.rpartition(marker)[2].strip() if marker in text else None
+
+
+FILE_VERBS: dict[str, Callable[..., None]] = {}
+"""Verbs that read finished files and need neither a network nor data: a function for each, whose
+arguments are the verb's."""
 
 
 class FTBCCLI(LightningCLI):
@@ -186,8 +192,17 @@ def main(args: Sequence[str] | None = None) -> int:
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    words = sys.argv[1:] if args is None else list(args)
     try:
-        run(args)
+        if words and words[0] in FILE_VERBS:
+            auto_cli(
+                FILE_VERBS[words[0]],
+                args=words[1:],
+                prog=f"ftbc {words[0]}",
+                parser_class=OneLineParser,
+            )
+        else:
+            run(args)
     except Exception as error:
         mistake = _user_error(error) or _error_of_a_worker(error)
         if mistake is None:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "ftbc_lightning"
 ORDER = [
     "version",
     "errors",
+    "whole_file",
     "ann",
     "snn.neuron",
     "snn.operators",

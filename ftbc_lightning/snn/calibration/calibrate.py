@@ -5,7 +5,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError
@@ -14,6 +14,7 @@ from ftbc_lightning.snn.calibration.iterative import iterative
 from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
 from ftbc_lightning.snn.calibration.static import static
 from ftbc_lightning.snn.calibration.sweep import Correct, sweep
+from ftbc_lightning.snn.calibration.weights import correct_weights
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
     Batches,
@@ -24,7 +25,7 @@ from ftbc_lightning.snn.statistics import (
     silent,
 )
 
-Method = Literal["none", "static", "iterative", "exact"]
+Method = Literal["none", "static", "iterative", "exact", "weights"]
 Target = Literal["step", "cumulative"]
 
 
@@ -61,6 +62,7 @@ def calibrate(
     target: Target = "step",
     alpha: float = 0.5,
     rounds: int = 1,
+    shrinkage: float = 0.1,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> CalibrationTrace:
@@ -76,11 +78,13 @@ def calibrate(
         snn: Its conversion, with thresholds set.
         batches: Calibration inputs, from the training split.
         method: "exact" solves each step in closed form over all batches at once; "iterative" is
-            the paper's heuristic, batch after batch; "static" is one bias for all steps; "none"
+            the paper's heuristic, batch after batch; "static" is one bias for all steps;
+            "weights" corrects the weights in closed form, then does what "exact" does; "none"
             clears the biases.
         target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. Not for static.
         alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
         rounds: How often "iterative" goes through the batches.
+        shrinkage: Ridge of "weights", above 0, in units of the mean square of the inputs.
         reduce: Merges sums and counts over processes.
         progress: Told the layer that is finished.
 
@@ -91,33 +95,57 @@ def calibrate(
         UserError: Unknown method, alpha or rounds out of range, empty set, values not finite,
             thresholds not set.
     """
-    check_method(method, alpha=alpha, rounds=rounds)
+    check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
     snn.check_thresholds()
     outcome = CalibrationTrace(method)
-    if method in ("none", "exact", "static"):
+    reference = trace(ann)
+    if method != "iterative":
         for neuron in snn.neurons().values():
             neuron.temporal_bias.zero_()
+    restore_weights(reference, snn)
     if method == "none":
         return outcome
     neurons = snn.neurons()
     pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
     together = [[batch] for batch in pictures] * rounds if method == "iterative" else [pictures]
     correct = _correction(method, alpha=alpha, cumulative=target == "cumulative")
-    reference = trace(ann)
+    weights = partial(correct_weights, shrinkage=shrinkage) if method == "weights" else None
     total = len(together) * len(neurons)
     for index, batch in enumerate(together):
         reached = partial(_report, progress, method, index * len(neurons), total)
-        outcome.append(sweep(reference, snn, batch, correct, reduce=reduce, reached=reached))
+        outcome.append(
+            sweep(
+                reference,
+                snn,
+                batch,
+                correct,
+                correct_weights=weights,
+                reduce=reduce,
+                reached=reached,
+            )
+        )
     return outcome
 
 
-def check_method(method: str, *, alpha: float = 0.5, rounds: int = 1) -> None:
+def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
+    """Give the linear layers the ANN's weights again: a calibration does not build on another."""
+    own = dict(snn.layers.named_parameters())
+    for name, parameter in reference.named_parameters():
+        if name in own and not torch.equal(own[name], parameter):
+            own[name].copy_(parameter)
+
+
+def check_method(
+    method: str, *, alpha: float = 0.5, rounds: int = 1, shrinkage: float = 0.1
+) -> None:
     """Raise `UserError` if a method is unknown or a setting of it is out of range."""
     if method not in get_args(Method):
         known = ", ".join(get_args(Method))
         raise UserError(f"Calibration method {method!r} is unknown; choose one of {known}.")
     if not 0 < alpha <= 1:
         raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
+    if not shrinkage > 0:
+        raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
     if rounds < 1:
         raise UserError(f"rounds is {rounds}; at least 1 is needed.")
 
@@ -125,7 +153,7 @@ def check_method(method: str, *, alpha: float = 0.5, rounds: int = 1) -> None:
 def _correction(method: Method, *, alpha: float, cumulative: bool) -> Correct:
     if method == "static":
         return static
-    rule = exact if method == "exact" else iterative(alpha)
+    rule = iterative(alpha) if method == "iterative" else exact
     return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
 
 
