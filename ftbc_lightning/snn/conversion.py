@@ -129,10 +129,11 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
     refused = [n for n in graph.graph.nodes if operators.role(n, graph) == "refused"]
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
+        kinds = dict.fromkeys(operators.path_and_kind(node, graph)[1] for node in refused)
+        advice = "; ".join(f"{kind}: {operators.way_out(kind)}" for kind in kinds)
         raise UserError(
             f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
-            f"or pooling: {listed}. Replace them (activations by ReLU, ReLU6, ClippedReLU or "
-            "QCFS), train again, then convert; `ftbc inspect` has advice for each."
+            f"or pooling: {listed}. The way out: {advice}."
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
