@@ -218,6 +218,7 @@ def test_inspect_prints_the_report_and_answers_with_its_exit_code(capsys, tmp_pa
     assert main(digits("inspect", tmp_path)) == 0
     printed = capsys.readouterr().out
     assert "block1.act2" in printed
+    assert "spikes: 0 and 1" in " ".join(printed.split())
     assert "SmallCNN converts: yes, 6 layers of neurons." in printed
     monkeypatch.syspath_prepend(ROOT / "tests")
     with pytest.raises(SystemExit) as left:

@@ -32,7 +32,7 @@ def inspection_table(found: Inspection) -> Table:
         shown.add_column(name, overflow="fold")
     for row in found.rows:
         becomes = row.becomes or f"NOT CONVERTED: {row.way_out}"
-        threshold = f", threshold per {row.threshold}" if row.threshold else ""
+        threshold = f", threshold per {row.threshold}; spikes: {row.spikes}" if row.spikes else ""
         shared = f" (module used {row.calls} times)" if row.calls > 1 else ""
         shown.add_row(row.node, row.kind, f"{becomes}{threshold}{shared}")
     return shown
