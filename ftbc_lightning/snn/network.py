@@ -1,5 +1,6 @@
 """The spiking network: the ANN's graph with an integrate-and-fire neuron at each activation."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,9 +118,17 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     }
 
 
-def sibling(snn: SpikingNetwork, *, timesteps: int) -> SpikingNetwork:
-    """A network for another T with neurons of its own that shares the linear layers of `snn`."""
-    return SpikingNetwork(snn.layers, snn.shapes, timesteps=timesteps)
+def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) -> SpikingNetwork:
+    """A network for another T with neurons of its own.
+
+    Args:
+        snn: Its structure is copied.
+        timesteps: T of the new network.
+        own_layers: Copy the linear layers, because their weights will differ; else they are
+            shared with `snn`.
+    """
+    layers = copy.deepcopy(snn.layers) if own_layers else snn.layers
+    return SpikingNetwork(layers, snn.shapes, timesteps=timesteps)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,7 +12,8 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.calibration.exact import exact
 from ftbc_lightning.snn.calibration.iterative import iterative
 from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
-from ftbc_lightning.snn.calibration.static import static
+from ftbc_lightning.snn.calibration.method import Stages, parse_method
+from ftbc_lightning.snn.calibration.static import static, unbiased
 from ftbc_lightning.snn.calibration.sweep import Correct, sweep
 from ftbc_lightning.snn.calibration.weights import correct_weights
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -25,7 +26,6 @@ from ftbc_lightning.snn.statistics import (
     silent,
 )
 
-Method = Literal["none", "static", "iterative", "exact", "weights"]
 Target = Literal["step", "cumulative"]
 
 
@@ -58,7 +58,7 @@ def calibrate(
     snn: SpikingNetwork,
     batches: Batches,
     *,
-    method: Method = "exact",
+    method: str = "exact",
     target: Target = "step",
     alpha: float = 0.5,
     rounds: int = 1,
@@ -70,17 +70,19 @@ def calibrate(
 
         E[theta * s[t]] = E[a]   for each layer, channel and step t
 
-    One pass of the ANN and one of the spiking network over each batch; no gradient, no label, no
-    weight change. Biases are written into `snn` in place. Source: FTBC, arXiv 2403.18388.
+    One pass of the ANN and one of the spiking network over each batch; no label. Biases, and with
+    a weight stage the weights, are written into `snn` in place; a network that shares its linear
+    layers with others (`sibling`) must not be given to a weight stage. What an earlier calibration
+    has written is undone first. Source: FTBC, arXiv 2403.18388; each stage names its own.
 
     Args:
         ann: The network that was converted.
         snn: Its conversion, with thresholds set.
         batches: Calibration inputs, from the training split.
-        method: "exact" solves each step in closed form over all batches at once; "iterative" is
-            the paper's heuristic, batch after batch; "static" is one bias for all steps;
-            "weights" corrects the weights in closed form, then does what "exact" does; "none"
-            clears the biases.
+        method: Stages joined by `+`, see `parse_method`. "exact" solves each step in closed form
+            over all batches at once; "iterative" is the paper's heuristic, batch after batch;
+            "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
+            the weights of each layer in closed form before the biases behind it.
         target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. Not for static.
         alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
         rounds: How often "iterative" goes through the batches.
@@ -95,31 +97,32 @@ def calibrate(
         UserError: Unknown method, alpha or rounds out of range, empty set, values not finite,
             thresholds not set.
     """
-    check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
+    stages = check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
     snn.check_thresholds()
-    outcome = CalibrationTrace(method)
+    outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
-    if method != "iterative":
-        for neuron in snn.neurons().values():
-            neuron.temporal_bias.zero_()
+    for neuron in snn.neurons().values():
+        neuron.temporal_bias.zero_()
     restore_weights(reference, snn)
-    if method == "none":
+    if stages.method == "none":
         return outcome
     neurons = snn.neurons()
     pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
-    together = [[batch] for batch in pictures] * rounds if method == "iterative" else [pictures]
-    correct = _correction(method, alpha=alpha, cumulative=target == "cumulative")
-    weights = partial(correct_weights, shrinkage=shrinkage) if method == "weights" else None
+    together = [pictures] if stages.weights or stages.bias != "iterative" else []
+    if stages.bias == "iterative":
+        together += [[batch] for batch in pictures] * rounds
+    correct = _correction(stages, alpha=alpha, cumulative=target == "cumulative")
+    weights = partial(correct_weights, shrinkage=shrinkage) if stages.weights else None
     total = len(together) * len(neurons)
     for index, batch in enumerate(together):
-        reached = partial(_report, progress, method, index * len(neurons), total)
+        reached = partial(_report, progress, stages.method, index * len(neurons), total)
         outcome.append(
             sweep(
                 reference,
                 snn,
                 batch,
                 correct,
-                correct_weights=weights,
+                correct_weights=weights if index == 0 else None,
                 reduce=reduce,
                 reached=reached,
             )
@@ -137,23 +140,22 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
 
 def check_method(
     method: str, *, alpha: float = 0.5, rounds: int = 1, shrinkage: float = 0.1
-) -> None:
-    """Raise `UserError` if a method is unknown or a setting of it is out of range."""
-    if method not in get_args(Method):
-        known = ", ".join(get_args(Method))
-        raise UserError(f"Calibration method {method!r} is unknown; choose one of {known}.")
+) -> Stages:
+    """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
+    stages = parse_method(method)
     if not 0 < alpha <= 1:
         raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
     if not shrinkage > 0:
         raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
     if rounds < 1:
         raise UserError(f"rounds is {rounds}; at least 1 is needed.")
+    return stages
 
 
-def _correction(method: Method, *, alpha: float, cumulative: bool) -> Correct:
-    if method == "static":
-        return static
-    rule = iterative(alpha) if method == "iterative" else exact
+def _correction(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
+    if stages.bias in ("none", "static"):
+        return static if stages.bias == "static" else unbiased
+    rule = iterative(alpha) if stages.bias == "iterative" else exact
     return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
 
 

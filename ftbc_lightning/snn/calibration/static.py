@@ -25,6 +25,13 @@ def static(layer: Layer) -> tuple[list[Tensor], LayerError]:
     return outputs, LayerError(*errors)
 
 
+def unbiased(layer: Layer) -> tuple[list[Tensor], LayerError]:
+    """Leave the temporal bias as it is: the stage after corrected weights may be none."""
+    outputs = [layer.neuron(current)[0] for current in layer.currents]
+    error = (_means(layer, outputs) - layer.target()).abs().mean(1).float()
+    return outputs, LayerError(error, error)
+
+
 def _means(layer: Layer, outputs: list[Tensor]) -> Tensor:
     """E[theta * s[t]] for each step and channel, float64 `[T, C]`."""
     counts = [(o != 0).transpose(1, 2).flatten(2).sum(2, dtype=torch.int64) for o in outputs]
