@@ -167,11 +167,11 @@ class SpikingClassifier(LightningModule):
         self.reset()
         for variant in variants:
             self.variants[variant.key] = variant
-            self.snns[variant.key] = sibling(
-                first,
-                timesteps=variant.timesteps,
-                own_layers=variant.stages.weights is not None,
-            )
+            own_layers = variant.stages.weights is not None
+            network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
+            if variant.stages.potential:
+                network.correct_membranes()
+            self.snns[variant.key] = network
             self.snn_accuracy[variant.key] = StepAccuracy(timesteps=variant.timesteps)
         self.snns.to(self.device)
         self.snn_accuracy.to(self.device)

@@ -39,8 +39,10 @@ class ForwardTemporalBiasCorrection(Callback):
         percent: Of the `percentile` rule.
         target: Whether FTBC aims at the mean of each step or at the running mean.
         alpha: Damping of `iterative`.
-        rounds: How often `iterative` goes through the calibration set.
+        rounds: How often `iterative` goes through the calibration set at most; it ends earlier
+            when the error on that set stops falling.
         shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
+        iterations: Of `backpropagation`, for each layer.
 
     Raises:
         UserError: A setting is out of range.
@@ -59,12 +61,18 @@ class ForwardTemporalBiasCorrection(Callback):
         alpha: float = 0.5,
         rounds: int = 1,
         shrinkage: float = 0.1,
+        iterations: int = 500,
     ) -> None:
         if not timesteps:
             raise UserError("timesteps is empty; give at least one number of time steps.")
         for number in timesteps:
             check_timesteps(number)
-        settings: dict[str, Any] = {"alpha": alpha, "rounds": rounds, "shrinkage": shrinkage}
+        settings: dict[str, Any] = {
+            "alpha": alpha,
+            "rounds": rounds,
+            "shrinkage": shrinkage,
+            "iterations": iterations,
+        }
         chosen = [check_method(method, **settings).method for method in methods]
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")

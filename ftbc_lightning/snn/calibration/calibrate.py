@@ -9,12 +9,16 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.calibration.backpropagation import backpropagate
 from ftbc_lightning.snn.calibration.exact import exact
-from ftbc_lightning.snn.calibration.iterative import iterative
-from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
+from ftbc_lightning.snn.calibration.iterative import iterative, stops
+from ftbc_lightning.snn.calibration.layer import Layer, LayerError, correct_step_by_step
 from ftbc_lightning.snn.calibration.method import Stages, parse_method
-from ftbc_lightning.snn.calibration.static import static, unbiased
-from ftbc_lightning.snn.calibration.sweep import Correct, sweep
+from ftbc_lightning.snn.calibration.potential import potential
+from ftbc_lightning.snn.calibration.regression import left_alone
+from ftbc_lightning.snn.calibration.spike_train import SpikeTrain
+from ftbc_lightning.snn.calibration.static import as_it_is, static
+from ftbc_lightning.snn.calibration.sweep import Correct, CorrectWeights, sweep
 from ftbc_lightning.snn.calibration.weights import correct_weights
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
@@ -37,10 +41,15 @@ class CalibrationTrace:
         method: The method.
         errors: For each layer one `LayerError` a sweep, in order: |E[theta s[t]] - E[a]| before
             and after. `iterative` makes one sweep a batch and round, the others one in all.
+        rounds: How often `iterative` went through the batches.
+        left_alone: The linear layers whose weights a weight stage has not changed: those that see
+            the analog picture, those with no neuron right behind them, those used twice.
     """
 
     method: str
     errors: dict[str, list[LayerError]] = field(default_factory=dict)
+    rounds: int = 0
+    left_alone: list[str] = field(default_factory=list)
 
     def append(self, errors: dict[str, LayerError]) -> None:
         """Add the errors of one sweep."""
@@ -63,6 +72,7 @@ def calibrate(
     alpha: float = 0.5,
     rounds: int = 1,
     shrinkage: float = 0.1,
+    iterations: int = 500,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> CalibrationTrace:
@@ -83,10 +93,12 @@ def calibrate(
             over all batches at once; "iterative" is the paper's heuristic, batch after batch;
             "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
             the weights of each layer in closed form before the biases behind it.
-        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. Not for static.
+        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. For iterative
+            and exact.
         alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
-        rounds: How often "iterative" goes through the batches.
+        rounds: How often "iterative" goes through the batches at most; see `iterative.stops`.
         shrinkage: Ridge of "weights", above 0, in units of the mean square of the inputs.
+        iterations: Of "backpropagation", for each layer.
         reduce: Merges sums and counts over processes.
         progress: Told the layer that is finished.
 
@@ -94,39 +106,50 @@ def calibrate(
         The errors of each layer and step, before and after.
 
     Raises:
-        UserError: Unknown method, alpha or rounds out of range, empty set, values not finite,
+        UserError: Unknown method, a setting out of range, empty set, values not finite,
             thresholds not set.
     """
-    stages = check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
+    stages = check_method(
+        method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
+    )
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
-    for neuron in snn.neurons().values():
-        neuron.temporal_bias.zero_()
+    if stages.potential:
+        snn.correct_membranes()
+    neurons = snn.neurons()
+    for neuron in neurons.values():
+        neuron.clear_correction()
     restore_weights(reference, snn)
     if stages.method == "none":
         return outcome
-    neurons = snn.neurons()
     pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
-    together = [pictures] if stages.weights or stages.bias != "iterative" else []
-    if stages.bias == "iterative":
-        together += [[batch] for batch in pictures] * rounds
-    correct = _correction(stages, alpha=alpha, cumulative=target == "cumulative")
-    weights = partial(correct_weights, shrinkage=shrinkage) if stages.weights else None
-    total = len(together) * len(neurons)
-    for index, batch in enumerate(together):
-        reached = partial(_report, progress, stages.method, index * len(neurons), total)
+    run = partial(sweep, reference, snn, reduce=reduce)
+    told = partial(_tell, progress, stages.method)
+    weights = _weights(stages, shrinkage=shrinkage, iterations=iterations)
+    bias = _bias(stages, alpha=alpha, cumulative=target == "cumulative")
+    alone = stages.bias == "iterative" and not (stages.weights or stages.potential)
+    total = (not alone) + (stages.bias == "iterative") * rounds * len(pictures)
+    if not alone:
+        correct = partial(_with_potential, bias=bias) if stages.potential else bias
+        passes = 1 + stages.potential + (stages.bias == "static")
+        reached = partial(told, 0, total * len(neurons))
         outcome.append(
-            sweep(
-                reference,
-                snn,
-                batch,
-                correct,
-                correct_weights=weights if index == 0 else None,
-                reduce=reduce,
-                reached=reached,
-            )
+            run(pictures, correct, correct_weights=weights, passes=passes, reached=reached)
         )
+    if stages.weights:
+        outcome.left_alone = left_alone(snn)
+    if stages.bias == "iterative":
+        errors: list[float] = []
+        while len(errors) < rounds and not stops(errors):
+            found = []
+            for index, batch in enumerate(pictures):
+                sweeps = (not alone) + len(errors) * len(pictures) + index
+                reached = partial(told, sweeps * len(neurons), total * len(neurons))
+                found.append(run([batch], bias, reached=reached))
+                outcome.append(found[-1])
+            errors.append(_mean_error(snn, found))
+        outcome.rounds = len(errors)
     return outcome
 
 
@@ -139,7 +162,12 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
 
 
 def check_method(
-    method: str, *, alpha: float = 0.5, rounds: int = 1, shrinkage: float = 0.1
+    method: str,
+    *,
+    alpha: float = 0.5,
+    rounds: int = 1,
+    shrinkage: float = 0.1,
+    iterations: int = 500,
 ) -> Stages:
     """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
     stages = parse_method(method)
@@ -147,17 +175,43 @@ def check_method(
         raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
     if not shrinkage > 0:
         raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
-    if rounds < 1:
-        raise UserError(f"rounds is {rounds}; at least 1 is needed.")
+    for name, number in (("rounds", rounds), ("iterations", iterations)):
+        if number < 1:
+            raise UserError(f"{name} is {number}; at least 1 is needed.")
     return stages
 
 
-def _correction(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
-    if stages.bias in ("none", "static"):
-        return static if stages.bias == "static" else unbiased
+def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
+    if stages.bias == "none":
+        return partial(correct_step_by_step, rule=as_it_is)
+    if stages.bias == "static":
+        return static
     rule = iterative(alpha) if stages.bias == "iterative" else exact
     return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
 
 
-def _report(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
+def _weights(stages: Stages, *, shrinkage: float, iterations: int) -> CorrectWeights | None:
+    if stages.weights is None:
+        return None
+    if stages.weights == "weights":
+        return partial(correct_weights, shrinkage=shrinkage)
+    return partial(backpropagate, iterations=iterations)
+
+
+def _with_potential(layer: Layer, *, bias: Correct) -> tuple[list[SpikeTrain], LayerError]:
+    potential(layer)
+    return bias(layer)
+
+
+def _mean_error(snn: SpikingNetwork, found: list[dict[str, LayerError]]) -> float:
+    """The error that the batches of a round met, in thresholds, averaged over the layers."""
+    errors = [
+        sweep_[name].before.mean() / neuron.threshold.mean().cpu()
+        for sweep_ in found
+        for name, neuron in snn.neurons().items()
+    ]
+    return float(torch.stack([error.cpu() for error in errors]).mean())
+
+
+def _tell(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
     progress(f"calibration: {method}", offset + reached, total)

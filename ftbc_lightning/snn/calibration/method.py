@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from ftbc_lightning.errors import UserError
 
-WEIGHTS = ("weights",)
+WEIGHTS = ("weights", "backpropagation")
 POTENTIAL = "potential"
 BIASES = ("none", "static", "iterative", "exact")
-STAGES = (*WEIGHTS, *BIASES)
+STAGES = (*WEIGHTS, POTENTIAL, *BIASES)
 
 FIXED_NAMES = {
     "none": "snn_uncalibrated",
@@ -63,7 +63,7 @@ def parse_method(method: str) -> Stages:
     'weights'
     """
     given = str(method).split("+")
-    groups = (WEIGHTS, (), BIASES)
+    groups = (WEIGHTS, (POTENTIAL,), BIASES)
     kinds = [next((k for k, group in enumerate(groups) if g in group), None) for g in given]
     places = [kind for kind in kinds if kind is not None]
     if len(places) < len(given) or places != sorted(set(places)):
