@@ -17,20 +17,12 @@ from ftbc_lightning.checkpoints import check_state
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
-from ftbc_lightning.snn.calibration import Method
+from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
 
 Phase = Literal["ann", "converted", "calibrated"]
-
-METHOD_NAMES: dict[str, str] = {
-    "none": "snn_uncalibrated",
-    "static": "snn_static",
-    "iterative": "snn_ftbc_iterative",
-    "exact": "snn_ftbc_exact",
-}
-"""How each calibration method is called in results."""
 
 CHECKPOINT_KEY = "ftbc"
 
@@ -40,19 +32,29 @@ class Variant:
     """One spiking network among those that are compared.
 
     Attributes:
-        method: How it is calibrated.
+        method: How it is calibrated, stages joined by `+`.
         timesteps: T.
         seconds: What its thresholds and calibration took; 0 until they are done.
     """
 
-    method: Method
+    method: str
     timesteps: int
     seconds: float = 0.0
 
     @property
+    def stages(self) -> Stages:
+        """What its calibration consists of."""
+        return parse_method(self.method)
+
+    @property
+    def name(self) -> str:
+        """How the method is called in results, `snn_ftbc_exact`."""
+        return self.stages.result_name
+
+    @property
     def key(self) -> str:
         """Its name in the module, `snn_ftbc_exact_T4`."""
-        return f"{METHOD_NAMES[self.method]}_T{self.timesteps}"
+        return f"{self.name}_T{self.timesteps}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,10 @@ class SpikingClassifier(LightningModule):
             )
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
-        """Build one spiking network for each variant; their linear layers are shared."""
+        """Build one spiking network for each variant.
+
+        Linear layers are shared, but for those of networks whose weights a calibration changes.
+        """
         variants = list(variants)
         first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
         self._adopt(first, variants)
@@ -162,7 +167,11 @@ class SpikingClassifier(LightningModule):
         self.reset()
         for variant in variants:
             self.variants[variant.key] = variant
-            self.snns[variant.key] = sibling(first, timesteps=variant.timesteps)
+            own_layers = variant.stages.weights is not None
+            network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
+            if variant.stages.potential:
+                network.correct_membranes()
+            self.snns[variant.key] = network
             self.snn_accuracy[variant.key] = StepAccuracy(timesteps=variant.timesteps)
         self.snns.to(self.device)
         self.snn_accuracy.to(self.device)
@@ -257,15 +266,14 @@ class SpikingClassifier(LightningModule):
             assert isinstance(metric, StepAccuracy)
             curve = metric.curve()
             self.step_curves[key] = curve
-            name = METHOD_NAMES[variant.method]
-            row = Result(split, name, variant.timesteps, curve[-1], n, seed, variant.seconds)
+            steps, seconds = variant.timesteps, variant.seconds
+            row = Result(split, variant.name, steps, curve[-1], n, seed, seconds)
             self.results.append(row)
             metric.reset()
         self.ann_accuracy.reset()
         if self.variants:
             best = self.headline()
-            key = f"{split}/acc_{METHOD_NAMES[best.method]}_T{best.timesteps}"
-            self.log(key, self.step_curves[best.key][-1])
+            self.log(f"{split}/acc_{best.key}", self.step_curves[best.key][-1])
 
     # Checkpoints
 

@@ -14,7 +14,7 @@ from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier, Variant
-from ftbc_lightning.snn.calibration import Method, Target, calibrate
+from ftbc_lightning.snn.calibration import Target, calibrate
 from ftbc_lightning.snn.calibration.calibrate import check_method
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
@@ -31,14 +31,18 @@ class ForwardTemporalBiasCorrection(Callback):
 
     Args:
         timesteps: Every T that a network is converted and calibrated for.
-        methods: The calibration methods to compare.
+        methods: The calibration methods to compare: none, static, potential, iterative, exact,
+            weights, backpropagation, or some of them joined by +, such as weights+exact.
         threshold_rule: How thresholds are chosen.
         scope: One threshold for each channel, or one for each layer.
         half_threshold: v0 = theta/2, theta/(2T) added at every step, or none.
         percent: Of the `percentile` rule.
         target: Whether FTBC aims at the mean of each step or at the running mean.
         alpha: Damping of `iterative`.
-        rounds: How often `iterative` goes through the calibration set.
+        rounds: How often `iterative` goes through the calibration set at most; it ends earlier
+            when the error on that set stops falling.
+        shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
+        iterations: Of `backpropagation`, for each layer.
 
     Raises:
         UserError: A setting is out of range.
@@ -48,7 +52,7 @@ class ForwardTemporalBiasCorrection(Callback):
         self,
         *,
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
-        methods: Sequence[Method] = ("static", "iterative", "exact"),
+        methods: Sequence[str] = ("static", "iterative", "exact"),
         threshold_rule: ThresholdRule = "mse",
         scope: Scope = "channel",
         half_threshold: HalfThreshold = "initial",
@@ -56,16 +60,23 @@ class ForwardTemporalBiasCorrection(Callback):
         target: Target = "step",
         alpha: float = 0.5,
         rounds: int = 1,
+        shrinkage: float = 0.1,
+        iterations: int = 500,
     ) -> None:
         if not timesteps:
             raise UserError("timesteps is empty; give at least one number of time steps.")
         for number in timesteps:
             check_timesteps(number)
-        for method in methods:
-            check_method(method, alpha=alpha, rounds=rounds)
+        settings: dict[str, Any] = {
+            "alpha": alpha,
+            "rounds": rounds,
+            "shrinkage": shrinkage,
+            "iterations": iterations,
+        }
+        chosen = [check_method(method, **settings).method for method in methods]
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
-        names: list[Method] = ["none", *(m for m in methods if m != "none")]
+        names = list(dict.fromkeys(["none", *chosen]))
         self.variants = [Variant(m, t) for t in sorted(set(timesteps)) for m in names]
         self.threshold: dict[str, Any] = {
             "threshold_rule": threshold_rule,
@@ -73,7 +84,7 @@ class ForwardTemporalBiasCorrection(Callback):
             "half_threshold": half_threshold,
             "percent": percent,
         }
-        self.settings: dict[str, Any] = {"target": target, "alpha": alpha, "rounds": rounds}
+        self.settings: dict[str, Any] = {"target": target, **settings}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would lose the conversion in silence."""

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ftbc_lightning.module import METHOD_NAMES, SpikingClassifier
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.style import LABELS, STYLES, new_figure
 
 
@@ -16,14 +16,13 @@ def accuracy_figure(module: SpikingClassifier, *, split: str) -> Figure:
     for axes in (left, right):
         axes.axhline(100 * ann, label=f"ANN {100 * ann:.1f} %", **STYLES["ann"])
         axes.grid(alpha=0.3)
-    for method, name in METHOD_NAMES.items():
+    variants = module.variants.values()
+    for name in dict.fromkeys(variant.name for variant in variants):
         rows = [row for row in module.results if row.method == name and row.timesteps]
-        if not rows:
-            continue
         style = {"label": LABELS[name], "markersize": 4, **STYLES[name]}
         left.plot([r.timesteps for r in rows], [100 * r.accuracy for r in rows], **style)
-        for variant in module.variants.values():
-            if variant.method == method and variant.timesteps == largest:
+        for variant in variants:
+            if variant.name == name and variant.timesteps == largest:
                 curve = [100 * share for share in module.step_curves[variant.key]]
                 right.plot(range(1, largest + 1), curve, **style)
     steps = sorted({row.timesteps for row in module.results if row.timesteps})
@@ -64,6 +63,6 @@ def bias_figure(module: SpikingClassifier) -> Figure:
     grid.flat[0].legend(fontsize=6)
     figure.supxlabel("time step", fontsize=9)
     figure.supylabel("bias / threshold", fontsize=9)
-    label = LABELS[METHOD_NAMES[variant.method]]
+    label = LABELS[variant.name]
     figure.suptitle(f"{label}, T = {variant.timesteps}: bias over channels", fontsize=10)
     return figure

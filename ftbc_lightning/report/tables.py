@@ -17,11 +17,10 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     shown.add_column("", no_wrap=True)
     for number in steps:
         shown.add_column(f"T={number}", justify="right")
-    for method, label in LABELS.items():
+    for method in dict.fromkeys(row.method for row in results):
         rows = {row.timesteps: row.accuracy for row in results if row.method == method}
         cells = [rows.get(number, rows.get(None)) for number in steps]
-        if rows:
-            shown.add_row(label, *("" if c is None else f"{100 * c:.2f}" for c in cells))
+        shown.add_row(LABELS[method], *("" if c is None else f"{100 * c:.2f}" for c in cells))
     return shown
 
 

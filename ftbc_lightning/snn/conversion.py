@@ -116,7 +116,10 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
             f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
             "Give the network that was converted."
         )
-    return SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+    snn = SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+    if conversion_map.get("corrects_membranes", False):
+        snn.correct_membranes()
+    return snn
 
 
 def activation_nodes(graph: fx.GraphModule) -> list[str]:

@@ -1,5 +1,6 @@
 """The spiking network: the ANN's graph with an integrate-and-fire neuron at each activation."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,19 @@ class SpikingNetwork(nn.Module):
     def neurons(self) -> dict[str, IFNeuron]:
         """The neurons by node name, from the input to the output."""
         return {name: getattr(self.layers.get_submodule(NEURONS), name) for name in self.shapes}
+
+    @torch.inference_mode(False)
+    def correct_membranes(self) -> None:
+        """Make room for a correction of v0 at every neuron; where there is room, it is kept."""
+        for name, neuron in self.neurons().items():
+            if neuron.membrane_correction is None:
+                like = neuron.threshold
+                neuron.membrane_correction = like.new_zeros(self.shapes[name])
+
+    @property
+    def corrects_membranes(self) -> bool:
+        """Whether every neuron has a correction of v0 of its own."""
+        return all(n.membrane_correction is not None for n in self.neurons().values())
 
     def check_thresholds(self) -> None:
         """Raise `UserError` if a threshold has not been set."""
@@ -108,23 +122,34 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     (`ftbc_lightning.snn.conversion.reconvert`); the values come from the state dict.
 
     Returns:
-        `{"format": 1, "timesteps": T, "neurons": {name: [C, ...]}}`.
+        `{"format": 1, "timesteps": T, "neurons": {name: [C, ...]}, "corrects_membranes": bool}`.
     """
     return {
         "format": MAP_FORMAT,
         "timesteps": snn.timesteps,
         "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
+        "corrects_membranes": snn.corrects_membranes,
     }
 
 
-def sibling(snn: SpikingNetwork, *, timesteps: int) -> SpikingNetwork:
-    """A network for another T with neurons of its own that shares the linear layers of `snn`."""
-    return SpikingNetwork(snn.layers, snn.shapes, timesteps=timesteps)
+def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) -> SpikingNetwork:
+    """A network for another T with neurons of its own.
+
+    Args:
+        snn: Its structure is copied.
+        timesteps: T of the new network.
+        own_layers: Copy the linear layers, because their weights will differ; else they are
+            shared with `snn`.
+    """
+    layers = copy.deepcopy(snn.layers) if own_layers else snn.layers
+    return SpikingNetwork(layers, snn.shapes, timesteps=timesteps)
 
 
 @torch.no_grad()
 def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
-    """The same network with every temporal bias at zero, sharing its linear layers.
+    """The same network with every temporal bias and correction of v0 at zero.
+
+    It shares the linear layers of `snn`, whose weights stay as a calibration has left them.
 
     Args:
         snn: A calibrated network; left as it is.
@@ -133,7 +158,9 @@ def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
         The uncalibrated network: same thresholds, same v0, b = 0.
     """
     twin = sibling(snn, timesteps=snn.timesteps)
+    if snn.corrects_membranes:
+        twin.correct_membranes()
     for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
         neuron.load_state_dict(original.state_dict())
-        neuron.temporal_bias.zero_()
+        neuron.clear_correction()
     return twin

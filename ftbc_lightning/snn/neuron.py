@@ -36,6 +36,8 @@ class IFNeuron(nn.Module):
         step_charge: d, `[C]`, added at every step: theta / (2 T) in the second form of the half
             threshold (SNN Calibration, RTS), else 0.
         temporal_bias: b, `[T, C]`; zero until it is calibrated.
+        membrane_correction: `[C, ...]`, added to v0 of each neuron, or None: only the calibration
+            method `potential` makes room for it.
 
     Args:
         channels: C, the size of the channel axis (axis 1 of `[B, C, ...]`).
@@ -53,6 +55,7 @@ class IFNeuron(nn.Module):
     initial_membrane: Tensor
     step_charge: Tensor
     temporal_bias: Tensor
+    membrane_correction: Tensor | None
 
     def __init__(self, channels: int, *, timesteps: int) -> None:
         super().__init__()
@@ -61,6 +64,7 @@ class IFNeuron(nn.Module):
         self.register_buffer("initial_membrane", torch.zeros(channels))
         self.register_buffer("step_charge", torch.zeros(channels))
         self.register_buffer("temporal_bias", torch.zeros(timesteps, channels))
+        self.register_buffer("membrane_correction", None)
 
     @property
     def channels(self) -> int:
@@ -74,7 +78,7 @@ class IFNeuron(nn.Module):
 
     @torch.no_grad()
     def set_threshold(self, threshold: Tensor, *, half_threshold: HalfThreshold) -> None:
-        """Set theta, place the half threshold and clear the temporal bias.
+        """Set theta, place the half threshold and clear what a calibration has written.
 
         Args:
             threshold: theta, `[C]`, above 0.
@@ -85,11 +89,18 @@ class IFNeuron(nn.Module):
         self.amplitude.copy_(threshold)
         self.initial_membrane.zero_()
         self.step_charge.zero_()
-        self.temporal_bias.zero_()
+        self.clear_correction()
         if half_threshold == "initial":
             self.initial_membrane.copy_(self.threshold / 2)
         elif half_threshold == "per_step":
             self.step_charge.copy_(self.threshold / (2 * self.timesteps))
+
+    @torch.no_grad()
+    def clear_correction(self) -> None:
+        """Set the temporal bias, and the correction of v0 if there is one, to zero."""
+        self.temporal_bias.zero_()
+        if self.membrane_correction is not None:
+            self.membrane_correction.zero_()
 
     def per_channel(self, values: Tensor, current: Tensor) -> Tensor:
         """Shape per-channel values `[..., C]` so that they broadcast over `current`."""
@@ -102,6 +113,8 @@ class IFNeuron(nn.Module):
         A new tensor in the neuron's own precision, whatever the precision of the current.
         """
         v0 = self.per_channel(self.initial_membrane, current)
+        if self.membrane_correction is not None:
+            v0 = v0 + self.membrane_correction
         return v0.expand(current.shape[1:]).clone(memory_format=torch.contiguous_format)
 
     def forward(

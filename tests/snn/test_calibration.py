@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, simulate
+from ftbc_lightning.snn.calibration.layer import correct_step_by_step
+from ftbc_lightning.snn.calibration.static import as_it_is
 from ftbc_lightning.snn.calibration.sweep import sweep
 from ftbc_lightning.snn.operators import is_neuron
 from tests.networks import pictures, residual_net
@@ -73,16 +75,17 @@ def check_one_spike(net, snn, images):
     from ftbc_lightning.ann.tracing import trace
 
     def look(layer):
-        outputs = [layer.neuron(current)[0] for current in layer.currents]
+        current = torch.cat([torch.stack([x(t) for t in range(T_)]) for x in layer.currents], 1)
+        outputs, _ = layer.neuron(current)
         theta = layer.neuron.threshold
-        together = torch.cat([o.transpose(1, 2).flatten(2) for o in outputs], dim=2)
-        spikes = (together > 0).sum(2)
-        n = together.shape[2]
+        spikes = (outputs > 0).transpose(1, 2).flatten(2).sum(2)
+        n = outputs[0].numel() / outputs.shape[2]
         error = (spikes * theta.double() / n - layer.target()).abs()
         assert bool((error <= theta.double() / n * (1 + 1e-9)).all()), layer.name
         seen.append(layer.name)
-        return outputs, None
+        return correct_step_by_step(layer, as_it_is)
 
+    T_ = snn.timesteps
     seen: list[str] = []
     sweep(trace(net), snn, [images], look, reduce=lambda x, kind: x, reached=lambda n: None)
     assert seen == list(NAMES)

@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.calibration.backpropagation import backpropagate
 from ftbc_lightning.snn.calibration.exact import exact
-from ftbc_lightning.snn.calibration.iterative import iterative
-from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
-from ftbc_lightning.snn.calibration.static import static
-from ftbc_lightning.snn.calibration.sweep import Correct, sweep
+from ftbc_lightning.snn.calibration.iterative import iterative, stops
+from ftbc_lightning.snn.calibration.layer import Layer, LayerError, correct_step_by_step
+from ftbc_lightning.snn.calibration.method import Stages, parse_method
+from ftbc_lightning.snn.calibration.potential import potential
+from ftbc_lightning.snn.calibration.regression import left_alone
+from ftbc_lightning.snn.calibration.spike_train import SpikeTrain
+from ftbc_lightning.snn.calibration.static import as_it_is, static
+from ftbc_lightning.snn.calibration.sweep import Correct, CorrectWeights, sweep
 from ftbc_lightning.snn.calibration.weights import correct_weights
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
@@ -25,7 +30,6 @@ from ftbc_lightning.snn.statistics import (
     silent,
 )
 
-Method = Literal["none", "static", "iterative", "exact", "weights"]
 Target = Literal["step", "cumulative"]
 
 
@@ -37,10 +41,15 @@ class CalibrationTrace:
         method: The method.
         errors: For each layer one `LayerError` a sweep, in order: |E[theta s[t]] - E[a]| before
             and after. `iterative` makes one sweep a batch and round, the others one in all.
+        rounds: How often `iterative` went through the batches.
+        left_alone: The linear layers whose weights a weight stage has not changed: those that see
+            the analog picture, those with no neuron right behind them, those used twice.
     """
 
     method: str
     errors: dict[str, list[LayerError]] = field(default_factory=dict)
+    rounds: int = 0
+    left_alone: list[str] = field(default_factory=list)
 
     def append(self, errors: dict[str, LayerError]) -> None:
         """Add the errors of one sweep."""
@@ -58,11 +67,12 @@ def calibrate(
     snn: SpikingNetwork,
     batches: Batches,
     *,
-    method: Method = "exact",
+    method: str = "exact",
     target: Target = "step",
     alpha: float = 0.5,
     rounds: int = 1,
     shrinkage: float = 0.1,
+    iterations: int = 500,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> CalibrationTrace:
@@ -70,21 +80,25 @@ def calibrate(
 
         E[theta * s[t]] = E[a]   for each layer, channel and step t
 
-    One pass of the ANN and one of the spiking network over each batch; no gradient, no label, no
-    weight change. Biases are written into `snn` in place. Source: FTBC, arXiv 2403.18388.
+    One pass of the ANN and one of the spiking network over each batch; no label. Biases, and with
+    a weight stage the weights, are written into `snn` in place; a network that shares its linear
+    layers with others (`sibling`) must not be given to a weight stage. What an earlier calibration
+    has written is undone first. Source: FTBC, arXiv 2403.18388; each stage names its own.
 
     Args:
         ann: The network that was converted.
         snn: Its conversion, with thresholds set.
         batches: Calibration inputs, from the training split.
-        method: "exact" solves each step in closed form over all batches at once; "iterative" is
-            the paper's heuristic, batch after batch; "static" is one bias for all steps;
-            "weights" corrects the weights in closed form, then does what "exact" does; "none"
-            clears the biases.
-        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. Not for static.
+        method: Stages joined by `+`, see `parse_method`. "exact" solves each step in closed form
+            over all batches at once; "iterative" is the paper's heuristic, batch after batch;
+            "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
+            the weights of each layer in closed form before the biases behind it.
+        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. For iterative
+            and exact.
         alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
-        rounds: How often "iterative" goes through the batches.
+        rounds: How often "iterative" goes through the batches at most; see `iterative.stops`.
         shrinkage: Ridge of "weights", above 0, in units of the mean square of the inputs.
+        iterations: Of "backpropagation", for each layer.
         reduce: Merges sums and counts over processes.
         progress: Told the layer that is finished.
 
@@ -92,38 +106,50 @@ def calibrate(
         The errors of each layer and step, before and after.
 
     Raises:
-        UserError: Unknown method, alpha or rounds out of range, empty set, values not finite,
+        UserError: Unknown method, a setting out of range, empty set, values not finite,
             thresholds not set.
     """
-    check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
+    stages = check_method(
+        method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
+    )
     snn.check_thresholds()
-    outcome = CalibrationTrace(method)
+    outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
-    if method != "iterative":
-        for neuron in snn.neurons().values():
-            neuron.temporal_bias.zero_()
-    restore_weights(reference, snn)
-    if method == "none":
-        return outcome
+    if stages.potential:
+        snn.correct_membranes()
     neurons = snn.neurons()
+    for neuron in neurons.values():
+        neuron.clear_correction()
+    restore_weights(reference, snn)
+    if stages.method == "none":
+        return outcome
     pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
-    together = [[batch] for batch in pictures] * rounds if method == "iterative" else [pictures]
-    correct = _correction(method, alpha=alpha, cumulative=target == "cumulative")
-    weights = partial(correct_weights, shrinkage=shrinkage) if method == "weights" else None
-    total = len(together) * len(neurons)
-    for index, batch in enumerate(together):
-        reached = partial(_report, progress, method, index * len(neurons), total)
+    run = partial(sweep, reference, snn, reduce=reduce)
+    told = partial(_tell, progress, stages.method)
+    weights = _weights(stages, shrinkage=shrinkage, iterations=iterations)
+    bias = _bias(stages, alpha=alpha, cumulative=target == "cumulative")
+    alone = stages.bias == "iterative" and not (stages.weights or stages.potential)
+    total = (not alone) + (stages.bias == "iterative") * rounds * len(pictures)
+    if not alone:
+        correct = partial(_with_potential, bias=bias) if stages.potential else bias
+        passes = 1 + stages.potential + (stages.bias == "static")
+        reached = partial(told, 0, total * len(neurons))
         outcome.append(
-            sweep(
-                reference,
-                snn,
-                batch,
-                correct,
-                correct_weights=weights,
-                reduce=reduce,
-                reached=reached,
-            )
+            run(pictures, correct, correct_weights=weights, passes=passes, reached=reached)
         )
+    if stages.weights:
+        outcome.left_alone = left_alone(snn)
+    if stages.bias == "iterative":
+        errors: list[float] = []
+        while len(errors) < rounds and not stops(errors):
+            found = []
+            for index, batch in enumerate(pictures):
+                sweeps = (not alone) + len(errors) * len(pictures) + index
+                reached = partial(told, sweeps * len(neurons), total * len(neurons))
+                found.append(run([batch], bias, reached=reached))
+                outcome.append(found[-1])
+            errors.append(_mean_error(snn, found))
+        outcome.rounds = len(errors)
     return outcome
 
 
@@ -136,26 +162,56 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
 
 
 def check_method(
-    method: str, *, alpha: float = 0.5, rounds: int = 1, shrinkage: float = 0.1
-) -> None:
-    """Raise `UserError` if a method is unknown or a setting of it is out of range."""
-    if method not in get_args(Method):
-        known = ", ".join(get_args(Method))
-        raise UserError(f"Calibration method {method!r} is unknown; choose one of {known}.")
+    method: str,
+    *,
+    alpha: float = 0.5,
+    rounds: int = 1,
+    shrinkage: float = 0.1,
+    iterations: int = 500,
+) -> Stages:
+    """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
+    stages = parse_method(method)
     if not 0 < alpha <= 1:
         raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
     if not shrinkage > 0:
         raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
-    if rounds < 1:
-        raise UserError(f"rounds is {rounds}; at least 1 is needed.")
+    for name, number in (("rounds", rounds), ("iterations", iterations)):
+        if number < 1:
+            raise UserError(f"{name} is {number}; at least 1 is needed.")
+    return stages
 
 
-def _correction(method: Method, *, alpha: float, cumulative: bool) -> Correct:
-    if method == "static":
+def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
+    if stages.bias == "none":
+        return partial(correct_step_by_step, rule=as_it_is)
+    if stages.bias == "static":
         return static
-    rule = iterative(alpha) if method == "iterative" else exact
+    rule = iterative(alpha) if stages.bias == "iterative" else exact
     return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
 
 
-def _report(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
+def _weights(stages: Stages, *, shrinkage: float, iterations: int) -> CorrectWeights | None:
+    if stages.weights is None:
+        return None
+    if stages.weights == "weights":
+        return partial(correct_weights, shrinkage=shrinkage)
+    return partial(backpropagate, iterations=iterations)
+
+
+def _with_potential(layer: Layer, *, bias: Correct) -> tuple[list[SpikeTrain], LayerError]:
+    potential(layer)
+    return bias(layer)
+
+
+def _mean_error(snn: SpikingNetwork, found: list[dict[str, LayerError]]) -> float:
+    """The error that the batches of a round met, in thresholds, averaged over the layers."""
+    errors = [
+        sweep_[name].before.mean() / neuron.threshold.mean().cpu()
+        for sweep_ in found
+        for name, neuron in snn.neurons().items()
+    ]
+    return float(torch.stack([error.cpu() for error in errors]).mean())
+
+
+def _tell(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
     progress(f"calibration: {method}", offset + reached, total)

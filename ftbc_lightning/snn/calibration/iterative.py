@@ -28,3 +28,21 @@ def iterative(alpha: float) -> StepRule:
         return bias - alpha * (mean - wanted).to(bias.dtype)
 
     return step
+
+
+def stops(errors: Sequence[float]) -> bool:
+    """Whether further rounds are of no use, judged on the calibration set alone.
+
+    The error of a round is |E[theta * s[t]] - E[a]| that its batches met before their own
+    correction, in thresholds, averaged over batches, steps, channels and layers. When a round's
+    error is not below 99 % of the error of the round before, what is left is the difference
+    between batches, and the rounds end. The biases stay as the last round has left them; accuracy
+    is never looked at, and no round is picked.
+
+    Args:
+        errors: Of the rounds so far.
+
+    >>> stops([0.2]), stops([0.2, 0.1]), stops([0.2, 0.1, 0.1])
+    (False, False, True)
+    """
+    return len(errors) > 1 and errors[-1] >= 0.99 * errors[-2]

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ftbc_lightning.snn.calibration.spike_train import SpikeTrain
 from ftbc_lightning.snn.neuron import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
+
+Current = Callable[[int], Tensor]
+"""The current x[t] of a micro-batch at step t, `[B, C, ...]`; steps are asked for from 0 on."""
 
 
 def by_channel(values: Tensor) -> Tensor:
     """`[B, C, ...]` as `[C, N]` with N over batch and space."""
     return values.transpose(0, 1).flatten(1)
+
+
+def over(values: Tensor, potential: Tensor) -> Tensor:
+    """Shape `[C]` so that it broadcasts over `[B, C, ...]`."""
+    return values.view(-1, *(1,) * (potential.ndim - 2))
 
 
 @dataclass
@@ -22,14 +31,14 @@ class Layer:
     Attributes:
         name: The node's name.
         neuron: The neuron, whose temporal bias is written in place.
-        currents: x for each micro-batch, `[T, B, C, ...]`.
+        currents: x of each micro-batch.
         activations: a for each micro-batch, `[B, C, ...]`.
         reduce: Merges sums and counts over processes.
     """
 
     name: str
     neuron: IFNeuron
-    currents: Sequence[Tensor]
+    currents: Sequence[Current]
     activations: Sequence[Tensor]
     reduce: Reduce
 
@@ -47,7 +56,14 @@ class Layer:
 
     def rests(self) -> list[Tensor]:
         """The membranes before the first step."""
-        return [self.neuron.rest(current) for current in self.currents]
+        return [self.neuron.rest(a.unsqueeze(0)) for a in self.activations]
+
+    def mean_output(self, trains: Sequence[SpikeTrain]) -> Tensor:
+        """The mean of theta * s over pictures, space and steps, float64 `[C]`."""
+        counts = [by_channel(train.counts()).sum(1, dtype=torch.int64) for train in trains]
+        total = self.reduce(torch.stack(counts).sum(0), "sum")
+        steps = self.neuron.timesteps * self.count()
+        return self.neuron.threshold.double() * total / steps
 
     def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
         """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
@@ -59,8 +75,7 @@ class Layer:
 
     def fired(self, potential: Tensor, bias: Tensor) -> Tensor:
         """Which neurons of `[B, C, ...]` reach theta with `bias` `[C]` added, bool."""
-        axes = (1,) * (potential.ndim - 2)
-        return potential + bias.view(-1, *axes) >= self.neuron.threshold.view(-1, *axes)
+        return potential + over(bias, potential) >= over(self.neuron.threshold, potential)
 
 
 StepRule = Callable[[Layer, Sequence[Tensor], Tensor, Tensor, Tensor], Tensor]
@@ -82,9 +97,11 @@ class LayerError:
 
 
 def correct_step_by_step(
-    layer: Layer, rule: StepRule, *, cumulative: bool
-) -> tuple[list[Tensor], LayerError]:
+    layer: Layer, rule: StepRule, *, cumulative: bool = False
+) -> tuple[list[SpikeTrain], LayerError]:
     """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
+
+    At each step the membranes of all micro-batches are there, and nothing else of the layer.
 
     Args:
         layer: The layer; its neuron's temporal bias is written in place.
@@ -92,31 +109,37 @@ def correct_step_by_step(
         cumulative: Aim at the mean of s[0..t], not of s[t] alone.
 
     Returns:
-        theta * s of each micro-batch, `[T, B, C, ...]`, and the errors.
+        The spikes of each micro-batch, and the errors.
     """
     neuron = layer.neuron
     threshold = neuron.threshold.double()
     target, count = layer.target(), layer.count()
     membranes = layer.rests()
-    outputs = [torch.empty_like(c, memory_format=torch.contiguous_format) for c in layer.currents]
+    trains = [SpikeTrain(m.shape, neuron.timesteps, m.device) for m in membranes]
     emitted = torch.zeros_like(target)
     before, after = [], []
     for t in range(neuron.timesteps):
         for membrane, current in zip(membranes, layer.currents, strict=True):
-            membrane += current[t]
+            membrane += current(t)
         present = neuron.temporal_bias[t] + neuron.step_charge
         mean = threshold * layer.spike_counts(membranes, present) / count
-        before.append((mean - target).abs().mean())
+        before.append(_distance(mean, target))
         wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
         bias = rule(layer, membranes, wanted if cumulative else target, mean, present)
         neuron.temporal_bias[t].copy_(bias - neuron.step_charge)
         bias = neuron.temporal_bias[t] + neuron.step_charge
-        for membrane, output in zip(membranes, outputs, strict=True):
-            spikes = neuron.per_channel(neuron.threshold, output) * layer.fired(membrane, bias)
-            membrane += neuron.per_channel(bias, output)
-            membrane -= spikes
-            output[t] = spikes
-        mean = threshold * layer.spike_counts([o[t] for o in outputs], 0 * bias) / count
-        after.append((mean - target).abs().mean())
+        counts = torch.zeros_like(target, dtype=torch.int64)
+        for membrane, train in zip(membranes, trains, strict=True):
+            membrane += over(bias, membrane)
+            fired = membrane >= over(neuron.threshold, membrane)
+            membrane -= fired * over(neuron.threshold, membrane)
+            train.write(t, fired)
+            counts += by_channel(fired).sum(1)
+        mean = threshold * layer.reduce(counts, "sum") / count
+        after.append(_distance(mean, target))
         emitted += mean
-    return outputs, LayerError(torch.stack(before).float(), torch.stack(after).float())
+    return trains, LayerError(torch.stack(before).float(), torch.stack(after).float())
+
+
+def _distance(mean: Tensor, target: Tensor) -> Tensor:
+    return (mean - target).abs().mean()

@@ -1,32 +1,33 @@
 """Static bias: one bias for each channel, the same at every step."""
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from ftbc_lightning.snn.calibration.layer import Layer, LayerError
+from ftbc_lightning.snn.calibration.layer import Layer, LayerError, correct_step_by_step
+from ftbc_lightning.snn.calibration.spike_train import SpikeTrain
 
 
-def static(layer: Layer) -> tuple[list[Tensor], LayerError]:
+def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
     """Correct the mean over all steps with one bias for each channel.
 
         b[c] = E[a] - E[mean over t of theta * s[t]],   b[t, c] = b[c]
 
     The bias of SNN Calibration's light pipeline (Li et al., ICML 2021), with E[a] clipped to
-    [0, theta]. E runs over pictures and space.
+    [0, theta]. E runs over pictures and space. Two passes over the steps of the layer: one to
+    find the mean, one with the bias.
     """
     neuron = layer.neuron
-    target = layer.target()
     neuron.temporal_bias.zero_()
-    before = _means(layer, [neuron(current)[0] for current in layer.currents])
-    neuron.temporal_bias.copy_((target - before.mean(0)).expand_as(neuron.temporal_bias))
-    outputs = [neuron(current)[0] for current in layer.currents]
-    after = _means(layer, outputs)
-    errors = [(mean - target).abs().mean(1).float() for mean in (before, after)]
-    return outputs, LayerError(*errors)
+    trains, first = correct_step_by_step(layer, as_it_is)
+    mean = layer.mean_output(trains)
+    neuron.temporal_bias.copy_((layer.target() - mean).expand_as(neuron.temporal_bias))
+    trains, last = correct_step_by_step(layer, as_it_is)
+    return trains, LayerError(first.before, last.after)
 
 
-def _means(layer: Layer, outputs: list[Tensor]) -> Tensor:
-    """E[theta * s[t]] for each step and channel, float64 `[T, C]`."""
-    counts = [(o != 0).transpose(1, 2).flatten(2).sum(2, dtype=torch.int64) for o in outputs]
-    total = layer.reduce(torch.stack(counts).sum(0), "sum")
-    return layer.neuron.threshold.double() * total / layer.count()
+def as_it_is(
+    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
+) -> Tensor:
+    """Leave the bias of a step as it is."""
+    return bias
