@@ -116,7 +116,8 @@ class ForwardTemporalBiasCorrection(Callback):
         with trainer.precision_plugin.forward_context():
             seconds = self._calibrate(module, batches, _reduction(trainer))
         module.calibrated(seconds)
-        pictures = sum(len(batch[0]) for batch in batches) * trainer.world_size
+        own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
+        pictures = int(_reduction(trainer)(own, "sum"))
         rank_zero_info(f"Calibrated {len(self.variants)} networks on {pictures} pictures.")
 
     def _calibrate(

@@ -22,6 +22,7 @@ from ftbc_lightning.snn.statistics import (
     Reduce,
     identity,
     pictures_of,
+    present,
     silent,
 )
 
@@ -106,21 +107,23 @@ def calibrate(
     if method == "none":
         return outcome
     neurons = snn.neurons()
-    pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
+    like = next(iter(neurons.values())).threshold
+    pictures = pictures_of(batches, like=like, reduce=reduce)
     together = [[batch] for batch in pictures] * rounds if method == "iterative" else [pictures]
     correct = _correction(method, alpha=alpha, cumulative=target == "cumulative")
     weights = partial(correct_weights, shrinkage=shrinkage) if method == "weights" else None
     total = len(together) * len(neurons)
     for index, batch in enumerate(together):
+        filled, merge = present(batch, reduce)
         reached = partial(_report, progress, method, index * len(neurons), total)
         outcome.append(
             sweep(
                 reference,
                 snn,
-                batch,
+                filled,
                 correct,
                 correct_weights=weights,
-                reduce=reduce,
+                reduce=merge,
                 reached=reached,
             )
         )
