@@ -15,7 +15,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+from ftbc_lightning.callbacks import (
+    ForwardTemporalBiasCorrection,
+    ResultFiles,
+    RunRecord,
+    Safeguard,
+)
+from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
@@ -123,6 +129,8 @@ class FTBCCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
+        if self.subcommand != "inspect":
+            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:
             config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name="logs")
         plugins = config.get("plugins") or []
@@ -133,6 +141,15 @@ class FTBCCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
+
+    def before_fit(self) -> None:
+        """Let `--ckpt_path last` mean the file that this command's own runs write."""
+        config = self.config_init["fit"]
+        if config.ckpt_path == "last":
+            checkpoint = self._get(self.config_init, "checkpoint")
+            own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
+            if own.is_file():
+                config.ckpt_path = str(own)
 
     def inspect(self, **arguments: Any) -> None:
         """Print the report; a network that does not convert makes the exit code 1."""
@@ -166,7 +183,11 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         subclass_mode_data=True,
         trainer_class=Trainer,
         parser_class=OneLineParser,
-        trainer_defaults={"callbacks": [ResultFiles()], "enable_model_summary": False},
+        trainer_defaults={
+            "callbacks": [ResultFiles(), Safeguard()],
+            "enable_model_summary": False,
+        },
+        save_config_callback=RunRecord,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,

@@ -131,18 +131,25 @@ class SpikingClassifier(LightningModule):
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
-    def check_convertible(self, example_input: Tensor, num_classes: int | None) -> None:
-        """Raise `UserError` unless the ANN converts and fits the inputs and classes."""
+    def check_convertible(
+        self, example_input: Tensor, num_classes: int | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Raise `UserError` unless the ANN converts and fits the inputs and classes.
+
+        Returns:
+            For each neuron the shape of its current for one picture.
+        """
         graph = trace(self.ann)
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
-        neuron_shapes(graph, example_input)
+        shapes = neuron_shapes(graph, example_input)
         outputs = graph(example_input).shape[-1]
         if num_classes is not None and outputs != num_classes:
             raise UserError(
                 f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
                 f"model.network.init_args.num_classes to {num_classes}."
             )
+        return shapes
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant; their linear layers are shared."""
