@@ -5,9 +5,8 @@ from lightning import LightningDataModule
 from rich.console import Console
 
 from ftbc_lightning import report
-from ftbc_lightning.ann.weights import read_file
 from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.checkpoints import ann_state, check_state
+from ftbc_lightning.checkpoints import ann_state, check_state, read_checkpoint
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.snn.inspection import Inspection, inspect
@@ -58,7 +57,7 @@ class Trainer(lightning.Trainer):
         if not callbacks:
             raise UserError("Add the callback ForwardTemporalBiasCorrection to the trainer.")
         if ckpt_path is not None:
-            checkpoint = read_file(ckpt_path)
+            checkpoint = read_checkpoint(ckpt_path)
             check_state(model.ann, checkpoint)
             model.ann.load_state_dict(ann_state(checkpoint))
         model.reset()

@@ -100,10 +100,12 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
     Raises:
         UserError: The map is of a later format, or of another network.
     """
-    if conversion_map.get("format", 0) > MAP_FORMAT:
+    written = conversion_map.get("format", 0)
+    if written != MAP_FORMAT:
+        newer = written > MAP_FORMAT
         raise UserError(
-            f"The conversion map has format {conversion_map['format']}, this program knows "
-            f"{MAP_FORMAT}; install a newer ftbc-lightning to read it."
+            f"The conversion map has format {written}, this program knows {MAP_FORMAT}; "
+            + ("install a newer ftbc-lightning to read it." if newer else "convert the ANN again.")
         )
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
