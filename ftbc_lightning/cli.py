@@ -15,11 +15,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, LayerCurves, ResultFiles
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -96,7 +97,7 @@ def _error_of_a_worker(error: Exception) -> str | None:
     return text.rpartition(marker)[2].strip() if marker in text else None
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {}
+FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
@@ -178,7 +179,10 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         subclass_mode_data=True,
         trainer_class=Trainer,
         parser_class=OneLineParser,
-        trainer_defaults={"callbacks": [ResultFiles()], "enable_model_summary": False},
+        trainer_defaults={
+            "callbacks": [LayerCurves(), ResultFiles()],
+            "enable_model_summary": False,
+        },
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
