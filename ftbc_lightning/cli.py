@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from ftbc_lightning.callbacks import (
     ForwardTemporalBiasCorrection,
+    LayerCurves,
     ResultFiles,
     RunRecord,
     Safeguard,
@@ -27,6 +28,7 @@ from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -90,7 +92,7 @@ class OneLineParser(LightningArgumentParser):
         )
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {}
+FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
@@ -184,7 +186,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         trainer_class=Trainer,
         parser_class=OneLineParser,
         trainer_defaults={
-            "callbacks": [ResultFiles(), Safeguard()],
+            "callbacks": [LayerCurves(), ResultFiles(), Safeguard()],
             "enable_model_summary": False,
         },
         save_config_callback=RunRecord,
