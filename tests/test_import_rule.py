@@ -25,6 +25,7 @@ ORDER = [
     "snn.order_statistic",
     "snn.calibration",
     "snn",
+    "export",
     "metrics",
     "data",
     "pretrained",
@@ -36,7 +37,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-LOWER_FLOOR = ("errors", "ann", "snn")
+LOWER_FLOOR = ("errors", "ann", "snn", "export")
 UPPER_ONLY = {"lightning", "torchvision", "torchmetrics", "wandb", "jsonargparse", "rich"}
 
 
