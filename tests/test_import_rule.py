@@ -31,6 +31,7 @@ ORDER = [
     "snn.operations",
     "snn.energy",
     "snn",
+    "export",
     "metrics",
     "data.shares",
     "data.base",
@@ -46,7 +47,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-LOWER_FLOOR = ("errors", "ann", "snn")
+LOWER_FLOOR = ("errors", "ann", "snn", "export")
 UPPER_ONLY = {"lightning", "torchvision", "torchmetrics", "wandb", "jsonargparse", "rich"}
 
 

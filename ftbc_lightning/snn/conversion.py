@@ -84,7 +84,12 @@ def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> Spiking
     check_timesteps(timesteps)
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
-    return SpikingNetwork(graph, neuron_shapes(graph, example_input), timesteps=timesteps)
+    return SpikingNetwork(
+        graph,
+        neuron_shapes(graph, example_input),
+        timesteps=timesteps,
+        input_shape=example_input.shape[1:],
+    )
 
 
 @torch.inference_mode(False)
@@ -118,7 +123,12 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
             f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
             "Give the network that was converted."
         )
-    snn = SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+    snn = SpikingNetwork(
+        graph,
+        shapes,
+        timesteps=conversion_map["timesteps"],
+        input_shape=conversion_map.get("input"),
+    )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
     return snn
