@@ -15,11 +15,20 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+from ftbc_lightning.callbacks import (
+    ForwardTemporalBiasCorrection,
+    LayerCurves,
+    ResultFiles,
+    RunRecord,
+    Safeguard,
+)
+from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -34,6 +43,7 @@ NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
     ".*exists and is not empty.*",  # a run is repeated in its own folder
     ".*dirpath has changed from.*",  # a checkpoint is evaluated into another folder
+    ".*when logging on epoch level in distributed setting.*",  # counts are merged before
     ".*skip_none parameter was deprecated.*",  # inside Lightning
 )
 """Warnings of libraries that a person can do nothing about."""
@@ -76,27 +86,13 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `UserError`; called by jsonargparse."""
-        cause = _user_error(ex)
+        cause = user_error(ex)
         raise cause or UserError(
             f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
         )
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The user's mistake that another exception was raised from."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
-
-
-def _error_of_a_worker(error: Exception) -> str | None:
-    """The message of a `UserError` that torch brings from a loader's process as text."""
-    marker = f"{UserError.__module__}.{UserError.__name__}: "
-    text = str(error)
-    return text.rpartition(marker)[2].strip() if marker in text else None
-
-
-FILE_VERBS: dict[str, Callable[..., None]] = {}
+FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
@@ -135,6 +131,8 @@ class FTBCCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
+        if self.subcommand != "inspect":
+            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:
             config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name="logs")
         plugins = config.get("plugins") or []
@@ -145,6 +143,15 @@ class FTBCCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
+
+    def before_fit(self) -> None:
+        """Let `--ckpt_path last` mean the file that this command's own runs write."""
+        config = self.config_init["fit"]
+        if config.ckpt_path == "last":
+            checkpoint = self._get(self.config_init, "checkpoint")
+            own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
+            if own.is_file():
+                config.ckpt_path = str(own)
 
     def inspect(self, **arguments: Any) -> None:
         """Print the report; a network that does not convert makes the exit code 1."""
@@ -178,7 +185,11 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         subclass_mode_data=True,
         trainer_class=Trainer,
         parser_class=OneLineParser,
-        trainer_defaults={"callbacks": [ResultFiles()], "enable_model_summary": False},
+        trainer_defaults={
+            "callbacks": [LayerCurves(), ResultFiles(), Safeguard()],
+            "enable_model_summary": False,
+        },
+        save_config_callback=RunRecord,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
@@ -189,8 +200,8 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and turn a user's mistake into one line; returns the exit code."""
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     words = sys.argv[1:] if args is None else list(args)
     try:
@@ -204,9 +215,9 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             run(args)
     except Exception as error:
-        mistake = _user_error(error) or _error_of_a_worker(error)
-        if mistake is None:
+        message = explain(error)
+        if message is None:
             raise
-        print(f"ftbc: error: {mistake}", file=sys.stderr)
+        print(prefix() + message, file=sys.stderr)
         return 2
     return 0

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,15 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.checkpoints import check_state
+from ftbc_lightning.checkpoints import (
+    CHECKPOINT_KEY,
+    Phase,
+    check_state,
+    check_whole,
+    read_checkpoint,
+    saved_networks,
+)
+from ftbc_lightning.described import HYPERPARAMETERS, check_described
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
@@ -21,10 +29,6 @@ from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-
-Phase = Literal["ann", "converted", "calibrated"]
-
-CHECKPOINT_KEY = "ftbc"
 
 
 @dataclass(frozen=True)
@@ -135,18 +139,25 @@ class SpikingClassifier(LightningModule):
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
-    def check_convertible(self, example_input: Tensor, num_classes: int | None) -> None:
-        """Raise `UserError` unless the ANN converts and fits the inputs and classes."""
+    def check_convertible(
+        self, example_input: Tensor, num_classes: int | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Raise `UserError` unless the ANN converts and fits the inputs and classes.
+
+        Returns:
+            For each neuron the shape of its current for one picture.
+        """
         graph = trace(self.ann)
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
-        neuron_shapes(graph, example_input)
+        shapes = neuron_shapes(graph, example_input)
         outputs = graph(example_input).shape[-1]
         if num_classes is not None and outputs != num_classes:
             raise UserError(
                 f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
                 f"model.network.init_args.num_classes to {num_classes}."
             )
+        return shapes
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant.
@@ -263,8 +274,8 @@ class SpikingClassifier(LightningModule):
             metric.update(simulate(self.network(variant), images), labels)
 
     def _finish(self, split: str) -> None:
-        n, seed = int(self.ann_accuracy.total), _seed()
         accuracy = self.ann_accuracy.curve()[-1]
+        n, seed = self.ann_accuracy.pictures, _seed()
         self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
         self.step_curves: dict[str, list[float]] = {}
         self.log(f"{split}/acc", accuracy, prog_bar=True)
@@ -296,17 +307,49 @@ class SpikingClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the structure follow the file, before Lightning loads its weights."""
         check_state(self.ann, checkpoint)
-        saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
+        phase, networks = saved_networks(checkpoint)
         self.reset()
-        if saved["phase"] == "ann":
+        if phase == "ann":
             return
-        maps = [entry["map"] for entry in saved["networks"]]
         variants = [
             Variant(entry["method"], entry["timesteps"], entry["seconds"], entry["serves"])
-            for entry in saved["networks"]
+            for entry in networks
         ]
-        self._adopt(reconvert(self.ann, maps[0]), variants)
-        self.phase = saved["phase"]
+        self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        check_whole(self.state_dict(), checkpoint["state_dict"])
+        self.phase = phase
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Build the module that a file describes; always in safe mode.
+
+        See `ftbc_lightning.described.check_described` for what a file may name.
+
+        Args:
+            checkpoint_path: A file of this package.
+            map_location: The device that tensors go to.
+            hparams_file: Not read.
+            strict: See Lightning.
+            weights_only: Not read: loading is always safe.
+            kwargs: Arguments of the class in place of those in the file, such as `network`.
+
+        Raises:
+            UserError: The file cannot be read, is damaged, or names what must not be built.
+        """
+        content = read_checkpoint(checkpoint_path)
+        given = {key: value for key, value in content[HYPERPARAMETERS].items() if key not in kwargs}
+        check_described({HYPERPARAMETERS: given}, str(checkpoint_path))
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
+        )
 
 
 def _seed() -> int | None:

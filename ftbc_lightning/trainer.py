@@ -9,14 +9,13 @@ from rich.console import Console
 
 from ftbc_lightning import report
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.ann.weights import read_file
 from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.checkpoints import ann_state, check_state
+from ftbc_lightning.checkpoints import ann_state, check_state, read_checkpoint
 from ftbc_lightning.comparison import Comparison, EvaluationPictures, Row, RowFile, fixed_by
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.report.style import LABELS
+from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.inspection import Inspection, inspect
 from ftbc_lightning.whole_file import write_whole
@@ -159,7 +158,7 @@ class Trainer(lightning.Trainer):
 
 def _take_ann(model: SpikingClassifier, ckpt_path: str) -> None:
     """Put the ANN of a checkpoint into the model."""
-    checkpoint = read_file(ckpt_path)
+    checkpoint = read_checkpoint(ckpt_path)
     check_state(model.ann, checkpoint)
     model.ann.load_state_dict(ann_state(checkpoint))
 
@@ -167,4 +166,4 @@ def _take_ann(model: SpikingClassifier, ckpt_path: str) -> None:
 def _line(row: Row) -> str:
     where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
     taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
-    return f"{where}{LABELS[row.method]} {100 * row.accuracy:.2f} %{taken}"
+    return f"{where}{label_of(row.method)} {100 * row.accuracy:.2f} %{taken}"

@@ -217,8 +217,9 @@ def test_the_digits_configuration_is_the_one_of_the_demo():
 def test_inspect_prints_the_report_and_answers_with_its_exit_code(capsys, tmp_path, monkeypatch):
     assert main(digits("inspect", tmp_path)) == 0
     printed = capsys.readouterr().out
-    assert "block.act2" in printed
-    assert "SmallCNN converts: yes, 4 layers of neurons." in printed
+    assert "block1.act2" in printed
+    assert "spikes: 0 and 1" in " ".join(printed.split())
+    assert "SmallCNN converts: yes, 6 layers of neurons." in printed
     monkeypatch.syspath_prepend(ROOT / "tests")
     with pytest.raises(SystemExit) as left:
         main([*digits("inspect", tmp_path), "--model.network", "smooth_network.Smooth"])

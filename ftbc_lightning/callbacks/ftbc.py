@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.callbacks.memory import check_memory, total_memory
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier, Variant
@@ -23,6 +25,7 @@ from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule
 
 SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
 
 class ForwardTemporalBiasCorrection(Callback):
@@ -112,13 +115,17 @@ class ForwardTemporalBiasCorrection(Callback):
                 f"({', '.join(SPAWNING)}) throw the conversion away when they end. Use "
                 "--trainer.strategy ddp."
             )
+        if isinstance(trainer.strategy, SHARDING):
+            raise UserError(
+                f"{type(trainer.strategy).__name__} divides the weights over the processes, and "
+                "conversion and calibration read whole layers. Use --trainer.strategy ddp."
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop networks of an earlier fit, and check that what is trained can be converted."""
         module = _classifier(pl_module)
         module.reset()
-        classes = getattr(_datamodule(trainer), "num_classes", None)
-        module.check_convertible(_example_input(trainer), classes)
+        self._check(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert."""
@@ -126,9 +133,21 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
-        classes = getattr(_datamodule(trainer), "num_classes", None)
-        module.check_convertible(_example_input(trainer), classes)
+        self._check(trainer, module)
         module.convert(_example_input(trainer), self.variants)
+
+    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Refuse a network that does not convert, or does not fit the data or the memory."""
+        data = _datamodule(trainer)
+        classes = getattr(data, "num_classes", None)
+        shapes = module.check_convertible(_example_input(trainer), classes)
+        check_memory(
+            shapes,
+            timesteps=max(variant.timesteps for variant in self.variants),
+            networks=len(self.variants),
+            pictures=getattr(data, "calibration_pictures", 1) // trainer.world_size,
+            available=total_memory(trainer.strategy.root_device),
+        )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose thresholds and calibrate, once, in the first validation run after conversion."""
@@ -144,7 +163,8 @@ class ForwardTemporalBiasCorrection(Callback):
         with trainer.precision_plugin.forward_context():
             seconds = self._calibrate(module, batches, _reduction(trainer))
         module.calibrated(seconds)
-        pictures = sum(len(batch[0]) for batch in batches) * trainer.world_size
+        own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
+        pictures = int(_reduction(trainer)(own, "sum"))
         rank_zero_info(f"Calibrated {len(self.variants)} networks on {pictures} pictures.")
 
     def _calibrate(

@@ -6,6 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from ftbc_lightning import report
+from ftbc_lightning.callbacks.curves import LayerCurves
 from ftbc_lightning.module import SpikingClassifier
 
 
@@ -66,7 +67,12 @@ class ResultFiles(Callback):
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
         self.table = report.table(module.results, split=split)
-        self.written = [*there, *files]
+        curves = [
+            callback.written
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, LayerCurves) and split == "val"
+        ]
+        self.written = [*there, *files, *(path for paths in curves for path in paths)]
 
 
 def _has_networks(module: LightningModule) -> bool:

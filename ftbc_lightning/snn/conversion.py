@@ -90,7 +90,12 @@ def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> Spiking
     check_timesteps(timesteps)
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
-    return SpikingNetwork(graph, neuron_shapes(graph, example_input), timesteps=timesteps)
+    return SpikingNetwork(
+        graph,
+        neuron_shapes(graph, example_input),
+        timesteps=timesteps,
+        input_shape=example_input.shape[1:],
+    )
 
 
 @torch.inference_mode(False)
@@ -106,10 +111,12 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
     Raises:
         UserError: The map is of a later format, or of another network.
     """
-    if conversion_map.get("format", 0) > MAP_FORMAT:
+    written = conversion_map.get("format", 0)
+    if written != MAP_FORMAT:
+        newer = written > MAP_FORMAT
         raise UserError(
-            f"The conversion map has format {conversion_map['format']}, this program knows "
-            f"{MAP_FORMAT}; install a newer ftbc-lightning to read it."
+            f"The conversion map has format {written}, this program knows {MAP_FORMAT}; "
+            + ("install a newer ftbc-lightning to read it." if newer else "convert the ANN again.")
         )
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
@@ -122,7 +129,12 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
             f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
             "Give the network that was converted."
         )
-    snn = SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+    snn = SpikingNetwork(
+        graph,
+        shapes,
+        timesteps=conversion_map["timesteps"],
+        input_shape=conversion_map.get("input"),
+    )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
     return snn
@@ -138,10 +150,11 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
     refused = [n for n in graph.graph.nodes if operators.role(n, graph) == "refused"]
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
+        kinds = dict.fromkeys(operators.path_and_kind(node, graph)[1] for node in refused)
+        advice = "; ".join(f"{kind}: {operators.way_out(kind)}" for kind in kinds)
         raise UserError(
             f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
-            f"or pooling: {listed}. Replace them (activations by ReLU, ReLU6, ClippedReLU or "
-            "QCFS), train again, then convert; `ftbc inspect` has advice for each."
+            f"or pooling: {listed}. The way out: {advice}."
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
