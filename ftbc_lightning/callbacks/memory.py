@@ -29,8 +29,9 @@ def check_memory(
 ) -> None:
     """Raise `UserError` if a calibration cannot fit, whatever is done.
 
-    Counted are the biases of every network, and the spikes of the widest layer at every step for
-    all calibration pictures of a process, once: what is really used lies above it.
+    Counted are the biases of every network, and for all calibration pictures of a process the
+    membranes of the widest layer and its spikes at every step, one bit each: what is really used
+    lies above it.
 
     Args:
         shapes: For each neuron the shape of its current for one picture, `(C, ...)`.
@@ -43,7 +44,7 @@ def check_memory(
     """
     biases = sum(shape[0] for shape in shapes.values()) * timesteps * networks * BYTES
     widest = max(shapes, key=lambda name: math.prod(shapes[name]))
-    spikes = math.prod(shapes[widest]) * timesteps * pictures * BYTES
+    spikes = math.prod(shapes[widest]) * pictures * (BYTES + -(-timesteps // 8))
     if biases + spikes > available:
         raise UserError(
             f"T = {timesteps} with {pictures} calibration pictures needs at least "

@@ -68,6 +68,11 @@ def export(
     """
     path = Path(path)
     _check(path, format, bias)
+    if snn.corrects_membranes:
+        raise UserError(
+            "This network corrects the start membrane of every single neuron (the method "
+            "potential), and the formats hold one for each channel; export another network."
+        )
     if format in ("safetensors", "nir"):
         description = describe(snn, input_shape=input_shape)
         if format == "safetensors":

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ftbc_lightning.module import Result, SpikingClassifier, Variant
+from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.results_file import read_results, write_results
 from ftbc_lightning.report.rows import StepRow, bias_rows, read_rows, write_rows
@@ -14,6 +15,8 @@ from ftbc_lightning.report.tables import diagnosis_table, inspection_table, tabl
 from ftbc_lightning.whole_file import write_whole
 
 __all__ = [
+    "comparison_figure",
+    "comparison_table",
     "diagnosis_table",
     "inspection_table",
     "method_of",

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ftbc_lightning import calibrate, convert
 from ftbc_lightning.data.shares import batches_of
+from ftbc_lightning.snn.calibration.method import BIASES
 from ftbc_lightning.snn.statistics import Reduce, identity
 from tests.networks import pictures, residual_net
 
-METHODS = ("none", "static", "iterative", "exact", "potential+exact", "weights", "weights+exact")
-"""All of them: a new method is covered once it is in the type."""
+METHODS = (*BIASES, "weights", "potential+exact", "weights+exact")
+"""Every stage but back-propagation, whose pictures are drawn in each process for itself."""
 
 SHARES = ("uneven", "last_batch_of_one", "rank_without_pictures")
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}

@@ -35,8 +35,8 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
             rows = F.pad(rows, (0, 1), value=1.0)
         gap = regression.clip(z) - regression.clip(x)
         wanted = gap.movedim(1, -1).reshape(len(rows), groups, -1)
-        pairs = torch.cat([rows, wanted], dim=2).transpose(0, 1)
-        part = (pairs.mT @ pairs).double()
+        rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
+        part = (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
         gram = part if gram is None else gram + part
     assert gram is not None
     inputs = module.weight[0].numel()
@@ -81,8 +81,8 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
 
 
 def _solve(gram: Tensor, size: int, inputs: int, shrinkage: float) -> Tensor:
-    """DW and db of each group, `[groups, size, outputs]`, from the joint Gram matrix."""
-    square, right = gram[:, :size, :size], gram[:, :size, size:]
+    """DW and db of each group, `[groups, size, outputs]`, from the Gram matrix of both sides."""
+    square, right = gram[:, :, :size], gram[:, :, size:]
     ridge = torch.zeros(size, dtype=gram.dtype, device=gram.device)
     ridge[:inputs] = 1.0
     strength = shrinkage * square.diagonal(dim1=1, dim2=2)[:, :inputs].mean(1)
