@@ -58,8 +58,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     state = content.get("state_dict")
     if not isinstance(state, Mapping) or VERSION_KEY not in content:
         raise UserError(
-            f"{path} is not a checkpoint of Lightning: it has no state_dict with a version. Weights "
-            "alone go in with --model.weights."
+            f"{path} is not a checkpoint of Lightning: it has no state_dict with a version. "
+            "Weights alone go in with --model.weights."
         )
     wrong = [str(k) for k, v in state.items() if not (isinstance(k, str) and _is_tensor(v))]
     if wrong:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.snn.calibration.exact import exact
 from ftbc_lightning.snn.calibration.iterative import iterative
 from ftbc_lightning.snn.calibration.layer import LayerError, correct_step_by_step
@@ -97,6 +97,7 @@ def calibrate(
             thresholds not set.
     """
     check_method(method, alpha=alpha, rounds=rounds, shrinkage=shrinkage)
+    check_choice("target", target, get_args(Target))
     snn.check_thresholds()
     outcome = CalibrationTrace(method)
     reference = trace(ann)
