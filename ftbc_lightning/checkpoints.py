@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -16,7 +16,7 @@ VERSION_KEY = "pytorch-lightning_version"
 CHECKPOINT_KEY = "ftbc"
 """Where this package's own part of a checkpoint is."""
 
-PHASES = ("ann", "converted", "calibrated")
+Phase = Literal["ann", "converted", "calibrated"]
 
 ANN_PREFIX = "ann."
 """What the ANN's weights begin with in a checkpoint."""
@@ -124,7 +124,7 @@ def check_whole(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 
 def saved_networks(
     checkpoint: Mapping[str, Any], *, methods: Collection[str]
-) -> tuple[str, list[dict[str, Any]]]:
+) -> tuple[Phase, list[dict[str, Any]]]:
     """The phase and the spiking networks that a checkpoint describes.
 
     Args:
@@ -141,7 +141,7 @@ def saved_networks(
     saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
     try:
         phase, networks = saved["phase"], list(saved["networks"])
-        if phase not in PHASES or (phase == "ann") != (not networks):
+        if phase not in get_args(Phase) or (phase == "ann") != (not networks):
             raise ValueError(f"phase {phase!r} with {len(networks)} networks")
         for entry in networks:
             _check_network(entry, checkpoint["state_dict"], methods)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.checkpoints import (
     CHECKPOINT_KEY,
+    Phase,
     check_state,
     check_whole,
     read_checkpoint,
@@ -28,8 +29,6 @@ from ftbc_lightning.snn.calibration import Method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-
-Phase = Literal["ann", "converted", "calibrated"]
 
 METHOD_NAMES: dict[str, str] = {
     "none": "snn_uncalibrated",

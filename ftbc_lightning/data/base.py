@@ -95,7 +95,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
             return
         labels = torch.as_tensor(self.labels("train"))
         check_labels(labels, self.num_classes, where=type(self).__name__)
-        if len(labels.unique()) < 2:
+        if bool((labels == labels[0]).all()):
             raise UserError(
                 f"{type(self).__name__} has training pictures of class {int(labels[0])} alone; at "
                 "least two classes are needed."

@@ -31,6 +31,7 @@ STRANGE: list[Any] = [
     *(None, -1, 0, 1, 3.5, 10**18, float("nan"), float("inf"), True, "", "x", "os.system"),
     *([], [None], {}, {"class_path": "os.system"}, torch.zeros(2), torch.zeros(0), b"bytes"),
 ]
+Case = Callable[[Path, random.Random], Callable[[], None]]
 WORDS = ["null", "-1", "0", "1e400", "[]", "{}", "nan", "true", "os.system", "'", ":", "- a", "!!x"]
 
 
