@@ -12,6 +12,9 @@ from ftbc_lightning.ann.weights import check_finite, read_file
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.whole_file import write_whole
 
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
+"""What reading a description raises where a value is of another kind, a tensor for instance."""
+
 VERSION_KEY = "pytorch-lightning_version"
 CHECKPOINT_KEY = "ftbc"
 """Where this package's own part of a checkpoint is."""
@@ -145,7 +148,7 @@ def saved_networks(
             raise ValueError(f"phase {phase!r} with {len(networks)} networks")
         for entry in networks:
             _check_network(entry, checkpoint["state_dict"], methods)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"The checkpoint's description of its spiking networks is damaged ({error}). Make it "
             "again with `ftbc calibrate` from the ANN's file."

@@ -303,12 +303,12 @@ class SpikingClassifier(LightningModule):
         check_state(self.ann, checkpoint)
         phase, networks = saved_networks(checkpoint, methods=METHOD_NAMES)
         self.reset()
-        if phase == "ann":
-            return
         variants = [
-            Variant(entry["method"], entry["timesteps"], entry["seconds"]) for entry in networks
+            Variant(entry["method"], entry["timesteps"], float(entry["seconds"]))
+            for entry in networks
         ]
-        self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        if variants:
+            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
         check_whole(self.state_dict(), checkpoint["state_dict"])
         self.phase = phase
 

@@ -14,7 +14,7 @@ def set_up(strategy):
 
 
 def test_sharded_weights_are_refused_with_the_reason():
-    with pytest.raises(UserError, match=r"FSDPStrategy divides the weights .* strategy ddp"):
+    with pytest.raises(UserError, match=r"FSDPStrategy divides the weights .*trainer.strategy ddp"):
         set_up(FSDPStrategy())
 
 
@@ -22,7 +22,7 @@ def test_sharded_weights_are_refused_with_the_reason():
 def test_processes_that_are_spawned_or_forked_are_refused(method):
     strategy = DDPStrategy(start_method=method)
     strategy._launcher = SimpleNamespace(_start_method=method)
-    with pytest.raises(UserError, match=r"throw the conversion away .* strategy ddp"):
+    with pytest.raises(UserError, match=r"throw the conversion away .*trainer.strategy ddp"):
         set_up(strategy)
 
 

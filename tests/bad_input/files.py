@@ -147,6 +147,12 @@ def spiking_tensor_missing(folder: Path) -> None:
     load(saved(folder, content))
 
 
+def description_missing(folder: Path) -> None:
+    content = described()
+    del content["ftbc"]
+    load(saved(folder, content))
+
+
 def hyperparameters(folder: Path, **described: Any) -> None:
     path = saved(folder, checkpoint(hyper_parameters=described))
     SpikingClassifier.load_from_checkpoint(path)

@@ -146,6 +146,7 @@ ROWS = {
         files.saved(f, files.described(neurons={"act1": []}))
     ),
     "snn file: tensor missing": files.spiking_tensor_missing,
+    "snn file: description missing": files.description_missing,
     "description: a function": lambda f: files.hyperparameters(f, **EVIL),
     "description: in a list": lambda f: files.hyperparameters(f, x=[{"y": "os.system"}]),
     "description: builder": lambda f: files.hyperparameters(f, _instantiator="os.system"),
