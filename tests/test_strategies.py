@@ -1,4 +1,4 @@
-"""Ways to run several processes that would lose or hide weights are refused when a run is set up."""
+"""Ways to run processes that would lose or hide weights are refused when a run is set up."""
 
 from types import SimpleNamespace
 
