@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-processes test-oldest lint clean
 
 demo: .venv/installed
 	$(BIN)/ftbc fit --config configs/digits_cnn.yaml
@@ -12,6 +12,20 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+test-processes: .venv/installed
+	$(BIN)/python -m pytest -m processes
+
+# The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/installed: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) tests/oldest.py pyproject.toml > .venv-oldest/oldest.txt
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check \
+	  -c .venv-oldest/oldest.txt -e '.[dev,notebooks]'
+	touch $@
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -24,4 +38,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-oldest runs

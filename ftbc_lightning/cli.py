@@ -148,10 +148,18 @@ class FTBCCLI(LightningCLI):
         """Let `--ckpt_path last` mean the file that this command's own runs write."""
         config = self.config_init["fit"]
         if config.ckpt_path == "last":
-            checkpoint = self._get(self.config_init, "checkpoint")
+            checkpoint = self._get(self.config, "checkpoint")
             own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
             if own.is_file():
                 config.ckpt_path = str(own)
+
+    def before_calibrate(self) -> None:
+        """Refuse two sources of weights."""
+        config = self.config_init["calibrate"]
+        if config.ckpt_path and self._get(self.config, "model").get("weights"):
+            raise UserError(
+                "--ckpt_path and --model.weights both give the ANN's weights; leave one out."
+            )
 
     def inspect(self, **arguments: Any) -> None:
         """Print the report; a network that does not convert makes the exit code 1."""

@@ -21,7 +21,7 @@ from ftbc_lightning.checkpoints import (
     read_checkpoint,
     saved_networks,
 )
-from ftbc_lightning.described import HYPERPARAMETERS, check_described
+from ftbc_lightning.described import check_described
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
@@ -151,7 +151,12 @@ class SpikingClassifier(LightningModule):
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
-        outputs = graph(example_input).shape[-1]
+        logits = graph(example_input)
+        if logits.ndim != 2:
+            raise UserError(
+                f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
+            )
+        outputs = logits.shape[1]
         if num_classes is not None and outputs != num_classes:
             raise UserError(
                 f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
@@ -262,6 +267,11 @@ class SpikingClassifier(LightningModule):
                 "ForwardTemporalBiasCorrection and run trainer.validate before anything else."
             )
         logits = self(images)
+        if not logits.isfinite().all():
+            raise UserError(
+                "The ANN's outputs are NaN or infinite; its weights or some of the pictures are "
+                "broken, or the training diverged. Look at train/loss, or lower the learning rate."
+            )
         self.ann_accuracy.update(logits.unsqueeze(0), labels)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
@@ -309,13 +319,17 @@ class SpikingClassifier(LightningModule):
         check_state(self.ann, checkpoint)
         phase, networks = saved_networks(checkpoint)
         self.reset()
-        if phase == "ann":
-            return
         variants = [
-            Variant(entry["method"], entry["timesteps"], entry["seconds"], entry["serves"])
+            Variant(
+                entry["method"],
+                entry["timesteps"],
+                float(entry["seconds"]),
+                tuple(entry.get("serves", ())),
+            )
             for entry in networks
         ]
-        self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        if variants:
+            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
         check_whole(self.state_dict(), checkpoint["state_dict"])
         self.phase = phase
 
@@ -345,8 +359,7 @@ class SpikingClassifier(LightningModule):
             UserError: The file cannot be read, is damaged, or names what must not be built.
         """
         content = read_checkpoint(checkpoint_path)
-        given = {key: value for key, value in content[HYPERPARAMETERS].items() if key not in kwargs}
-        check_described({HYPERPARAMETERS: given}, str(checkpoint_path))
+        check_described(content, str(checkpoint_path), given=kwargs)
         return super().load_from_checkpoint(
             checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
         )

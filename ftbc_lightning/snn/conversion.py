@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.snn import operators
 from ftbc_lightning.snn.balancing import UPDATES, unconverged
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
@@ -158,6 +158,14 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
+    if next(graph.parameters(), None) is None:
+        raise UserError(f"{name} has no weights; a network that has been trained is needed.")
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    if not isinstance(output.args[0], fx.Node):
+        raise UserError(
+            f"{name}.forward returns a tuple, list or dictionary; it must return one tensor, the "
+            "logits. Wrap the network so that it returns these alone."
+        )
 
 
 @torch.no_grad()
@@ -208,6 +216,8 @@ def set_thresholds(
     balancing_updates: int = UPDATES,
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
+    check_choice("scope", scope, get_args(Scope))
+    check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
     graph = trace(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
     for name, neuron in snn.neurons().items():
