@@ -20,6 +20,7 @@ from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.dashboard import dashboard
 from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.trainer import Trainer
 
@@ -97,20 +98,20 @@ def _error_of_a_worker(error: Exception) -> str | None:
     return text.rpartition(marker)[2].strip() if marker in text else None
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report}
+FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report, "dashboard": dashboard}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate | inspect`."""
+    """`ftbc fit | validate | test | predict | calibrate | inspect | diagnose`."""
 
     given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of each that are not offered."""
-        verbs = ("fit", "validate", "test", "predict", "calibrate", "inspect")
+        verbs = ("fit", "validate", "test", "predict", "calibrate", "inspect", "diagnose")
         return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -132,6 +133,15 @@ class FTBCCLI(LightningCLI):
         )
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def before_instantiate_classes(self) -> None:
+        """Let loggers without a folder write into the run's."""
+        trainer = self.config[self.subcommand].trainer
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            settings = getattr(logger, "init_args", None)
+            if settings is not None and settings.get("save_dir") == ".":
+                settings.save_dir = trainer.default_root_dir or "."
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""

@@ -90,6 +90,8 @@ def write(folder: Path, found: Measurements, drawn: dict[str, Figure]) -> list[P
     }
     written = [write_rows(folder / name, kind) for name, kind in rows.items()]
     for name, figure in drawn.items():
+        if name == "bias_curves":  # stands in the run's folder itself
+            continue
         written.append(write_whole(folder / f"{name}.png", figure.savefig))
     return written
 

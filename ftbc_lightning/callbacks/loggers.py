@@ -115,7 +115,7 @@ def _to_wandb(
     for axis, names in AXES.items():
         run.define_metric(axis, hidden=True)
         for name in names:
-            run.define_metric(name, step_metric=axis)
+            run.define_metric(name, step_metric=axis, summary="none")
     for row in curves:
         run.log(dict(row))
     methods = list(dict.fromkeys(row.method for row in module.results))

@@ -16,6 +16,7 @@ from ftbc_lightning.whole_file import write_whole
 __all__ = [
     "diagnosis_table",
     "inspection_table",
+    "label_of",
     "method_of",
     "relative_biases",
     "step_rows",

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 LABELS = {
     "ann": "ANN",
+    "ann_dense": "ANN, all products",
     "ann_quantized": "quantised ANN, T + 1 levels",
     "snn_uncalibrated": "SNN uncalibrated",
     "snn_static": "SNN + static bias",
