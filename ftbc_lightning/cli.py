@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, LayerCurves, ResultFiles
+from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
@@ -122,6 +123,9 @@ class FTBCCLI(LightningCLI):
             default=[1, 2, 4, 8, 16],
             help="Every T to convert and calibrate for, as 4 or 1,2,4.",
         )
+        parser.add_argument(
+            "--quiet", action="store_true", help="Print the final table and errors alone."
+        )
         parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -137,6 +141,8 @@ class FTBCCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Let loggers without a folder write into the run's."""
         trainer = self.config[self.subcommand].trainer
+        if CalibrationProgress.quiet:
+            trainer.enable_progress_bar = False
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:
             settings = getattr(logger, "init_args", None)
@@ -173,7 +179,7 @@ class FTBCCLI(LightningCLI):
         self._say_next()
 
     def _say_next(self) -> None:
-        if not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero or CalibrationProgress.quiet:
             return
         path = Path(self.trainer.default_root_dir) / "snn.ckpt"
         given = " ".join(without(self.given, "--ckpt_path", "--model.weights", "--timesteps"))
@@ -183,6 +189,10 @@ class FTBCCLI(LightningCLI):
 def run(args: Sequence[str] | None = None) -> FTBCCLI:
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
+    CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
+        logging.getLogger(name).setLevel(level)
     return FTBCCLI(
         SpikingClassifier,
         ClassificationDataModule,

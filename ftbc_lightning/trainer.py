@@ -114,7 +114,7 @@ class Trainer(lightning.Trainer):
         model.reset()
         self.datamodule = datamodule
         callbacks[0].convert(self, model)
-        self.validate(model, datamodule=datamodule)
+        self.validate(model, datamodule=datamodule, verbose=False)
 
 
 def _network_at(model: SpikingClassifier, timesteps: int | None) -> Variant:

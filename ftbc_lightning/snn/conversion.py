@@ -73,6 +73,7 @@ def convert(
         scope=scope,
         half_threshold=half_threshold,
         percent=percent,
+        progress=progress,
     )
     return snn
 
@@ -183,11 +184,13 @@ def set_thresholds(
     scope: Scope = "channel",
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
+    progress: Progress = silent,
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
     graph = trace(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
-    for name, neuron in snn.neurons().items():
+    for index, (name, neuron) in enumerate(snn.neurons().items()):
+        progress(f"thresholds: {threshold_rule}", index, len(snn.shapes))
         theta = choose(
             threshold_rule,
             statistics[name],
