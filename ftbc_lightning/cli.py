@@ -22,12 +22,14 @@ from ftbc_lightning.callbacks import (
     RunRecord,
     Safeguard,
 )
+from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.dashboard import dashboard
 from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.trainer import Trainer
 
@@ -92,20 +94,21 @@ class OneLineParser(LightningArgumentParser):
         )
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report}
+FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report, "dashboard": dashboard}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate | compare | inspect`."""
+    """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
 
     given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of each that are not offered."""
-        verbs = ("fit", "validate", "test", "predict", "calibrate", "compare", "inspect")
+        evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare")
+        verbs = (*evaluating, "inspect", "diagnose")
         return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -115,6 +118,9 @@ class FTBCCLI(LightningCLI):
             type=timesteps,
             default=[1, 2, 4, 8, 16],
             help="Every T to convert and calibrate for, as 4 or 1,2,4.",
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="Print the final table and errors alone."
         )
         parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -127,6 +133,17 @@ class FTBCCLI(LightningCLI):
         )
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def before_instantiate_classes(self) -> None:
+        """Let loggers without a folder write into the run's."""
+        trainer = self.config[self.subcommand].trainer
+        if CalibrationProgress.quiet:
+            trainer.enable_progress_bar = False
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            settings = getattr(logger, "init_args", None)
+            if settings is not None and settings.get("save_dir") == ".":
+                settings.save_dir = trainer.default_root_dir or "."
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
@@ -177,7 +194,7 @@ class FTBCCLI(LightningCLI):
         self._say_next()
 
     def _say_next(self) -> None:
-        if not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero or CalibrationProgress.quiet:
             return
         path = Path(self.trainer.default_root_dir) / "snn.ckpt"
         given = " ".join(without(self.given, "--ckpt_path", "--model.weights", "--timesteps"))
@@ -187,6 +204,10 @@ class FTBCCLI(LightningCLI):
 def run(args: Sequence[str] | None = None) -> FTBCCLI:
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
+    CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
+        logging.getLogger(name).setLevel(level)
     return FTBCCLI(
         SpikingClassifier,
         ClassificationDataModule,

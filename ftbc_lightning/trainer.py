@@ -1,11 +1,14 @@
-"""A Trainer with three more verbs: inspect, calibrate, compare."""
+"""A Trainer with more verbs: inspect, diagnose, calibrate, compare."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning import LightningDataModule
 from rich.console import Console
+from torch import Tensor
 
 from ftbc_lightning import report
 from ftbc_lightning.ann.tracing import trace
@@ -14,9 +17,10 @@ from ftbc_lightning.checkpoints import ann_state, check_state, read_checkpoint
 from ftbc_lightning.comparison import Comparison, EvaluationPictures, Row, RowFile, fixed_by
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.snn.inspection import Inspection, inspect
 from ftbc_lightning.whole_file import write_whole
 
@@ -45,6 +49,51 @@ class Trainer(lightning.Trainer):
         console.print(found.verdict)
         return found
 
+    def diagnose(
+        self,
+        model: SpikingClassifier,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        at: int | None = None,
+        pictures: int = 256,
+    ) -> Diagnosis:
+        """Say in which layer accuracy is lost, by which cause, before and after calibration.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Its validation pictures are watched.
+            ckpt_path: The file of calibrated networks, `snn.ckpt`.
+            at: T of the networks to look at; the largest if not given.
+            pictures: How many pictures.
+
+        Returns:
+            The diagnosis of the calibrated network, which has been printed.
+
+        Raises:
+            UserError: The file is missing, holds no calibrated network or none for that T.
+        """
+        if ckpt_path is None:
+            raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        if model.phase != "calibrated" or datamodule is None:
+            raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
+        best = _network_at(model, at)
+        plain = [v for v in model.variants.values() if v.timesteps == best.timesteps]
+        first = next((v for v in plain if v.method == "none"), best)
+        datamodule.prepare_data()
+        datamodule.setup("validate")
+        batches = _some(datamodule.val_dataloader(), pictures)
+        before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
+        label = report.label_of(report.method_of(best))
+        title = f"{label}, T = {best.timesteps}, {after.pictures} validation pictures"
+        console = Console()
+        console.print(report.diagnosis_table(before, after, title=title))
+        for rank, name in enumerate(after.worst()[:3], start=1):
+            console.print(f"{rank}. {name}: {after.advice(name)}", highlight=False)
+        return after
+
     def calibrate(
         self,
         model: SpikingClassifier,
@@ -68,7 +117,7 @@ class Trainer(lightning.Trainer):
         model.reset()
         self.datamodule = datamodule
         callback.convert(self, model)
-        self.validate(model, datamodule=datamodule)
+        self.validate(model, datamodule=datamodule, verbose=False)
 
     def compare(
         self,
@@ -167,3 +216,25 @@ def _line(row: Row) -> str:
     where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
     taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
     return f"{where}{label_of(row.method)} {100 * row.accuracy:.2f} %{taken}"
+
+
+def _network_at(model: SpikingClassifier, timesteps: int | None) -> Variant:
+    """The calibration that stands for all, at one T."""
+    best = model.headline()
+    same = {v.timesteps: v for v in model.variants.values() if v.method == best.method}
+    wanted = best.timesteps if timesteps is None else timesteps
+    if wanted not in same:
+        known = ", ".join(map(str, sorted(same)))
+        raise UserError(f"The file has no network for T = {wanted}; it has T = {known} (--at).")
+    return same[wanted]
+
+
+def _some(loader: Iterable[Any], pictures: int) -> list[Tensor]:
+    """The first pictures of a loader."""
+    batches: list[Tensor] = []
+    for batch in loader:
+        missing = pictures - sum(len(part) for part in batches)
+        if missing <= 0:
+            break
+        batches.append(batch[0][:missing])
+    return batches

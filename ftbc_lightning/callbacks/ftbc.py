@@ -188,7 +188,7 @@ class ForwardTemporalBiasCorrection(Callback):
             for variant, network in networks.items():
                 progress.begin(f"T={variant.timesteps} {variant.method}")
                 began = time.perf_counter()
-                set_thresholds(reference, network, statistics, **self.threshold)
+                set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
                 calibrate(
                     reference,
                     network,

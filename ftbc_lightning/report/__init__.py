@@ -19,6 +19,7 @@ __all__ = [
     "comparison_table",
     "diagnosis_table",
     "inspection_table",
+    "label_of",
     "method_of",
     "relative_biases",
     "step_rows",

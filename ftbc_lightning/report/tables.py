@@ -9,6 +9,11 @@ from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.diagnosis import Diagnosis
 from ftbc_lightning.snn.inspection import Inspection
 
+DIAGNOSIS_CAPTION = (
+    "errors in % of the activation (root mean squares), before and after calibration; then parts: "
+    "clipping, quantisation grid, unevenness, of which offset; adds: beyond what reached the layer"
+)
+
 
 def table(results: Sequence[Result], *, split: str) -> Table:
     """Methods by T, accuracy in percent."""
@@ -28,12 +33,10 @@ def table(results: Sequence[Result], *, split: str) -> Table:
 def diagnosis_table(before: Diagnosis, after: Diagnosis, *, title: str) -> Table:
     """Layers from the input on: error before and after, its parts, and its rank."""
     worst = after.worst()
-    shown = Table(title=title, caption="errors as % of the activation, root mean squares")
+    shown = Table(title=title, caption=DIAGNOSIS_CAPTION)
     shown.add_column("layer", overflow="fold")
-    for name in ("uncalibrated", "calibrated", "clipping", "quantisation", "unevenness", "offset"):
-        shown.add_column(name, justify="right")
-    shown.add_column("adds", justify="right")
-    shown.add_column("rank", justify="right")
+    for name in ("before", "after", "clip", "grid", "uneven", "offset", "adds", "rank"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for name, layer in after.layers.items():
         errors = (
             *(before.layers[name].total, layer.total, layer.clipping, layer.quantisation),

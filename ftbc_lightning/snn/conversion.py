@@ -79,6 +79,7 @@ def convert(
         half_threshold=half_threshold,
         percent=percent,
         balancing_updates=balancing_updates,
+        progress=progress,
     )
     return snn
 
@@ -214,13 +215,15 @@ def set_thresholds(
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
     balancing_updates: int = UPDATES,
+    progress: Progress = silent,
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
     check_choice("scope", scope, get_args(Scope))
     check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
     graph = trace(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
-    for name, neuron in snn.neurons().items():
+    for index, (name, neuron) in enumerate(snn.neurons().items()):
+        progress(f"thresholds: {threshold_rule}", index, len(snn.shapes))
         theta = choose(
             threshold_rule,
             statistics[name],
