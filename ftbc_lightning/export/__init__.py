@@ -3,7 +3,7 @@
 from ftbc_lightning.export.description import Description, Operation
 from ftbc_lightning.export.formats import FORMATS, Format, export, mean_bias
 from ftbc_lightning.export.lowering import describe
-from ftbc_lightning.export.stepped import SteppedNetwork
+from ftbc_lightning.snn.stepped import SteppedNetwork
 from ftbc_lightning.export.tensors_file import load
 
 __all__ = [

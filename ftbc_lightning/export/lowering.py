@@ -51,7 +51,7 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
     if shape is None:
         raise UserError(
             "The shape of a picture is not known, because the file was written by an earlier "
-            "program; give it as input_shape, such as 3,32,32."
+            "program; give it as input_shape, such as [3, 32, 32]."
         )
     folded, _ = fold_thresholds(snn)
     return _Lowering(folded, shape).run()
