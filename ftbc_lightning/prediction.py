@@ -44,7 +44,10 @@ def write_predictions(
     labels, confidence, steps = (predictions[key] for key in ("label", "confidence", "steps"))
     stable = stable_step(labels) + 1
     known = "target" in predictions
-    name = (lambda k: str(int(k))) if classes is None else (lambda k: classes[int(k)])
+
+    def name(label: Tensor) -> str:
+        return str(int(label)) if classes is None else classes[int(label)]
+
     header = ["file", "class", "confidence", "stable_from", "steps"]
     header += ["true_class"] if known else []
     header += [f"confidence_{t + 1}" for t in range(len(labels))]

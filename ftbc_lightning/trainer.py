@@ -191,9 +191,7 @@ class Trainer(lightning.Trainer):
 
 
 @torch.no_grad()
-def calibration_curve(
-    model: SpikingClassifier, datamodule: LightningDataModule
-) -> list[ExitPoint]:
+def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule) -> list[ExitPoint]:
     """Accuracy against mean steps on the calibration pictures, of the network that stands for all.
 
     Args:

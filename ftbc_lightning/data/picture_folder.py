@@ -1,17 +1,16 @@
 """Pictures without labels, prepared as a data module prepares its own."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from ftbc_lightning.data.folder import ImageFolderDataModule, Pictures
+from ftbc_lightning.data.normalized import InMemoryDataModule
 from ftbc_lightning.data.transforms import imagenet_evaluation
 from ftbc_lightning.errors import UserError
 
@@ -36,7 +35,7 @@ def picture_folder(folder: str | Path, like: LightningDataModule) -> Dataset[Any
     return Pictures([(str(path), -1) for path in files], preparation(like))
 
 
-def preparation(like: LightningDataModule) -> Callable[[Any], Tensor]:
+def preparation(like: LightningDataModule) -> v2.Transform:
     """From a PIL picture to what the networks of a data module read."""
     if isinstance(like, ImageFolderDataModule):
         return imagenet_evaluation(like.mean, like.std, like.image_size)
@@ -51,6 +50,6 @@ def preparation(like: LightningDataModule) -> Callable[[Any], Tensor]:
         v2.CenterCrop([height, width]),
         v2.ToDtype(torch.float32, scale=True),
     ]
-    if hasattr(like, "mean"):
+    if isinstance(like, InMemoryDataModule):
         steps.append(v2.Normalize(list(like.mean), list(like.std)))
     return v2.Compose(steps)
