@@ -48,7 +48,7 @@ def test_a_picture_that_stops_early_has_the_logits_of_the_step_at_which_it_was_s
 def test_a_confidence_of_one_takes_every_step_and_a_wrong_one_is_refused():
     snn = calibrated(residual_net(), pictures(8))
     assert simulate_until_sure(snn, pictures(3), confidence=1.0)[1].tolist() == [4, 4, 4]
-    with pytest.raises(UserError, match="early_exit is 1.5"):
+    with pytest.raises(UserError, match=r"early_exit is 1\.5"):
         simulate_until_sure(snn, pictures(3), confidence=1.5)
 
 

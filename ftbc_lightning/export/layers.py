@@ -124,11 +124,13 @@ class LayerWriter(Writer):
 
 
 def bias_of(module: nn.Module, weight: Tensor) -> Tensor:
+    """The bias of a layer, zeros where it has none."""
     bias = getattr(module, "bias", None)
     return bias if isinstance(bias, Tensor) else weight.new_zeros(weight.shape[0])
 
 
 def running_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise Refused("it has no running statistics")
     scale = (norm.running_var + norm.eps).rsqrt()
