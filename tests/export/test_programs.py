@@ -46,9 +46,10 @@ def run_onnx(path, images, timesteps):
 def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    ann, images = make().float().eval(), pictures(8, dtype=torch.float32)
-    snn = calibrated(ann, images)
+    snn = calibrated(make().float().eval(), pictures(8, dtype=torch.float32))
     path = export(snn, tmp_path / "step.onnx", format="onnx")
+    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    images = pictures(8, seed=2, dtype=torch.float32)
     for batch in (images, images[:1]):
         expected = simulate(snn, batch).numpy()
         np.testing.assert_allclose(run_onnx(path, batch, 4), expected, rtol=0, atol=1e-5)
