@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-processes test-oldest lint clean
+.PHONY: demo test test-slow test-processes test-oldest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/ftbc fit --config configs/digits_cnn.yaml
@@ -32,9 +32,13 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# pages of docs/ and of docstrings, into build/site; a broken link is an error
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,notebooks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,docs,export,notebooks]'
 	touch $@
 
 clean:

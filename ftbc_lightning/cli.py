@@ -27,10 +27,12 @@ from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.export_command import export
 from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.dashboard import dashboard
 from ftbc_lightning.report.page import report as write_report
+from ftbc_lightning.saved import configuration
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -46,6 +48,7 @@ NOISE = (
     ".*exists and is not empty.*",  # a run is repeated in its own folder
     ".*dirpath has changed from.*",  # a checkpoint is evaluated into another folder
     ".*when logging on epoch level in distributed setting.*",  # counts are merged before
+    ".*args parameter is intended to run from within Python.*",  # a run's own configuration
     ".*skip_none parameter was deprecated.*",  # inside Lightning
 )
 """Warnings of libraries that a person can do nothing about."""
@@ -94,7 +97,39 @@ class OneLineParser(LightningArgumentParser):
         )
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {"report": write_report, "dashboard": dashboard}
+def with_configuration(words: Sequence[str]) -> list[str]:
+    """A command on a finished run, with the run's own configuration unless another is given.
+
+    >>> with_configuration(["predict", "--ckpt_path", "none/snn.ckpt", "--data.folder", "a"])
+    ['predict', '--ckpt_path', 'none/snn.ckpt', '--folder', 'a']
+    """
+    if not words or words[0] not in ("validate", "test", "predict"):
+        return list(words)
+    if words[0] == "predict":
+        words = [
+            word.replace("--data.folder", "--folder", 1) if _is(word, "--data.folder") else word
+            for word in words
+        ]
+    paths = [
+        word.partition("=")[2] or following
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+        if _is(word, "--ckpt_path")
+    ]
+    described = any(_is(word, "--config") or _is(word, "--data") for word in words)
+    config = configuration(paths[0]) if paths and not described else None
+    own = [] if config is None else ["--config", str(config)]
+    return [words[0], *own, *words[1:]]
+
+
+def _is(word: str, option: str) -> bool:
+    return word.partition("=")[0] == option
+
+
+FILE_VERBS: dict[str, Callable[..., None]] = {
+    "report": write_report,
+    "dashboard": dashboard,
+    "export": export,
+}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
@@ -184,6 +219,12 @@ class FTBCCLI(LightningCLI):
         if not self.trainer.inspect(**arguments).convertible:
             sys.exit(1)
 
+    def predict(self, **arguments: Any) -> None:
+        """Classify, and write the file."""
+        folder = Path(self.trainer.default_root_dir)
+        arguments["output"] = arguments.get("output") or str(folder / "predictions.csv")
+        self.trainer.predict(**arguments)
+
     def after_fit(self) -> None:
         """Calibrate and compare on the validation split, then say what to do next."""
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
@@ -208,6 +249,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
         logging.getLogger(name).setLevel(level)
+    words = with_configuration(FTBCCLI.given)
     return FTBCCLI(
         SpikingClassifier,
         ClassificationDataModule,
@@ -223,7 +265,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
-        args=list(args) if args is not None else None,
+        args=words if args is not None or words != list(FTBCCLI.given) else None,
     )
 
 

@@ -27,6 +27,7 @@ from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
 from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
 
@@ -126,6 +127,7 @@ class SpikingClassifier(LightningModule):
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
+        self.early_exit: float | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -242,16 +244,26 @@ class SpikingClassifier(LightningModule):
         """Classes and confidences after each step; of the ANN while there is no network.
 
         Returns:
-            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the best method at its
-            largest T: exact, else the last method in the file.
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network that stands for
+            all; `steps`, how many steps each picture ran, `[B]`: T, or fewer where `early_exit`
+            is set, a confidence at which a picture stops; `target`, `[B]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
-        if self.phase == "calibrated":
+        steps = None
+        if self.phase != "calibrated":
+            logits = self(images).unsqueeze(0)
+        elif self.early_exit is None:
             logits = simulate(self.network(self.headline()), images)
         else:
-            logits = self(images).unsqueeze(0)
-        confidence, label = logits.float().softmax(-1).max(-1)
-        return {"label": label, "confidence": confidence}
+            network = self.network(self.headline())
+            logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
+        confidence, label = confidence_of(logits)
+        all_steps = torch.full_like(label[0], len(label))
+        found = {"label": label, "confidence": confidence}
+        found["steps"] = all_steps if steps is None else steps
+        if not isinstance(batch, Tensor) and len(batch) > 1:
+            found["target"] = batch[1]
+        return found
 
     def headline(self) -> Variant:
         """The variant that stands for all: exact (else the last method) at the largest T."""

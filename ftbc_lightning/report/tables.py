@@ -7,6 +7,7 @@ from rich.table import Table
 from ftbc_lightning.module import Result
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.diagnosis import Diagnosis
+from ftbc_lightning.snn.early_exit import ExitPoint
 from ftbc_lightning.snn.inspection import Inspection
 
 DIAGNOSIS_CAPTION = (
@@ -59,4 +60,17 @@ def inspection_table(found: Inspection) -> Table:
         threshold = f", threshold per {row.threshold}; spikes: {row.spikes}" if row.spikes else ""
         shared = f" (module used {row.calls} times)" if row.calls > 1 else ""
         shown.add_row(row.node, row.kind, f"{becomes}{threshold}{shared}")
+    return shown
+
+
+def exit_table(curve: Sequence[ExitPoint], chosen: ExitPoint) -> Table:
+    """Accuracy against mean steps by the confidence at which pictures stop."""
+    shown = Table(title="Stopping early, on the calibration pictures")
+    for name in ("confidence", "mean steps", "accuracy in %", ""):
+        shown.add_column(name, justify="right")
+    for point in curve:
+        last = "all steps" if point is curve[-1] else ""
+        mark = "chosen" if point is chosen else last
+        row = (f"{point.confidence:.2f}", f"{point.mean_steps:.2f}", f"{100 * point.accuracy:.2f}")
+        shown.add_row(*row, mark)
     return shown

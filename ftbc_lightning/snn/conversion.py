@@ -111,6 +111,14 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
 
     Raises:
         UserError: The map is of a later format, or of another network.
+
+    >>> from ftbc_lightning import conversion_map, convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> snn = convert(ann, torch.rand(1, 2), [torch.rand(8, 2)], timesteps=4)
+    >>> twin = reconvert(ann, conversion_map(snn))
+    >>> _ = twin.load_state_dict(snn.state_dict())
+    >>> twin.timesteps
+    4
     """
     written = conversion_map.get("format", 0)
     if written != MAP_FORMAT:
