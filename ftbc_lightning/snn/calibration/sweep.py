@@ -10,7 +10,7 @@ from ftbc_lightning.snn.calibration.weights import Linear, Regressor, correctabl
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.operators import is_neuron
 from ftbc_lightning.snn.propagation import Plan, Propagation
-from ftbc_lightning.snn.simulation import chunk_sizes
+from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
 from ftbc_lightning.snn.statistics import Reduce
 
 Correct = Callable[[Layer], tuple[list[Tensor], LayerError]]
@@ -49,7 +49,7 @@ def sweep(
         The errors of each layer.
     """
     size, _ = chunk_sizes(snn, pictures[0], snn.timesteps)
-    parts = [part for batch in pictures for part in torch.split(batch, size)]
+    parts = [part for batch in pictures for part in torch.split(fastest_layout(batch), size)]
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     ann = [Propagation(ann_plan, part, steps=1) for part in parts]
     spiking = [Propagation(plan, part, steps=snn.timesteps) for part in parts]
