@@ -170,7 +170,7 @@ def _count(values: Tensor, bound: Tensor) -> Tensor:
     """
     counts = [
         torch.gt(block, bound[:, None], out=torch.empty_like(block)).sum(1).long()
-        for block in values.split(2**24, dim=1)
+        for block in torch.split(values, 2**24, dim=1)
     ]
     return torch.stack(counts).sum(0)
 
