@@ -1,4 +1,4 @@
-"""Accuracy of published CIFAR-10 weights after conversion, in pieces that survive an interruption.
+r"""Accuracy of published CIFAR-10 weights after conversion, in pieces that survive an interruption.
 
     python benchmarks/accuracy.py --network akamaster_resnet20 --data cifar10.npz \\
         --weights shared/data/weights/cifar10 --timesteps 2 4 --draws 5 --output accuracy.csv

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -65,7 +67,7 @@ def test_each_repetition_lowers_the_matching_loss_where_neurons_saturate(monkeyp
         assert (z > regression.neuron.threshold[0]).double().mean() > 0.1
         correct_weights(regression, shrinkage=1e-12)
         losses.append(matching_loss(regression, r, z))
-    steps = [after - before for before, after in zip(losses, losses[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(losses)]
     assert max(steps) < -1e-3
     assert steps[0] < steps[1] < steps[2]
 

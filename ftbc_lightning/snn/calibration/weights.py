@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from ftbc_lightning.snn.calibration.regression import Linear, Regression
 
-
 REPETITIONS = 3
 """How often the gap is regressed: more changes little (RESULTS.md)."""
 
