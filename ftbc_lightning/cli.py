@@ -102,14 +102,14 @@ arguments are the verb's."""
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate | inspect`."""
+    """`ftbc fit | validate | test | predict | calibrate | compare | inspect`."""
 
     given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of each that are not offered."""
-        verbs = ("fit", "validate", "test", "predict", "calibrate", "inspect")
+        verbs = ("fit", "validate", "test", "predict", "calibrate", "compare", "inspect")
         return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -35,11 +35,18 @@ class Variant:
         method: How it is calibrated, stages joined by `+`.
         timesteps: T.
         seconds: What its thresholds and calibration took; 0 until they are done.
+        serves: Every T that the network stands for, read after that step; T alone if empty.
     """
 
     method: str
     timesteps: int
     seconds: float = 0.0
+    serves: tuple[int, ...] = ()
+
+    @property
+    def reported(self) -> tuple[int, ...]:
+        """The numbers of steps after which its accuracy is a result."""
+        return self.serves or (self.timesteps,)
 
     @property
     def stages(self) -> Stages:
@@ -160,7 +167,7 @@ class SpikingClassifier(LightningModule):
     def calibrated(self, seconds: Mapping[str, float]) -> None:
         """Note that thresholds and biases are set, and what each variant took."""
         for key, variant in self.variants.items():
-            self.variants[key] = Variant(variant.method, variant.timesteps, seconds[key])
+            self.variants[key] = replace(variant, seconds=seconds[key])
         self.phase = "calibrated"
 
     def _adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
@@ -266,9 +273,10 @@ class SpikingClassifier(LightningModule):
             assert isinstance(metric, StepAccuracy)
             curve = metric.curve()
             self.step_curves[key] = curve
-            steps, seconds = variant.timesteps, variant.seconds
-            row = Result(split, variant.name, steps, curve[-1], n, seed, seconds)
-            self.results.append(row)
+            self.results += [
+                Result(split, variant.name, t, curve[t - 1], n, seed, variant.seconds)
+                for t in variant.reported
+            ]
             metric.reset()
         self.ann_accuracy.reset()
         if self.variants:
@@ -294,7 +302,7 @@ class SpikingClassifier(LightningModule):
             return
         maps = [entry["map"] for entry in saved["networks"]]
         variants = [
-            Variant(entry["method"], entry["timesteps"], entry["seconds"])
+            Variant(entry["method"], entry["timesteps"], entry["seconds"], entry["serves"])
             for entry in saved["networks"]
         ]
         self._adopt(reconvert(self.ann, maps[0]), variants)

@@ -14,6 +14,7 @@ from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.calibration import Target, calibrate
 from ftbc_lightning.snn.calibration.calibrate import check_method
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
@@ -37,12 +38,17 @@ class ForwardTemporalBiasCorrection(Callback):
         scope: One threshold for each channel, or one for each layer.
         half_threshold: v0 = theta/2, theta/(2T) added at every step, or none.
         percent: Of the `percentile` rule.
+        balancing_updates: Of the `balanced` rule.
         target: Whether FTBC aims at the mean of each step or at the running mean.
         alpha: Damping of `iterative`.
         rounds: How often `iterative` goes through the calibration set at most; it ends earlier
             when the error on that set stops falling.
         shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
         iterations: Of `backpropagation`, for each layer.
+        anytime: Calibrate once, for the largest T, and read that network after every smaller T.
+            Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
+            the same biases as a calibration for each T would, because b[0..t] does not depend on
+            later steps; the other stages are fitted to the largest T.
 
     Raises:
         UserError: A setting is out of range.
@@ -57,11 +63,13 @@ class ForwardTemporalBiasCorrection(Callback):
         scope: Scope = "channel",
         half_threshold: HalfThreshold = "initial",
         percent: float = 99.9,
+        balancing_updates: int = UPDATES,
         target: Target = "step",
         alpha: float = 0.5,
         rounds: int = 1,
         shrinkage: float = 0.1,
         iterations: int = 500,
+        anytime: bool = False,
     ) -> None:
         if not timesteps:
             raise UserError("timesteps is empty; give at least one number of time steps.")
@@ -74,15 +82,24 @@ class ForwardTemporalBiasCorrection(Callback):
             "iterations": iterations,
         }
         chosen = [check_method(method, **settings).method for method in methods]
+        if balancing_updates < 1:
+            raise UserError(f"balancing_updates is {balancing_updates}; at least 1 is needed.")
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
         names = list(dict.fromkeys(["none", *chosen]))
-        self.variants = [Variant(m, t) for t in sorted(set(timesteps)) for m in names]
+        self.anytime = anytime
+        every = tuple(sorted(set(timesteps)))
+        if anytime:
+            _check_anytime(threshold_rule, half_threshold)
+            self.variants = [Variant(m, every[-1], serves=every) for m in names]
+        else:
+            self.variants = [Variant(m, t) for t in every for m in names]
         self.threshold: dict[str, Any] = {
             "threshold_rule": threshold_rule,
             "scope": scope,
             "half_threshold": half_threshold,
             "percent": percent,
+            "balancing_updates": balancing_updates,
         }
         self.settings: dict[str, Any] = {"target": target, **settings}
 
@@ -159,6 +176,19 @@ class ForwardTemporalBiasCorrection(Callback):
                 )
                 seconds[variant.key] = observed + time.perf_counter() - began
         return seconds
+
+
+def _check_anytime(threshold_rule: ThresholdRule, half_threshold: HalfThreshold) -> None:
+    """Raise `UserError` where thresholds or v0 depend on T."""
+    found = "calibration.threshold_rule mse" if threshold_rule == "mse" else ""
+    if half_threshold == "per_step":
+        found = f"{found} and " * bool(found) + "calibration.half_threshold per_step"
+    if found:
+        raise UserError(
+            f"calibration.anytime serves every T with one network, but {found} depends on T. "
+            "Choose the threshold rule max, percentile, balanced or learned with half_threshold "
+            "initial or none, or leave anytime out."
+        )
 
 
 def _classifier(module: LightningModule) -> SpikingClassifier:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.results_file import read_results, write_results
 from ftbc_lightning.report.tables import inspection_table, table
 from ftbc_lightning.whole_file import write_whole
 
-__all__ = ["inspection_table", "table", "write"]
+__all__ = ["comparison_figure", "comparison_table", "inspection_table", "table", "write"]
 
 
 def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:

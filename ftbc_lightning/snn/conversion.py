@@ -1,5 +1,6 @@
 """Turn an ANN into a spiking network: structure first, then thresholds."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn import operators
+from ftbc_lightning.snn.balancing import UPDATES, unconverged
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.propagation import Plan, Propagation
@@ -34,6 +36,7 @@ def convert(
     scope: Scope = "channel",
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
+    balancing_updates: int = UPDATES,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> SpikingNetwork:
@@ -48,6 +51,8 @@ def convert(
         scope: One threshold for each channel, or one for each layer.
         half_threshold: v0 = theta/2, or theta/(2T) at every step, or none.
         percent: Of the `percentile` rule.
+        balancing_updates: Of the `balanced` rule; a warning names the layers for which they are
+            not enough.
         reduce: Merges sums and maxima over processes.
         progress: Told what is being done.
 
@@ -73,6 +78,7 @@ def convert(
         scope=scope,
         half_threshold=half_threshold,
         percent=percent,
+        balancing_updates=balancing_updates,
     )
     return snn
 
@@ -186,6 +192,7 @@ def set_thresholds(
     scope: Scope = "channel",
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
+    balancing_updates: int = UPDATES,
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
     graph = trace(ann)
@@ -199,7 +206,29 @@ def set_thresholds(
             half_threshold=half_threshold != "none",
             scope=scope,
             percent=percent,
+            balancing_updates=balancing_updates,
             ceiling=operators.ceiling(nodes[name], graph),
             learned=operators.learned_threshold(nodes[name], graph),
         )
         neuron.set_threshold(theta, half_threshold=half_threshold)
+    if threshold_rule == "balanced":
+        _warn_of_unconverged(snn, statistics, scope=scope, updates=balancing_updates)
+
+
+def _warn_of_unconverged(
+    snn: SpikingNetwork,
+    statistics: Mapping[str, ActivationStatistics],
+    *,
+    scope: Scope,
+    updates: int,
+) -> None:
+    thresholds = {name: neuron.threshold for name, neuron in snn.neurons().items()}
+    found = unconverged(statistics, thresholds, scope=scope)
+    if found:
+        listed = ", ".join(f"{name} ({share:.1%} clipped)" for name, share in found.items())
+        warnings.warn(
+            f"The balanced thresholds of {len(found)} of {len(thresholds)} layers have not "
+            f"converged after {updates} updates: {listed}. Give more (balancing_updates), or "
+            "choose another threshold rule.",
+            stacklevel=3,
+        )

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.balancing import UPDATES, balance
 from ftbc_lightning.snn.statistics import BINS, ActivationStatistics
 
-ThresholdRule = Literal["mse", "max", "percentile", "learned"]
+ThresholdRule = Literal["mse", "max", "percentile", "learned", "balanced"]
 Scope = Literal["channel", "layer"]
 
 GRID = torch.arange(100, 5, -1) / 100
@@ -100,6 +101,7 @@ def choose(
     half_threshold: bool = True,
     scope: Scope = "channel",
     percent: float = 99.9,
+    balancing_updates: int = UPDATES,
     ceiling: float | None = None,
     learned: float | None = None,
 ) -> Tensor:
@@ -113,6 +115,7 @@ def choose(
         half_threshold: Read by `mse`.
         scope: One threshold for each channel, or one for the layer.
         percent: Read by `percentile`.
+        balancing_updates: Read by `balanced`.
         ceiling: The largest value the activation lets pass, or None.
         learned: The threshold the ANN has trained here, or None.
 
@@ -129,6 +132,7 @@ def choose(
         "mse": lambda: mean_squared_error(
             statistics, timesteps=timesteps, half_threshold=half_threshold, scope=scope
         ),
+        "balanced": lambda: balance(statistics, updates=balancing_updates, scope=scope),
         "learned": lambda: _learned(learned, name).to(statistics.maximum),
     }
     if rule not in rules:

@@ -1,0 +1,150 @@
+"""`results.csv` of a comparison: appended row by row, never mixed, resumed where it ended."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.whole_file import write_whole
+
+
+@dataclass(frozen=True)
+class Row:
+    """One accuracy; `timesteps`, `seed` and `seconds` say nothing of the ANN and are None.
+
+    Attributes:
+        split: The pictures it was measured on.
+        method: Its name in results.
+        timesteps: T.
+        accuracy: 0 to 1.
+        n: How many pictures.
+        seed: Of the calibration draw.
+        seconds: What thresholds and calibration took; of a network that serves every T, the same
+            for each.
+        settings: Fingerprint of all that a figure depends on besides these columns.
+    """
+
+    split: str
+    method: str
+    timesteps: int | None
+    accuracy: float
+    n: int
+    seed: int | None
+    seconds: float | None
+    settings: str
+
+
+COLUMNS = [field.name for field in fields(Row)]
+
+
+class RowFile:
+    """Rows on disk, each appended whole, so that an interrupted comparison goes on.
+
+    Args:
+        path: `results.csv`; the settings lie beside it as `settings.json`.
+        settings: All that a row depends on besides its columns, in plain values.
+
+    Raises:
+        UserError: The file holds rows of other settings, or is another file.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, json.loads(json.dumps(settings))
+        self.fingerprint = fingerprint(self.settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows = read_rows(path)
+        beside = path.with_name("settings.json")
+        if any(row.settings != self.fingerprint for row in self.rows):
+            raise UserError(
+                f"{path} holds rows of other settings ({_differences(beside, self.settings)}); "
+                "rows of two settings are not mixed. Give the settings it was begun with, delete "
+                "it, or write elsewhere with --trainer.default_root_dir."
+            )
+        text = json.dumps(self.settings, indent=2)
+        write_whole(beside, lambda place: place.write_text(f"{text}\n"))
+
+    def has(self, method: str, timesteps: int | None, seed: int | None) -> bool:
+        """Whether a row is there already."""
+        wanted = (method, timesteps, seed)
+        return any((row.method, row.timesteps, row.seed) == wanted for row in self.rows)
+
+    def append(self, *rows: Row) -> None:
+        """Add rows and write the file."""
+        self.rows += rows
+        write_whole(self.path, lambda place: write_rows(place, self.rows))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` wrote; nothing where there is no file.
+
+    Raises:
+        UserError: The file has other columns, or a line is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != COLUMNS:
+                raise ValueError(f"its columns are {reader.fieldnames}")
+            return [
+                Row(
+                    line["split"],
+                    line["method"],
+                    int(line["timesteps"]) if line["timesteps"] else None,
+                    float(line["accuracy"]),
+                    int(line["n"]),
+                    int(line["seed"]) if line["seed"] else None,
+                    float(line["seconds"]) if line["seconds"] else None,
+                    line["settings"],
+                )
+                for line in reader
+            ]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a file of `ftbc compare` ({error}); delete it or write elsewhere with "
+            "--trainer.default_root_dir."
+        ) from error
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that change when any setting does.
+
+    >>> fingerprint({"a": 1}) == fingerprint({"a": 2})
+    False
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Fingerprint of values, the same on every device."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def _differences(path: Path, settings: Mapping[str, Any]) -> str:
+    """Which settings the rows were made with that are others now."""
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return "settings.json beside it cannot be read"
+    keys = sorted({*before, *settings})
+    changed = [key for key in keys if before.get(key) != settings.get(key)]
+    shown = [f"{key}: {before.get(key)}, now {settings.get(key)}" for key in changed]
+    return "; ".join(shown) or "of another version"

@@ -1,0 +1,95 @@
+"""One table and one figure of `ftbc compare`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from ftbc_lightning.comparison import Row
+from ftbc_lightning.report.style import LABELS, STYLES, new_figure
+
+
+def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
+    """Methods by T, mean and standard deviation over the draws; the ANN on top.
+
+    The last column is the mean over the draws of the seconds that thresholds and calibration took
+    for all T together.
+
+    Args:
+        rows: Of one comparison.
+        title: Says on which pictures; how many draws is added.
+    """
+    steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
+    shown = Table(title=f"{title}\n{draws_of(rows)}")
+    shown.add_column("", no_wrap=True)
+    for number in steps:
+        shown.add_column(f"T={number}", justify="right")
+    shown.add_column("seconds", justify="right")
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+        cells = [_cell([r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps]
+        shown.add_row(LABELS[method], *cells, _seconds(own))
+    return shown
+
+
+def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Accuracy by T of every method, with the spread over the draws as bars."""
+    figure = new_figure(7.5, 4.8)
+    axes = figure.subplots()
+    steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+        if method == "ann":
+            level = 100 * own[0].accuracy
+            axes.axhline(level, label=f"{LABELS[method]} {level:.1f} %", **STYLES[method])
+            continue
+        there = [t for t in steps if any(row.timesteps == t for row in own)]
+        values = [[100 * row.accuracy for row in own if row.timesteps == t] for t in there]
+        spread = [stdev(found) if len(found) > 1 else 0.0 for found in values]
+        style = {"markersize": 5, "capsize": 2, "linewidth": 1.2, **STYLES[method]}
+        axes.errorbar(there, list(map(mean, values)), spread, label=LABELS[method], **style)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(steps, [str(number) for number in steps])
+    axes.set(xlabel="time steps T", ylabel="accuracy in %")
+    axes.set_title(f"{title}\n{draws_of(rows)}", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def draws_of(rows: Sequence[Row]) -> str:
+    """What the figures are a mean of.
+
+    >>> row = Row("test", "snn_static", 2, 0.5, 10, 0, 1.0, "")
+    >>> draws_of([row])
+    'one calibration draw'
+    """
+    seeds = defaultdict(set)
+    for row in rows:
+        if row.seed is not None:
+            seeds[row.method, row.timesteps].add(row.seed)
+    counts = sorted({len(found) for found in seeds.values()})
+    if counts in ([], [1]):
+        return "one calibration draw"
+    some = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"mean \u00b1 standard deviation over {some} calibration draws"
+
+
+def _cell(accuracies: Sequence[float]) -> str:
+    if not accuracies:
+        return ""
+    percent = [100 * accuracy for accuracy in accuracies]
+    if len(percent) == 1:
+        return f"{percent[0]:.2f}"
+    return f"{mean(percent):.1f}\u00b1{stdev(percent):.1f}"
+
+
+def _seconds(rows: Sequence[Row]) -> str:
+    by_draw: dict[int, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if row.seconds is not None and row.seed is not None and row.timesteps is not None:
+            by_draw[row.seed][row.timesteps] = row.seconds
+    totals = [sum(found.values()) for found in by_draw.values()]
+    return f"{mean(totals):.1f}" if totals else ""
