@@ -23,19 +23,23 @@ def test_a_network_converts(name):
     assert report.neurons >= 7
 
 
+def check_limit(name):
+    """The graph is the ANN, and four times the steps leave a fourth of the error, or nearly so."""
+    found = limit(name, (64, 256))
+    assert found.graph < 1e-10
+    assert found.errors[1] < 0.4 * found.errors[0]
+    assert found.errors[1] < 0.05
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_limit_of_many_steps_is_the_ann(name):
-    found = limit(name, (256, 2048))
-    assert found.graph < 1e-5
-    assert found.errors[1] < 0.9 * found.errors[0]
+def test_the_error_shrinks_like_one_over_t(name):
+    check_limit(name)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
-def test_the_error_of_a_shallow_network_shrinks_like_one_over_t(name):
-    found = limit(name, (256, 1024))
-    assert found.graph < 1e-5
-    assert found.errors[1] < 0.4 * found.errors[0]
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_the_error_of_a_quick_network_shrinks_like_one_over_t(name):
+    check_limit(name)
 
 
 def test_the_readme_lists_these_networks_and_no_others():
