@@ -52,7 +52,9 @@ class Plain(nn.Sequential):
 def network(layers: int) -> nn.Module:
     """A network with that many neuron layers; random weights from seed 0."""
     torch.manual_seed(0)
-    return (CIFARResNet(BLOCKS[layers]) if layers in BLOCKS else Plain(layers)).eval()
+    return (
+        CIFARResNet(BLOCKS[layers], shortcut="conv") if layers in BLOCKS else Plain(layers)
+    ).eval()
 
 
 def activation_paths(net: nn.Module) -> list[str]:
@@ -105,7 +107,8 @@ def _one_pair(
     hook.remove()
     loops.run(slow, neurons, batch, t + 1)
     neuron = neurons[path]
-    neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - seen[0].mean((0, 2, 3)))
+    target = torch.minimum(seen[0].mean((0, 2, 3)).clamp_min(0), neuron.threshold)
+    neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - target)
 
 
 def rows(pictures: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
