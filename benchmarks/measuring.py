@@ -11,6 +11,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,14 +75,11 @@ def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[],
 
 def peak_mebibytes(work: Callable[..., None], *arguments: object) -> float:
     """Peak memory of a fresh process that does `work`, less that of one that only imports."""
-    context = multiprocessing.get_context("spawn")
     readings = []
     for job in (nothing, work):
-        queue = context.Queue()
-        process = context.Process(target=_reading, args=(queue, job, arguments))
-        process.start()
-        readings.append(queue.get())
-        process.join()
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # one process for each reading
+            readings.append(pool.submit(_reading, job, arguments).result())
     return (readings[1] - readings[0]) / 2**10
 
 
@@ -89,11 +87,9 @@ def nothing(*arguments: object) -> None:
     """Do nothing: what a process takes before it works."""
 
 
-def _reading(
-    queue: "multiprocessing.Queue[int]", job: Callable[..., None], arguments: tuple
-) -> None:
+def _reading(job: Callable[..., None], arguments: Sequence[object]) -> int:
     job(*arguments)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def spikingjelly_network(net: nn.Module, batches: list[Tensor]) -> tuple[nn.Module | None, str]:
