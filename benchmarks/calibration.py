@@ -27,13 +27,10 @@ from measuring import (
 from torch import Tensor, nn
 
 from ftbc_lightning import SpikingNetwork, calibrate, convert, simulate
-from ftbc_lightning.ann.resnet import CIFARResNet
+from ftbc_lightning.ann.resnet import ResNet20, ResNet34
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the reference is no part of the package
 from tests.reference import loops
-
-BLOCKS = {19: 3, 31: 5}
-"""L, the number of neuron layers, to blocks in a stage: L = 6 * blocks + 1."""
 
 
 class Plain(nn.Sequential):
@@ -52,7 +49,11 @@ class Plain(nn.Sequential):
 def network(layers: int) -> nn.Module:
     """A network with that many neuron layers; random weights from seed 0."""
     torch.manual_seed(0)
-    return (CIFARResNet(BLOCKS[layers]) if layers in BLOCKS else Plain(layers)).eval()
+    if layers == 19:
+        return ResNet20(shortcut="conv").eval()
+    if layers == 33:
+        return ResNet34(num_classes=10, input_size=32).eval()
+    return Plain(layers).eval()
 
 
 def activation_paths(net: nn.Module) -> list[str]:
@@ -105,12 +106,13 @@ def _one_pair(
     hook.remove()
     loops.run(slow, neurons, batch, t + 1)
     neuron = neurons[path]
-    neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - seen[0].mean((0, 2, 3)))
+    target = torch.minimum(seen[0].mean((0, 2, 3)).clamp_min(0), neuron.threshold)
+    neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - target)
 
 
 def rows(pictures: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
     """One row for each L and T."""
-    for layers in (6, 19) if quick else (6, 19, 31):
+    for layers in (6, 19) if quick else (6, 19, 33):
         net = network(layers)
         batch = torch.randn(pictures, 3, 32, 32)
         for timesteps in (4, 8) if quick else (4, 8, 32):
@@ -155,7 +157,7 @@ def memory_rows(pictures: int, timesteps: int) -> Iterator[list[object]]:
 def main() -> None:
     """Read the options, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few pictures, no L = 31, no T = 32")
+    parser.add_argument("--quick", action="store_true", help="few pictures, no L = 33, no T = 32")
     parser.add_argument("--whole", action="store_true", help="run the plain loop whole")
     parser.add_argument("--passes", type=int, default=16, help="pairs of the plain loop to time")
     parser.add_argument(

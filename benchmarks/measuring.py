@@ -1,6 +1,9 @@
 """What the benchmark programs share: interleaved timing, peak memory, tables, the rival."""
 
+import contextlib
+import copy
 import datetime
+import io
 import multiprocessing
 import os
 import platform
@@ -8,11 +11,13 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
 
@@ -70,14 +75,11 @@ def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[],
 
 def peak_mebibytes(work: Callable[..., None], *arguments: object) -> float:
     """Peak memory of a fresh process that does `work`, less that of one that only imports."""
-    context = multiprocessing.get_context("spawn")
     readings = []
     for job in (nothing, work):
-        queue = context.Queue()
-        process = context.Process(target=_reading, args=(queue, job, arguments))
-        process.start()
-        readings.append(queue.get())
-        process.join()
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # one process for each reading
+            readings.append(pool.submit(_reading, job, arguments).result())
     return (readings[1] - readings[0]) / 2**10
 
 
@@ -85,11 +87,9 @@ def nothing(*arguments: object) -> None:
     """Do nothing: what a process takes before it works."""
 
 
-def _reading(
-    queue: "multiprocessing.Queue[int]", job: Callable[..., None], arguments: tuple
-) -> None:
+def _reading(job: Callable[..., None], arguments: Sequence[object]) -> int:
     job(*arguments)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def spikingjelly_network(net: nn.Module, batches: list[Tensor]) -> tuple[nn.Module | None, str]:
@@ -106,10 +106,25 @@ def spikingjelly_network(net: nn.Module, batches: list[Tensor]) -> tuple[nn.Modu
             half_threshold=True,
         )
         converter = ann2snn.FXConverter(recipe, device="cpu")
-        return converter.convert(net).eval(), "converted"
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            return converter.convert(_with_pooling_module(net)).eval(), "converted"
     except Exception as error:  # whatever it raises is its answer for this network
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return None, f"does not convert it: {reason[:80]}"
+
+
+def _with_pooling_module(net: nn.Module) -> nn.Module:
+    """The same network with global pooling as a module: SpikingJelly refuses the function."""
+    graph = fx.symbolic_trace(copy.deepcopy(net).eval())
+    for node in list(graph.graph.nodes):
+        if node.target is F.adaptive_avg_pool2d:
+            graph.add_submodule(f"pool_{node.name}", nn.AdaptiveAvgPool2d(node.args[1]))
+            with graph.graph.inserting_after(node):
+                pooled = graph.graph.call_module(f"pool_{node.name}", (node.args[0],))
+            node.replace_all_uses_with(pooled)
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
 
 
 def spikingjelly_run(snn: nn.Module, images: Tensor, timesteps: int, mode: str, size: int) -> None:
