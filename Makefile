@@ -14,7 +14,7 @@ test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
 
 test-processes: .venv/installed
-	$(BIN)/python -m pytest -m processes
+	$(BIN)/python -m pytest -m processes -n 2 --dist loadfile
 
 # The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
 test-oldest: .venv-oldest/installed

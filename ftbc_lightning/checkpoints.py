@@ -1,5 +1,6 @@
 """Read and write checkpoints: safe mode only, and never half a file under its name."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,7 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     content = read_file(path)
     state = content.get("state_dict")
-    if not isinstance(state, Mapping) or VERSION_KEY not in content:
+    if not isinstance(state, Mapping) or not _is_version(content.get(VERSION_KEY)):
         raise UserError(
             f"{path} is not a checkpoint of Lightning: it has no state_dict with a version. "
             "Weights alone go in with --model.weights."
@@ -69,6 +70,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if wrong:
         raise UserError(f"{path} is damaged: {wrong[0]} in its state_dict is no named tensor.")
     return content
+
+
+def _is_version(value: Any) -> bool:
+    """Say whether a value is a version, which Lightning reads to bring old files up to date."""
+    return isinstance(value, str) and re.fullmatch(r"\d+(\.\w+)*(\+[\w.]+)?", value) is not None
 
 
 def _is_tensor(value: Any) -> bool:

@@ -191,7 +191,10 @@ class FTBCCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             config["plugins"] = [*plugins, SafeCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # a strategy without its devices, for instance
+            raise UserError(" ".join(str(error).split())) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""

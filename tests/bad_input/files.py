@@ -110,6 +110,10 @@ def state_dict_for_checkpoint(folder: Path) -> None:
     read_checkpoint(saved(folder, network().state_dict()))
 
 
+def no_version(folder: Path) -> None:
+    read_checkpoint(saved(folder, {**checkpoint(), VERSION: "x"}))
+
+
 def numbers_for_tensors(folder: Path) -> None:
     read_checkpoint(saved(folder, checkpoint(state_dict={"ann.conv1.weight": 3})))
 

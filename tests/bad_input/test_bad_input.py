@@ -128,6 +128,7 @@ ROWS = {
     "file: a whole module": files.whole_module,
     "file: a list": files.a_list,
     "file: weights for a checkpoint": files.state_dict_for_checkpoint,
+    "file: no version": files.no_version,
     "file: numbers for tensors": files.numbers_for_tensors,
     "file: other network": files.other_width,
     "file: other names": files.other_names,
