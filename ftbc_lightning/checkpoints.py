@@ -13,12 +13,14 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.calibration import parse_method
 from ftbc_lightning.whole_file import write_whole
 
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
+"""What reading a description raises where a value is of another kind, a tensor for instance."""
+
 VERSION_KEY = "pytorch-lightning_version"
 CHECKPOINT_KEY = "ftbc"
 """Where this package's own part of a checkpoint is."""
 
 Phase = Literal["ann", "converted", "calibrated"]
-PHASES = get_args(Phase)
 
 ANN_PREFIX = "ann."
 """What the ANN's weights begin with in a checkpoint."""
@@ -140,11 +142,11 @@ def saved_networks(checkpoint: Mapping[str, Any]) -> tuple[Phase, list[dict[str,
     saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
     try:
         phase, networks = saved["phase"], list(saved["networks"])
-        if phase not in PHASES or (phase == "ann") != (not networks):
+        if phase not in get_args(Phase) or (phase == "ann") != (not networks):
             raise ValueError(f"phase {phase!r} with {len(networks)} networks")
         for entry in networks:
             _check_network(entry, checkpoint["state_dict"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"The checkpoint's description of its spiking networks is damaged ({error}). Make it "
             "again with `ftbc calibrate` from the ANN's file."
@@ -165,6 +167,9 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if timesteps not in biases or structure["timesteps"] != timesteps:
         raise ValueError(f"no biases for T={timesteps}")
     float(entry["seconds"])
+    for served in entry.get("serves", ()):
+        if not (isinstance(served, int) and 1 <= served <= timesteps):
+            raise ValueError(f"T={served} served by a network for T={timesteps}")
     for name, shape in structure["neurons"].items():
         if not all(isinstance(size, int) and size > 0 for size in shape) or not shape:
             raise ValueError(f"shape {shape} of {name}")

@@ -3,7 +3,7 @@
 import importlib
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ BUILDABLE = (
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
-def check_described(checkpoint: Mapping[str, Any], source: str) -> None:
+def check_described(
+    checkpoint: Mapping[str, Any], source: str, *, given: Collection[str] = ()
+) -> None:
     """Raise `UserError` if a file describes anything that is not a network or its training.
 
     `SpikingClassifier.load_from_checkpoint` builds the network that the file describes, by class
@@ -34,6 +36,7 @@ def check_described(checkpoint: Mapping[str, Any], source: str) -> None:
     Args:
         checkpoint: What safe mode has read.
         source: Named in the message.
+        given: Arguments that are given in place of those in the file, which are not read.
 
     Raises:
         UserError: A name stands for another callable, is not installed, or the file asks for
@@ -47,7 +50,8 @@ def check_described(checkpoint: Mapping[str, Any], source: str) -> None:
             f"{source} was refused: it asks to be built by {described['_instantiator']!r}, which "
             "could execute anything. Build the network yourself and pass it as `network=`."
         )
-    named = {key: value for key, value in described.items() if key != "_instantiator"}
+    unread = {"_instantiator", *given}
+    named = {key: value for key, value in described.items() if key not in unread}
     for name, is_class in _names(named):
         target = _resolve(name)
         if target is None and is_class:

@@ -21,12 +21,13 @@ from ftbc_lightning.checkpoints import (
     read_checkpoint,
     saved_networks,
 )
-from ftbc_lightning.described import HYPERPARAMETERS, check_described
+from ftbc_lightning.described import check_described
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
 from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
 
@@ -126,6 +127,7 @@ class SpikingClassifier(LightningModule):
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
+        self.early_exit: float | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -151,7 +153,12 @@ class SpikingClassifier(LightningModule):
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
-        outputs = graph(example_input).shape[-1]
+        logits = graph(example_input)
+        if logits.ndim != 2:
+            raise UserError(
+                f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
+            )
+        outputs = logits.shape[1]
         if num_classes is not None and outputs != num_classes:
             raise UserError(
                 f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
@@ -237,16 +244,26 @@ class SpikingClassifier(LightningModule):
         """Classes and confidences after each step; of the ANN while there is no network.
 
         Returns:
-            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the best method at its
-            largest T: exact, else the last method in the file.
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network that stands for
+            all; `steps`, how many steps each picture ran, `[B]`: T, or fewer where `early_exit`
+            is set, a confidence at which a picture stops; `target`, `[B]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
-        if self.phase == "calibrated":
+        steps = None
+        if self.phase != "calibrated":
+            logits = self(images).unsqueeze(0)
+        elif self.early_exit is None:
             logits = simulate(self.network(self.headline()), images)
         else:
-            logits = self(images).unsqueeze(0)
-        confidence, label = logits.float().softmax(-1).max(-1)
-        return {"label": label, "confidence": confidence}
+            network = self.network(self.headline())
+            logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
+        confidence, label = confidence_of(logits)
+        all_steps = torch.full_like(label[0], len(label))
+        found = {"label": label, "confidence": confidence}
+        found["steps"] = all_steps if steps is None else steps
+        if not isinstance(batch, Tensor) and len(batch) > 1:
+            found["target"] = batch[1]
+        return found
 
     def headline(self) -> Variant:
         """The variant that stands for all: exact (else the last method) at the largest T."""
@@ -262,6 +279,11 @@ class SpikingClassifier(LightningModule):
                 "ForwardTemporalBiasCorrection and run trainer.validate before anything else."
             )
         logits = self(images)
+        if not logits.isfinite().all():
+            raise UserError(
+                "The ANN's outputs are NaN or infinite; its weights or some of the pictures are "
+                "broken, or the training diverged. Look at train/loss, or lower the learning rate."
+            )
         self.ann_accuracy.update(logits.unsqueeze(0), labels)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
@@ -309,13 +331,17 @@ class SpikingClassifier(LightningModule):
         check_state(self.ann, checkpoint)
         phase, networks = saved_networks(checkpoint)
         self.reset()
-        if phase == "ann":
-            return
         variants = [
-            Variant(entry["method"], entry["timesteps"], entry["seconds"], entry["serves"])
+            Variant(
+                entry["method"],
+                entry["timesteps"],
+                float(entry["seconds"]),
+                tuple(entry.get("serves", ())),
+            )
             for entry in networks
         ]
-        self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        if variants:
+            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
         check_whole(self.state_dict(), checkpoint["state_dict"])
         self.phase = phase
 
@@ -345,8 +371,7 @@ class SpikingClassifier(LightningModule):
             UserError: The file cannot be read, is damaged, or names what must not be built.
         """
         content = read_checkpoint(checkpoint_path)
-        given = {key: value for key, value in content[HYPERPARAMETERS].items() if key not in kwargs}
-        check_described({HYPERPARAMETERS: given}, str(checkpoint_path))
+        check_described(content, str(checkpoint_path), given=kwargs)
         return super().load_from_checkpoint(
             checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
         )

@@ -22,6 +22,9 @@ CLAMPS: Collection[Any] = {
 
 def is_activation(node: fx.Node, graph: fx.GraphModule) -> bool:
     """Say whether a node of a graph is one of the activations that become neurons."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return isinstance(module, ClippedReLU | QCFS) or _module_bounds(module) is not None
     return bounds(node, graph) is not None
 
 
@@ -36,7 +39,10 @@ def bounds(node: fx.Node, graph: fx.GraphModule) -> tuple[float, float | None] |
     [None, (0.0, 2.0), None, None]
     """
     if node.op == "call_module":
-        return _module_bounds(graph.get_submodule(str(node.target)))
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, ClippedReLU | QCFS):
+            return 0.0, float(module.threshold.detach())
+        return _module_bounds(module)
     if node.op not in ("call_function", "call_method"):
         return None
     if node.target in RECTIFIERS:
@@ -49,8 +55,6 @@ def bounds(node: fx.Node, graph: fx.GraphModule) -> tuple[float, float | None] |
 
 
 def _module_bounds(module: nn.Module) -> tuple[float, float | None] | None:
-    if isinstance(module, ClippedReLU | QCFS):
-        return 0.0, float(module.threshold.detach())
     if isinstance(module, nn.Hardtanh):  # nn.ReLU6 is one
         return _between(module.min_val, module.max_val)
     return (0.0, None) if isinstance(module, nn.ReLU) else None

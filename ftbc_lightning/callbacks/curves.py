@@ -1,4 +1,4 @@
-"""After the validation run, show what each layer does: files, figures, and every logger."""
+"""After the validation run, show what each layer does: in files and in every logger."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,24 +6,21 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ftbc_lightning.callbacks.loggers import log
 from ftbc_lightning.callbacks.measurement import measure
 from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.report.gallery import draw
 from ftbc_lightning.report.rows import Measurements, write_rows
 from ftbc_lightning.report.run_folder import CURVES
 from ftbc_lightning.snn.quantized import quantized_logits
-from ftbc_lightning.whole_file import write_whole
 
 
 class LayerCurves(Callback):
     """Measure layers, operations and energy on a few validation pictures, and log them.
 
-    Leaves `curves/layers.csv`, `histograms.csv`, `operations.csv` and figures in the run's
-    folder, and the same in every logger of the trainer. `ftbc report` reads the files.
+    Leaves `curves/layers.csv`, `histograms.csv` and `operations.csv` in the run's folder, from
+    which `ftbc report` draws, and the curves in every logger of the trainer.
 
     Args:
         pictures: How many validation pictures are watched layer by layer.
@@ -75,23 +72,19 @@ class LayerCurves(Callback):
         assert isinstance(pl_module, SpikingClassifier)
         shares = {timesteps: right / self.total for timesteps, right in self.right.items()}
         found = measure(pl_module, torch.cat(self.kept), shares)
-        drawn = draw(found)
-        self.written = write(Path(trainer.default_root_dir) / CURVES, found, drawn)
-        log(trainer.loggers, pl_module, found, drawn)
+        self.written = write(Path(trainer.default_root_dir) / CURVES, found)
+        log(trainer.loggers, pl_module, found)
         self._clear()
 
 
-def write(folder: Path, found: Measurements, drawn: dict[str, Figure]) -> list[Path]:
-    """Write rows and figures into a folder; returns their paths."""
+def write(folder: Path, found: Measurements) -> list[Path]:
+    """Write the rows into a folder; returns their paths."""
     rows: dict[str, Sequence[Any]] = {
         "layers.csv": found.layers,
         "histograms.csv": found.histograms,
         "operations.csv": found.operations,
     }
-    written = [write_rows(folder / name, kind) for name, kind in rows.items()]
-    for name, figure in drawn.items():
-        written.append(write_whole(folder / f"{name}.png", figure.savefig))
-    return written
+    return [write_rows(folder / name, kind) for name, kind in rows.items()]
 
 
 def _applies(trainer: Trainer, module: LightningModule) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -14,7 +14,7 @@ from torch import Tensor
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.memory import check_memory, total_memory
 from ftbc_lightning.callbacks.progress import CalibrationProgress
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.calibration import Target, calibrate
@@ -87,6 +87,10 @@ class ForwardTemporalBiasCorrection(Callback):
         chosen = [check_method(method, **settings).method for method in methods]
         if balancing_updates < 1:
             raise UserError(f"balancing_updates is {balancing_updates}; at least 1 is needed.")
+        check_choice("threshold_rule", threshold_rule, get_args(ThresholdRule))
+        check_choice("scope", scope, get_args(Scope))
+        check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
+        check_choice("target", target, get_args(Target))
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
         names = list(dict.fromkeys(["none", *chosen]))
@@ -184,7 +188,7 @@ class ForwardTemporalBiasCorrection(Callback):
             for variant, network in networks.items():
                 progress.begin(f"T={variant.timesteps} {variant.method}")
                 began = time.perf_counter()
-                set_thresholds(reference, network, statistics, **self.threshold)
+                set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
                 calibrate(
                     reference,
                     network,

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ftbc_lightning import report
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.gallery import draw
 from ftbc_lightning.report.rows import Measurements
 
 AXES = {
@@ -22,17 +23,18 @@ def log(
     loggers: Sequence[Logger],
     module: SpikingClassifier,
     found: Measurements,
-    figures: Mapping[str, Figure],
 ) -> None:
-    """Log summary, curves, histograms and figures.
+    """Log summary, curves, histograms and figures; figures are drawn only for who shows them.
 
     Args:
         loggers: Of the trainer.
         module: Calibrated and evaluated.
         found: What was measured.
-        figures: By name.
     """
     curves = [*by_timesteps(module), *by_timestep(module, found)]
+    figures: dict[str, Figure] = {}
+    if any(isinstance(logger, WandbLogger | TensorBoardLogger) for logger in loggers):
+        figures = draw(found)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _to_wandb(logger, module, found, curves, figures)
@@ -115,7 +117,7 @@ def _to_wandb(
     for axis, names in AXES.items():
         run.define_metric(axis, hidden=True)
         for name in names:
-            run.define_metric(name, step_metric=axis)
+            run.define_metric(name, step_metric=axis, summary="none")
     for row in curves:
         run.log(dict(row))
     methods = list(dict.fromkeys(row.method for row in module.results))

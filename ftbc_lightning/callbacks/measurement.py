@@ -9,6 +9,7 @@ from ftbc_lightning import report
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.report.rows import HistogramRow, LayerRow, Measurements, OperationRow, bias_rows
+from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.snn.energy import COST_TABLES, DEFAULT_TABLE, energy, quantized_energy
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -44,10 +45,10 @@ def measure(
 
 
 def shown_variant(module: SpikingClassifier, best: Variant) -> Variant:
-    """The one whose layers are shown: T = 4 or the next larger, where errors can be seen."""
+    """The one whose layers are shown: at the T that is recommended."""
+    wanted = recommend(module.results).chosen.timesteps
     same = [v for v in module.variants.values() if v.method == best.method]
-    same.sort(key=lambda variant: variant.timesteps)
-    return next((variant for variant in same if variant.timesteps >= 4), same[-1])
+    return next(variant for variant in same if variant.timesteps == wanted)
 
 
 def pair(module: SpikingClassifier, variant: Variant) -> list[Variant]:

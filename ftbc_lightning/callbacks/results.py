@@ -7,6 +7,7 @@ from rich.console import Console
 
 from ftbc_lightning import report
 from ftbc_lightning.callbacks.curves import LayerCurves
+from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.module import SpikingClassifier
 
 
@@ -50,7 +51,7 @@ class ResultFiles(Callback):
                 trainer.progress_bar_callback.teardown(trainer, pl_module, stage)
             console = Console()
             console.print(self.table)
-            for path in self.written:
+            for path in () if CalibrationProgress.quiet else self.written:
                 console.print(f"  {path}", highlight=False, soft_wrap=True)
         self.written = []
 

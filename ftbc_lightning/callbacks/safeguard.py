@@ -12,8 +12,8 @@ from ftbc_lightning.whole_file import remove_leftovers
 
 KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
 
-LEAST_SPACE = 16
-"""How many times the network's size must be free: its optimizer's state, several networks."""
+LEAST_SPACE = 6
+"""How many times the network's size must be free: weights and optimizer twice over."""
 
 
 class Safeguard(Callback):

@@ -95,6 +95,11 @@ class ClassificationDataModule(LightningDataModule, ABC):
             return
         labels = torch.as_tensor(self.labels("train"))
         check_labels(labels, self.num_classes, where=type(self).__name__)
+        if bool((labels == labels[0]).all()):
+            raise UserError(
+                f"{type(self).__name__} has training pictures of class {int(labels[0])} alone; at "
+                "least two classes are needed."
+            )
         self.train_indices, self.validation_indices = self.divide(labels)
         plain = self.dataset("train", augmented=False)
         self.train_set = Subset(self.dataset("train", augmented=True), self.train_indices)

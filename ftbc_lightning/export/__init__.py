@@ -3,8 +3,8 @@
 from ftbc_lightning.export.description import Description, Operation
 from ftbc_lightning.export.formats import FORMATS, Format, export, mean_bias
 from ftbc_lightning.export.lowering import describe
-from ftbc_lightning.export.stepped import SteppedNetwork
 from ftbc_lightning.export.tensors_file import load
+from ftbc_lightning.snn.stepped import SteppedNetwork
 
 __all__ = [
     "FORMATS",

@@ -24,9 +24,10 @@ A neuron carries its membrane, which begins at `initial_membrane`, from step to 
 
     u = v + x + temporal_bias[t];   s = 1 if u >= threshold else 0;   v = u - threshold * s
 
-A `max_pool` with `in_time` carries S, the sum of its inputs so far, and passes on how much the maximum
-of S has grown: `max(S + x) - max(S)`; without it (before the first spike) it is an ordinary one. Its
-padding never wins. Paddings are those before each axis; what is needed after it follows from `shape`.
+A `max_pool` with `in_time` carries S, the sum of its inputs so far, and passes on how much the
+maximum of S has grown: `max(S + x) - max(S)`; without it (before the first spike) it is an ordinary
+one. Its padding never wins. Paddings are those before each axis; what is needed after it follows
+from `shape`.
 """
 
 from collections.abc import Mapping

@@ -84,7 +84,9 @@ def export(
         return path
     shape = snn.input_shape if input_shape is None else tuple(input_shape)
     if shape is None:
-        raise UserError("The shape of a picture is not known; give input_shape, such as 3,32,32.")
+        raise UserError(
+            "The shape of a picture is not known; give input_shape, such as [3, 32, 32]."
+        )
     write = write_onnx if format == "onnx" else write_torch_program
     write(snn, path, input_shape=shape)
     return path

@@ -1,10 +1,10 @@
 """From a converted network to its description: each node of the graph, one operation or a few."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.ann.pooling import MAX_POOL_MODULES
@@ -13,14 +13,13 @@ from ftbc_lightning.export.arguments import (
     AVG_POOL,
     MAX_POOL,
     Refused,
-    ShapeOf,
     axis_of,
     function_name,
     named,
-    shapes,
     spread,
 )
-from ftbc_lightning.export.description import Description, Operation
+from ftbc_lightning.export.description import Description
+from ftbc_lightning.export.layers import LayerWriter, bias_of, running_affine
 from ftbc_lightning.snn.folding import EdgeScale, fold_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.operators import describe as name_of
@@ -30,7 +29,6 @@ RESHAPES = ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
 NOTHING = ("dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous")
 NOTHING_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
 ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-Shape = tuple[int, ...]
 
 
 def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -> Description:
@@ -51,22 +49,14 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
     if shape is None:
         raise UserError(
             "The shape of a picture is not known, because the file was written by an earlier "
-            "program; give it as input_shape, such as 3,32,32."
+            "program; give it as input_shape, such as [3, 32, 32]."
         )
     folded, _ = fold_thresholds(snn)
     return _Lowering(folded, shape).run()
 
 
-class _Lowering:
+class _Lowering(LayerWriter):
     """Walks the graph once; keeps the operation that gives each node's value."""
-
-    def __init__(self, snn: SpikingNetwork, input_shape: Shape) -> None:
-        self.snn, self.graph = snn, snn.layers
-        self.input_shape = input_shape
-        self.seen = shapes(snn.layers, input_shape)
-        self.operations: dict[str, Operation] = {}
-        self.gives: dict[fx.Node, str] = {}
-        self.in_time: set[str] = set()
 
     def run(self) -> Description:
         """Lower every node, then name all that could not be."""
@@ -84,64 +74,6 @@ class _Lowering:
                 "The formats onnx and torch_export take every network that converts."
             )
         return Description(tuple(self.operations.values()), self.snn.timesteps)
-
-    # What is known of a node
-
-    def _is_number(self, node: fx.Node) -> bool:
-        value = self.seen.get(node)
-        if node.op == "get_attr" or (node.op == "placeholder" and self.operations):
-            return True
-        parts = value if isinstance(value, tuple | list) else [value]
-        return node.op != "output" and not any(isinstance(part, ShapeOf) for part in parts)
-
-    def _shape(self, node: Any) -> Shape:
-        value = self.seen.get(node)
-        return value.shape[1:] if isinstance(value, ShapeOf) else ()
-
-    def _tensor(self, value: Any) -> str:
-        """The operation that gives the value of a node which is a tensor in time."""
-        if not isinstance(value, fx.Node) or value not in self.gives:
-            raise Refused("it reads something other than the output of a layer")
-        return self.gives[value]
-
-    def _constant(self, value: Any, channels: int) -> Tensor | None:
-        """A number, or a tensor of the network that is one number or one for each channel."""
-        if isinstance(value, int | float):
-            return torch.full((channels,), float(value), dtype=self._dtype())
-        if isinstance(value, fx.Node) and value.op == "get_attr":
-            found = _attribute(self.graph, str(value.target))
-            if not isinstance(found, Tensor):
-                return None
-            if found.numel() == 1:
-                return found.detach().reshape(1).expand(channels).to(self._dtype())
-            long = [size for size in found.shape if size != 1]
-            if long == [channels] and found.shape[-1] == (channels if found.ndim == 1 else 1):
-                return found.detach().reshape(channels).to(self._dtype())
-        return None
-
-    def _dtype(self) -> torch.dtype:
-        return next(iter(self.snn.neurons().values())).threshold.dtype
-
-    # Writing
-
-    def _emit(
-        self,
-        name: str,
-        kind: str,
-        inputs: Sequence[str],
-        shape: Sequence[int],
-        attributes: Mapping[str, Any] | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> str:
-        while name in self.operations:
-            name += "_"
-        if kind == "neuron" or any(source in self.in_time for source in inputs):
-            self.in_time.add(name)
-        weights = {key: tensor.detach() for key, tensor in (tensors or {}).items()}
-        self.operations[name] = Operation(
-            name, kind, tuple(inputs), tuple(shape), dict(attributes or {}), weights
-        )
-        return name
 
     def _node(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -175,12 +107,12 @@ class _Lowering:
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return self._convolution(node, source, module)
         if isinstance(module, nn.Linear):
-            weights = {"weight": module.weight, "bias": _bias(module, module.weight)}
+            weights = {"weight": module.weight, "bias": bias_of(module, module.weight)}
             return self._emit(node.name, "linear", (source,), shape, {}, weights)
         if isinstance(module, EdgeScale):
             return self._affine(node, source, module.scale, torch.zeros_like(module.scale))
         if isinstance(module, _BatchNorm):
-            return self._affine(node, source, *_running_affine(module))
+            return self._affine(node, source, *running_affine(module))
         if isinstance(module, NOTHING_MODULES):
             return source
         if isinstance(module, nn.Flatten | nn.Unflatten):
@@ -238,69 +170,6 @@ class _Lowering:
         number = self._is_number(node) and node.op not in ("get_attr", "placeholder")
         return self.seen[node] if number else node
 
-    # The operations
-
-    def _convolution(
-        self, node: fx.Node, source: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d
-    ) -> str:
-        if module.padding_mode != "zeros":
-            raise Refused(f"its padding is {module.padding_mode!r}; only zeros are known")
-        padding: list[int] = [0] * len(module.kernel_size)
-        if module.padding == "same":
-            pairs = zip(module.kernel_size, module.dilation, strict=True)
-            total = [dilation * (size - 1) for size, dilation in pairs]
-            if any(size % 2 for size in total):
-                sides = [[0, 0], *([size // 2, size - size // 2] for size in total)]
-                source = self._padded(f"{node.name}_pad", source, sides)
-            else:
-                padding = [size // 2 for size in total]
-        elif module.padding != "valid":
-            padding = [int(size) for size in module.padding]
-        attributes = {
-            "stride": list(module.stride),
-            "padding": padding,
-            "dilation": list(module.dilation),
-            "groups": module.groups,
-        }
-        weights = {"weight": module.weight, "bias": _bias(module, module.weight)}
-        return self._emit(node.name, "conv", (source,), self._shape(node), attributes, weights)
-
-    def _affine(self, node: fx.Node, source: str, scale: Tensor, shift: Tensor) -> str:
-        if bool((scale == 1).all()) and not bool(shift.any()):
-            return source
-        tensors = {"scale": scale, "shift": shift}
-        return self._emit(node.name, "affine", (source,), self._shape(node), {}, tensors)
-
-    def _avg_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
-        before = self.operations[source].shape[1:]
-        kernel = spread(settings["kernel_size"], len(before))
-        stride = spread(settings.get("stride") or kernel, len(before))
-        padding = spread(settings.get("padding") or 0, len(before))
-        if settings.get("divisor_override") is not None:
-            raise Refused("divisor_override is set")
-        if any(padding) and settings.get("count_include_pad") is False:
-            raise Refused("count_include_pad is false")
-        after = self._shape(node)[1:]
-        if any(
-            (out - 1) * s + k > size + 2 * p
-            for out, s, k, size, p in zip(after, stride, kernel, before, padding, strict=True)
-        ):
-            raise Refused("ceil_mode leaves a window partly outside; choose a size that it divides")
-        attributes = {"kernel": kernel, "stride": stride, "padding": padding}
-        return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
-
-    def _adaptive(self, node: fx.Node, source: str) -> str:
-        before, after = self.operations[source].shape[1:], self._shape(node)[1:]
-        if before == after:
-            return source
-        if any(size % out for size, out in zip(before, after, strict=True)):
-            raise Refused(
-                f"{list(before)} is no multiple of {list(after)}; choose a size of picture that is"
-            )
-        kernel = [size // out for size, out in zip(before, after, strict=True)]
-        attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}
-        return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
-
     def _mean(self, node: fx.Node, tensor: Any, dim: Any = None, keepdim: bool = False) -> str:
         source = self._tensor(tensor)
         before = self.operations[source].shape
@@ -313,19 +182,6 @@ class _Lowering:
         ones = (before[0], *(1,) * len(kernel))
         pooled = self._emit(f"{node.name}_pool", "avg_pool", (source,), ones, attributes)
         return self._reshape(node.name, pooled, self._shape(node))
-
-    def _max_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
-        spatial = len(self.operations[source].shape) - 1
-        kernel = spread(settings["kernel_size"], spatial)
-        attributes = {
-            "kernel": kernel,
-            "stride": spread(settings.get("stride") or kernel, spatial),
-            "padding": spread(settings.get("padding") or 0, spatial),
-            "dilation": spread(settings.get("dilation") or 1, spatial),
-            "ceil_mode": bool(settings.get("ceil_mode")),
-            "in_time": source in self.in_time,
-        }
-        return self._emit(node.name, "max_pool", (source,), self._shape(node), attributes)
 
     def _add(self, node: fx.Node, first: Any, second: Any, *, alpha: float = 1) -> str:
         return self._sum(node, first, second, alpha)
@@ -373,12 +229,6 @@ class _Lowering:
         axis = axis_of(dim, len(self._shape(node)) + 1)
         return self._emit(node.name, "concat", inputs, self._shape(node), {"axis": axis})
 
-    def _reshape(self, name: str, source: str, shape: Shape) -> str:
-        if shape == self.operations[source].shape:
-            return source
-        kind = "flatten" if len(shape) == 1 else "reshape"
-        return self._emit(name, kind, (source,), shape)
-
     def _permute(self, node: fx.Node, tensor: Any, *axes: Any) -> str:
         source = self._tensor(tensor)
         count = len(self.operations[source].shape) + 1
@@ -394,32 +244,10 @@ class _Lowering:
     def _shuffle_function(self, node: fx.Node, tensor: Any, groups: int) -> str:
         return self._shuffle(node, self._tensor(tensor), groups)
 
-    def _shuffle(self, node: fx.Node, source: str, groups: int) -> str:
-        channels, *rest = self.operations[source].shape
-        split, joined = (groups, channels // groups, *rest), (channels // groups, groups, *rest)
-        order = [0, 2, 1, *range(3, 3 + len(rest))]
-        parts = self._emit(f"{node.name}_split", "reshape", (source,), split)
-        turned = self._emit(f"{node.name}_turn", "permute", (parts,), joined, {"axes": order})
-        return self._emit(node.name, "reshape", (turned,), (channels, *rest))
-
     def _pad_function(
         self, node: fx.Node, tensor: Any, pad: Any, mode: str = "constant", value: Any = None
     ) -> str:
         return self._pad(node, self._tensor(tensor), list(pad), mode, value)
-
-    def _pad(self, node: fx.Node, source: str, pad: list[int], mode: str, value: Any) -> str:
-        if mode != "constant" or value:
-            raise Refused("it pads with something other than zeros")
-        count = len(self.operations[source].shape)
-        if len(pad) > 2 * count or min(pad) < 0:
-            raise Refused("it crops, or pads the batch axis")
-        sides = [pad[i : i + 2] for i in range(0, len(pad), 2)][::-1]
-        return self._padded(node.name, source, [[0, 0]] * (count - len(sides)) + sides)
-
-    def _padded(self, name: str, source: str, sides: list[list[int]]) -> str:
-        before = self.operations[source].shape
-        shape = [size + sum(side) for size, side in zip(before, sides, strict=True)]
-        return self._emit(name, "pad", (source,), shape, {"pad": [list(s) for s in sides]})
 
     def _getitem(self, node: fx.Node, value: Any, index: Any) -> str:
         if isinstance(self.seen[value], tuple | list):
@@ -448,25 +276,3 @@ class _Lowering:
         slices = [[0, size, 1] for size in before]
         slices[axis] = [sum(sizes[:index]), sum(sizes[: index + 1]), 1]
         return self._emit(node.name, "slice", (source,), self._shape(node), {"slices": slices})
-
-
-def _bias(module: nn.Module, weight: Tensor) -> Tensor:
-    bias = getattr(module, "bias", None)
-    return bias if isinstance(bias, Tensor) else weight.new_zeros(weight.shape[0])
-
-
-def _running_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    if norm.running_mean is None or norm.running_var is None:
-        raise Refused("it has no running statistics")
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else shift + norm.bias
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value

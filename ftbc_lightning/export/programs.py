@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export.stepped import State, SteppedNetwork
 from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.stepped import State, SteppedNetwork
 from ftbc_lightning.whole_file import write_whole
 
 BATCH = 2

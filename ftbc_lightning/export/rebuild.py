@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -53,15 +53,18 @@ def _node(
     if kind == "input":
         return graph.create_node("placeholder", name, name=name)
     if kind == "output":
-        return graph.output(inputs[0])
+        return cast(fx.Node, graph.output(inputs[0]))
     if kind in MODULES:
         members[name] = MODULES[kind](operation)
         return graph.create_node("call_module", name, tuple(inputs), name=name)
     if kind == "affine":
-        scale, shift = (
-            _constant(graph, members, f"{name}_{key}", operation) for key in ("scale", "shift")
-        )
-        product = graph.call_function(torch.mul, (inputs[0], scale))
+        shifts = bool(operation.tensors["shift"].any())
+        scale = _constant(graph, members, f"{name}_scale", operation)
+        part = f"{name}_scaled" if shifts else name
+        product = graph.create_node("call_function", torch.mul, (inputs[0], scale), name=part)
+        if not shifts:
+            return product
+        shift = _constant(graph, members, f"{name}_shift", operation)
         return graph.create_node("call_function", torch.add, (product, shift), name=name)
     function, arguments = _function(operation, inputs)
     return graph.create_node("call_function", function, arguments, name=name)

@@ -14,7 +14,7 @@ def write_safetensors(description: Description, path: Path) -> None:
     """Write a network; its description is the entry `ftbc-snn` of the file's metadata."""
     from safetensors.torch import save_file
 
-    metadata = {"format": "pt", FORMAT: json.dumps(description.header())}
+    metadata = {FORMAT: json.dumps(description.header())}  # one entry: several have no fixed order
     tensors = description.tensors()
     write_whole(path, lambda beside: save_file(tensors, beside, metadata=metadata))
 

@@ -22,6 +22,17 @@ from ftbc_lightning.report.layer_figures import (
 from ftbc_lightning.report.rows import Measurements, StepRow
 from ftbc_lightning.report.style import label_of
 
+PICTURES = {
+    "energy": "Accuracy against energy",
+    "error_by_layer": "Where the error is",
+    "error_and_rates_by_step": "Errors and firing rates, step by step",
+    "bias_curves": "The temporal bias",
+    "bias_maps": "The temporal bias of each channel",
+    "thresholds": "Thresholds against activations",
+    "membranes": "Membranes",
+}
+"""The pictures of the layers and their titles, in the order in which they are read."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -76,7 +87,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         )
         yield Picture(
             "energy",
-            "Accuracy against energy",
+            PICTURES["energy"],
             "An estimate from counted operations, without memory traffic. Higher and further left "
             "is better. The quantised ANN is what a spiking network has to beat: one pass with "
             "activations of ceil(log2(T + 1)) bits.",
@@ -87,7 +98,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         errors = ", ".join(f"{name} {row.total:.2f}" for name, row in last_steps(after).items())
         yield Picture(
             "error_by_layer",
-            "Where the error is",
+            PICTURES["error_by_layer"],
             "How far the mean output of each layer is from the ANN's activation. Clipping is what "
             "lies above the threshold, quantisation what the grid threshold/T cannot show, "
             "unevenness the rest: spikes at the wrong time, and errors of earlier layers.",
@@ -96,7 +107,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         )
         yield Picture(
             "error_and_rates_by_step",
-            "Errors and firing rates, step by step",
+            PICTURES["error_and_rates_by_step"],
             "Layers from top to bottom. A layer that stays bright in the error maps does not "
             "catch up with more steps.",
             f"Heat maps of error and firing rate, layers by time step, T = {timesteps}.",
@@ -106,7 +117,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         last = max(row.step for row in found.biases)
         yield Picture(
             "bias_curves",
-            "The temporal bias",
+            PICTURES["bias_curves"],
             "What calibration adds to the membrane at each step, over the channels of a layer. "
             "Large values at the first steps mean that spikes came too early or too late there.",
             f"Quantile bands of bias over threshold by time step for each layer, T = {last}.",
@@ -114,7 +125,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         )
         yield Picture(
             "bias_maps",
-            "The temporal bias of each channel",
+            PICTURES["bias_maps"],
             "The same, channel by channel. A bright or dark line across all steps is a channel "
             "that a static bias would mend as well.",
             f"Heat maps of bias over threshold, channels by time step, T = {last}.",
@@ -123,7 +134,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
     if found.histograms:
         yield Picture(
             "thresholds",
-            "Thresholds against activations",
+            PICTURES["thresholds"],
             "What lies right of the dashed line is clipped. Much there: raise the threshold. "
             "Nothing near the line: the grid is coarser than it has to be.",
             f"Histograms of the ANN's activations in units of the threshold, T = {timesteps}.",
@@ -131,7 +142,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         )
         yield Picture(
             "membranes",
-            "Membranes",
+            PICTURES["membranes"],
             "What is left after the reset. Between 0 and 1 nothing is lost; above 1 a neuron had "
             "more to say than one spike a step lets it.",
             f"Histograms of membrane over threshold at chosen steps, T = {timesteps}.",

@@ -61,7 +61,10 @@ def page(run: FinishedRun) -> str:
         layers=worst_layers(before, after),
         shown=SHOWN_LAYERS,
         timesteps=measured.timesteps,
-        operations=[(label_of(row.method), row) for row in measured.operations],
+        operations=[
+            (label_of(row.method), row)
+            for row in sorted(measured.operations, key=lambda row: row.method)
+        ],
         costs=[table for name, table in COST_TABLES.items() if name in used],
         pictures=[(picture, Markup(_svg(picture))) for picture in pictures],
         settings=_settings(run.config),

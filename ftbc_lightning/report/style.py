@@ -17,6 +17,7 @@ WORDS = {
 
 LABELS = {
     "ann": "ANN",
+    "ann_dense": "ANN, all products",
     "ann_quantized": "quantised ANN, T + 1 levels",
     "snn_uncalibrated": "SNN uncalibrated",
 }

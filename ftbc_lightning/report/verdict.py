@@ -57,7 +57,8 @@ class Recommendation:
         points = 100 * (self.chosen.accuracy - self.baseline.accuracy)
         return (
             f"Calibration changes accuracy by {points:+.1f} points at T = {self.chosen.timesteps} "
-            f"(uncalibrated {100 * self.baseline.accuracy:.1f} %)."
+            f"(uncalibrated {100 * self.baseline.accuracy:.1f} %); below about "
+            f"{200 * self.standard_error:.1f} points this may be chance."
         )
 
 
@@ -107,7 +108,7 @@ def worst_layers(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> list[
             old[row.layer].total if row.layer in old else None,
             row.total,
             row.added,
-            f"{row.cause}: {ADVICE[row.cause]}" if row.added > SMALL else "nothing to gain here",  # type: ignore[index]
+            f"{row.cause}: {ADVICE[row.cause]}" if row.added > SMALL else "adds little",  # type: ignore[index]
         )
         for row in rows
     ]

@@ -87,7 +87,7 @@ class Diagnosis:
     def advice(self, name: str) -> str:
         """What to do about a layer."""
         layer = self.layers[name]
-        return ADVICE[layer.cause] if layer.added > SMALL else "nothing to gain here"
+        return ADVICE[layer.cause] if layer.added > SMALL else "adds little"
 
 
 class _Sums:

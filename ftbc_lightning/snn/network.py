@@ -132,6 +132,11 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     Returns:
         `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
         "corrects_membranes": bool}`.
+
+    >>> from ftbc_lightning import convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> conversion_map(convert(ann, torch.rand(1, 2), [torch.rand(8, 2)], timesteps=4))
+    {'format': 1, 'timesteps': 4, 'input': [2], 'neurons': {'_1': [3]}, 'corrects_membranes': False}
     """
     return {
         "format": MAP_FORMAT,
@@ -166,6 +171,14 @@ def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
 
     Returns:
         The uncalibrated network: same thresholds, same v0, b = 0.
+
+    >>> from ftbc_lightning import calibrate, convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> pictures = torch.rand(8, 2)
+    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+    >>> _ = calibrate(ann, snn, [pictures])
+    >>> bool(without_temporal_bias(snn).neurons()["_1"].temporal_bias.any())
+    False
     """
     twin = sibling(snn, timesteps=snn.timesteps)
     if snn.corrects_membranes:

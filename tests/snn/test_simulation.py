@@ -107,6 +107,7 @@ class ReadTwice(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(2, 4, 3, padding=1)
         self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.conv3 = nn.Conv2d(4, 4, 3, padding=1)
         self.act1, self.act2, self.act3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
         self.same = nn.Identity()
         self.linear = nn.Linear(4 * 36, 3)
@@ -116,7 +117,7 @@ class ReadTwice(nn.Module):
         z = self.conv2(x)  # read by two nodes
         kept = self.same(z)  # the same memory as z
         y = self.act2(z) + kept
-        y = self.act3(y + y)
+        y = self.act3(self.conv3(y + y))
         return self.linear(y.view(y.size(0), -1))
 
 
@@ -133,7 +134,7 @@ def test_only_a_tensor_with_one_reader_is_overwritten():
     net, images = ReadTwice().double().eval(), pictures(4)
     snn = convert(net, images[:1], [images], timesteps=1)
     spent = {node.name for node in Plan(snn.layers).spent}
-    assert spent == {"add", "add_1", "linear"}
+    assert spent == {"add", "add_1", "conv3", "linear"}
 
 
 def test_the_pictures_stay_as_they_are():

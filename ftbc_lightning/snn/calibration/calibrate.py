@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.snn.calibration.backpropagation import backpropagate
 from ftbc_lightning.snn.calibration.exact import exact
 from ftbc_lightning.snn.calibration.iterative import iterative, stops
@@ -114,6 +114,7 @@ def calibrate(
     stages = check_method(
         method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
     )
+    check_choice("target", target, get_args(Target))
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
