@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
@@ -131,10 +132,14 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """Fingerprint of values, the same on every device."""
+    """Fingerprint of values, the same on every device.
+
+    >>> digest([torch.zeros((), dtype=torch.bfloat16)]) == digest([torch.zeros(2)])
+    False
+    """
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:12]
 
 

@@ -287,3 +287,13 @@ def test_the_graphs_walk_side_by_side():
     names = [node.name for node in trace(net).graph.nodes]
     assert [node.name for node in snn.layers.graph.nodes] == names
     assert [n.name for n in snn.layers.graph.nodes if is_neuron(n)] == list(NAMES)
+
+
+def test_start_membranes_of_single_neurons_are_not_exported_in_silence(tmp_path):
+    from ftbc_lightning.export import export
+
+    net, images = residual_net(), pictures(8)
+    snn = converted(net, images, timesteps=1)
+    calibrate(net, snn, [images], method="potential")
+    with pytest.raises(UserError, match="start membrane of every single neuron"):
+        export(snn, tmp_path / "snn.safetensors")

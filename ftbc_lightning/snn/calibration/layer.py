@@ -19,6 +19,14 @@ def by_channel(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1)
 
 
+def numbers(spikes: Tensor) -> Tensor:
+    """How many spikes each channel has, int64 `[C]`, of 0 and 1 as floats `[B, C, ...]`.
+
+    Booleans take several times as long to add up.
+    """
+    return spikes.unsqueeze(-1).flatten(2).sum(2).sum(0, dtype=torch.float64).long()
+
+
 def over(values: Tensor, potential: Tensor) -> Tensor:
     """Shape `[C]` so that it broadcasts over `[B, C, ...]`."""
     return values.view(-1, *(1,) * (potential.ndim - 2))
@@ -72,14 +80,8 @@ class Layer:
         counts = []
         for potential in potentials:
             charged = potential + bias
-            # Spikes as numbers: booleans take several times as long to add up.
-            fired = torch.ge(charged, threshold, out=charged).unsqueeze(-1).flatten(2)
-            counts.append(fired.sum(2).sum(0, dtype=torch.float64).long())
+            counts.append(numbers(torch.ge(charged, threshold, out=charged)))
         return self.reduce(torch.stack(counts).sum(0), "sum")
-
-    def fired(self, potential: Tensor, bias: Tensor) -> Tensor:
-        """Which neurons of `[B, C, ...]` reach theta with `bias` `[C]` added, bool."""
-        return potential + over(bias, potential) >= over(self.neuron.threshold, potential)
 
 
 StepRule = Callable[[Layer, Sequence[Tensor], Tensor, Tensor, Tensor], Tensor]
@@ -135,10 +137,10 @@ def correct_step_by_step(
         counts = torch.zeros_like(target, dtype=torch.int64)
         for membrane, train in zip(membranes, trains, strict=True):
             membrane += over(bias, membrane)
-            fired = membrane >= over(neuron.threshold, membrane)
-            membrane -= fired * over(neuron.threshold, membrane)
-            train.write(t, fired)
-            counts += by_channel(fired).sum(1)
+            spikes = (membrane >= over(neuron.threshold, membrane)).to(membrane.dtype)
+            membrane -= spikes * over(neuron.threshold, membrane)
+            train.write(t, spikes)
+            counts += numbers(spikes)
         mean = threshold * layer.reduce(counts, "sum") / count
         after.append(_distance(mean, target))
         emitted += mean

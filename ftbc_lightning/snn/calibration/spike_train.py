@@ -25,7 +25,7 @@ class SpikeTrain:
         self.bytes = torch.zeros(-(-timesteps // 8), *shape, dtype=torch.uint8, device=device)
 
     def write(self, t: int, fired: Tensor) -> None:
-        """Store the spikes of a step, bool `[B, C, ...]`; each step once."""
+        """Store the spikes of a step, bool or 0 and 1, `[B, C, ...]`; each step once."""
         self.bytes[t // 8] |= fired.to(torch.uint8) << (t % 8)
 
     def step(self, t: int) -> Tensor:
