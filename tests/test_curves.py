@@ -32,7 +32,7 @@ def test_the_layer_rows_are_a_diagnosis_of_the_validation_pictures(fitted):
     layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
     row = [r for r in layers if r.method == "snn_ftbc_exact"][-1]
     model, data = fitted.cli.model, fitted.cli.datamodule
-    pictures = torch.cat([images for images, _ in data.val_dataloader()])[:64]
+    pictures = torch.cat([images for images, _ in data.val_dataloader()])[:32]
     variant = next(v for v in model.variants.values() if v.key == f"{row.method}_T{row.timesteps}")
     found = diagnose(model.ann, model.network(variant), [pictures]).layers[row.layer]
     assert row.total == pytest.approx(found.total[-1], rel=1e-4)

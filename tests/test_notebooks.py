@@ -43,12 +43,12 @@ def test_the_quick_one_runs_in_this_process(capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_in_a_kernel_in_under_a_minute(path, monkeypatch):
+def test_a_notebook_runs_in_a_kernel(path, monkeypatch):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=60, resources={"metadata": {"path": ROOT}}).execute()
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": ROOT}}).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]

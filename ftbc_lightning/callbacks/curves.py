@@ -26,7 +26,7 @@ class LayerCurves(Callback):
         pictures: How many validation pictures are watched layer by layer.
     """
 
-    def __init__(self, *, pictures: int = 64) -> None:
+    def __init__(self, *, pictures: int = 32) -> None:
         self.pictures = pictures
         self.written: list[Path] = []
         self._clear()

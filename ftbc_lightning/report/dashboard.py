@@ -10,7 +10,7 @@ from ftbc_lightning.report.style import STYLES, label_of
 from ftbc_lightning.whole_file import write_whole
 
 NAME = "ANN to SNN: calibrated against uncalibrated"
-COMPARED = ("ann", "snn_uncalibrated", "snn_static", "snn_ftbc_iterative", "snn_ftbc_exact")
+COMPARED = tuple(name for name in STYLES if name == "ann" or name.startswith("snn_"))
 AT = 4
 """The T that runs are compared at in bars and tables."""
 
