@@ -10,7 +10,9 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
 
+# sinabs and snnTorch read what is exported: they are installed for this alone
 test-slow: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[importers]'
 	$(BIN)/python -m pytest -m slow
 
 test-processes: .venv/installed
