@@ -62,7 +62,10 @@ def test_testing_an_ann_file_evaluates_the_ann_alone(fitted, tmp_path):
     assert [row.method for row in cli.model.results] == ["ann"]
 
 
-def fit(tmp_path, **checkpoint):
+ONE_NETWORK = {"timesteps": [2], "methods": ["exact"]}
+
+
+def fit(tmp_path, *, calibration=None, **checkpoint):
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     module = SpikingClassifier(SmallCNN(in_channels=1))
@@ -70,7 +73,7 @@ def fit(tmp_path, **checkpoint):
         tmp_path,
         max_epochs=1,
         callbacks=[
-            ForwardTemporalBiasCorrection(timesteps=[2], methods=["exact"]),
+            ForwardTemporalBiasCorrection(**(calibration or ONE_NETWORK)),
             ModelCheckpoint(tmp_path, **checkpoint),
         ],
     )
@@ -125,6 +128,64 @@ def test_a_module_made_in_python_is_loaded_with_its_network(tmp_path):
     images = torch.rand(5, 1, 8, 8)
     key = next(iter(module.snns))
     assert torch.equal(module.snns[key](images), loaded.snns[key](images))
+
+
+def test_networks_with_weights_and_membranes_of_their_own_come_back_from_the_file(tmp_path):
+    methods = ["exact", "weights+exact", "potential+static"]
+    calibration = {"timesteps": [2], "methods": methods}
+    module, trainer, data = fit(tmp_path, calibration=calibration, save_last=True)
+    trainer.save_checkpoint(tmp_path / "snn.ckpt", weights_only=True)
+    torch.load(tmp_path / "snn.ckpt", weights_only=True)
+    snns = module.snns
+    assert list(snns) == [
+        "snn_uncalibrated_T2",
+        "snn_ftbc_exact_T2",
+        "snn_weights_ftbc_exact_T2",
+        "snn_potential_static_T2",
+    ]
+    shared, own = (snns[f"snn_{name}_T2"].layers.conv2 for name in ("ftbc_exact", METHOD))
+    assert not torch.equal(shared.weight, own.weight)
+    images = torch.rand(5, 1, 8, 8)
+    expected = {key: network(images) for key, network in snns.items()}
+    loaded = SpikingClassifier.load_from_checkpoint(
+        tmp_path / "snn.ckpt", network=SmallCNN(in_channels=1)
+    )
+    trainer.test(module, datamodule=data, ckpt_path="last", verbose=False)
+    assert module.phase == "ann"  # and back again
+    trainer.test(module, datamodule=data, ckpt_path=tmp_path / "snn.ckpt", verbose=False)
+    for key, logits in expected.items():
+        assert torch.equal(loaded.snns[key](images), logits)
+        assert torch.equal(module.snns[key](images), logits)
+
+
+METHOD = "weights_ftbc_exact"
+
+
+def test_an_anytime_network_is_stored_once_and_reported_for_every_t(tmp_path):
+    calibration = {"timesteps": [1, 2, 4], "threshold_rule": "max", "anytime": True}
+    module, trainer, data = fit(tmp_path, calibration={**calibration, "methods": ["exact"]})
+    trainer.save_checkpoint(tmp_path / "snn.ckpt", weights_only=True)
+    assert list(module.snns) == ["snn_uncalibrated_T4", "snn_ftbc_exact_T4"]
+    found = [(row.method, row.timesteps) for row in module.results]
+    methods = ("snn_uncalibrated", "snn_ftbc_exact")
+    assert found == [("ann", None), *((m, t) for m in methods for t in (1, 2, 4))]
+    again = SpikingClassifier.load_from_checkpoint(
+        tmp_path / "snn.ckpt", network=SmallCNN(in_channels=1)
+    )
+    trainer.validate(again, datamodule=data, verbose=False)
+    assert [r.accuracy for r in again.results] == [r.accuracy for r in module.results]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, "calibration.threshold_rule mse depends on T"),
+        ({"threshold_rule": "max", "half_threshold": "per_step"}, "per_step depends on T"),
+    ],
+)
+def test_anytime_is_refused_where_the_network_depends_on_t(settings, found):
+    with pytest.raises(UserError, match=found):
+        ForwardTemporalBiasCorrection(anytime=True, **settings)
 
 
 def test_checkpoints_load_in_safe_mode(fitted):

@@ -26,7 +26,8 @@ class StepNeuron(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         shape = (1, -1, *(1,) * (current.ndim - 2))
         if self.membrane is None:
-            self.membrane = self.initial.view(shape).expand_as(current).clone()
+            initial = self.initial.view(shape) if self.initial.ndim == 1 else self.initial
+            self.membrane = initial.expand_as(current).clone()
         potential = self.membrane + current + self.bias[self.t].view(shape)
         self.output = (potential >= self.threshold.view(shape)) * self.threshold.view(shape)
         self.membrane = potential - self.output
@@ -83,12 +84,19 @@ def iterative(
     *,
     alpha: float,
     timesteps: int,
+    cumulative: bool = False,
 ) -> None:
     """FTBC's heuristic with 2 * L * T sets of whole passes a batch."""
     for images in batches:
         for name, neuron in neurons.items():
+            emitted = torch.zeros_like(neuron.threshold)
             for t in range(timesteps):
                 target = mean_activations(net, list(neurons), images)[name]
                 target = torch.minimum(target.clamp_min(0), neuron.threshold)
+                if cumulative:
+                    missing = ((t + 1) * target - emitted).clamp_min(0)
+                    target = torch.minimum(missing, neuron.threshold)
                 run(snn, neurons, images, t + 1)
                 neuron.bias[t] -= alpha * (_mean(neuron.output) - target)
+                run(snn, neurons, images, t + 1)
+                emitted += _mean(neuron.output)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, simulate
+from ftbc_lightning.snn.calibration import parse_method
 from ftbc_lightning.snn.calibration.layer import correct_step_by_step
 from ftbc_lightning.snn.calibration.static import as_it_is
 from ftbc_lightning.snn.calibration.sweep import sweep
@@ -18,14 +19,16 @@ def converted(net, images, timesteps=T, **settings):
     return convert(net, images[:1], [images], timesteps=timesteps, **settings)
 
 
-def test_iterative_equals_the_slow_reference_to_1e_12():
+@pytest.mark.parametrize("target", ["step", "cumulative"])
+def test_iterative_equals_the_slow_reference_to_1e_12(target):
     net, images = residual_net(), pictures(48)
     snn = converted(net, images)
     thresholds = {name: snn.neurons()[name].threshold.clone() for name in NAMES}
     slow, neurons = loops.spiking_copy(net, thresholds, T)
     batches = images.split(16)
-    loops.iterative(net, slow, neurons, batches, alpha=0.5, timesteps=T)
-    calibrate(net, snn, batches, method="iterative", alpha=0.5)
+    cumulative = target == "cumulative"
+    loops.iterative(net, slow, neurons, batches, alpha=0.5, timesteps=T, cumulative=cumulative)
+    calibrate(net, snn, batches, method="iterative", alpha=0.5, target=target)
     for name in NAMES:
         assert neurons[name].bias.abs().max() > 0.01
         difference = (snn.neurons()[name].temporal_bias - neurons[name].bias).abs().max()
@@ -164,6 +167,66 @@ def test_static_bias_is_the_difference_of_the_means_at_every_step():
         torch.testing.assert_close(found, neurons[name].bias, rtol=0, atol=1e-12)
 
 
+def test_potential_is_the_gap_of_each_neuron_times_the_steps():
+    net, images = residual_net(), pictures(48)
+    snn = converted(net, images)
+    calibrate(net, snn, images.split(20), method="potential")
+    thresholds = {name: snn.neurons()[name].threshold for name in NAMES}
+    slow, neurons = loops.spiking_copy(net, thresholds, T)
+    activations: dict[str, torch.Tensor] = {}
+    for name in NAMES:
+        getattr(net, name).register_forward_hook(
+            lambda m, a, output, name=name: activations.__setitem__(name, output.detach())
+        )
+    net(images)
+    for name in NAMES:  # each layer with those before it corrected
+        outputs: list[torch.Tensor] = []
+        handle = neurons[name].register_forward_hook(lambda m, a, o, seen=outputs: seen.append(o))
+        loops.run(slow, neurons, images, T)
+        handle.remove()
+        theta = thresholds[name].view(-1, 1, 1)
+        wanted = torch.minimum(activations[name], theta).mean(0)
+        correction = T * (wanted - torch.stack(outputs).mean((0, 1)))
+        found = snn.neurons()[name].membrane_correction
+        torch.testing.assert_close(found, correction, rtol=0, atol=1e-12)
+        neurons[name].initial = theta / 2 + correction
+
+
+def test_rounds_end_when_the_error_on_the_calibration_set_stops_falling():
+    net, images = residual_net(), pictures(96)
+    snn = converted(net, images)
+    outcome = calibrate(net, snn, images.split(32), method="iterative", rounds=50)
+    assert 2 <= outcome.rounds < 20
+    assert len(outcome.errors["act1"]) == 3 * outcome.rounds
+    errors = [
+        sum(float(e.before.mean()) for name in NAMES for e in outcome.errors[name][i : i + 3])
+        for i in (0, 3 * outcome.rounds - 6)
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("method", ["exact", "iterative"])
+@pytest.mark.parametrize("target", ["step", "cumulative"])
+def test_biases_for_the_largest_t_begin_with_those_for_a_smaller_one(method, target):
+    net, images = residual_net(), pictures(32)
+    settings = {"threshold_rule": "max"}
+    large, small = converted(net, images, **settings), converted(net, images, 3, **settings)
+    for snn in (large, small):
+        calibrate(net, snn, images.split(16), method=method, target=target)
+    for name in NAMES:
+        begun = large.neurons()[name].temporal_bias[:3]
+        assert torch.equal(begun, small.neurons()[name].temporal_bias)
+    assert torch.equal(simulate(large, images)[:3], simulate(small, images))
+
+
+@pytest.mark.parametrize(
+    "method", ["exact+weights", "exact+static", "weights+backpropagation", "", "weights+", "best"]
+)
+def test_stages_that_do_not_follow_each_other_are_refused(method):
+    with pytest.raises(UserError, match="is unknown; choose one of weights, backpropagation"):
+        parse_method(method)
+
+
 def test_none_clears_the_biases():
     net, images = residual_net(), pictures(32)
     snn = converted(net, images)
@@ -200,6 +263,8 @@ def test_calibration_leaves_no_inference_tensor_behind():
         ({"method": "iterative", "alpha": 0.0}, "alpha is 0.0"),
         ({"method": "iterative", "alpha": 1.5}, "alpha is 1.5"),
         ({"method": "iterative", "rounds": 0}, "rounds is 0"),
+        ({"method": "weights", "shrinkage": 0.0}, "shrinkage is 0.0"),
+        ({"method": "backpropagation", "iterations": 0}, "iterations is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

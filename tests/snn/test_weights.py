@@ -1,97 +1,135 @@
-from itertools import pairwise
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ftbc_lightning.snn.calibration import weights
+from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.snn.calibration import backpropagation
 from ftbc_lightning.snn.calibration.regression import Regression
 from ftbc_lightning.snn.calibration.weights import correct_weights
+from ftbc_lightning.snn.network import sibling
 from ftbc_lightning.snn.neuron import IFNeuron
 from ftbc_lightning.snn.statistics import identity
+from tests.networks import pictures, residual_net
+from tests.reference import loops
+from tests.reference.ridge import ridge
 
-MODULES = {
-    "linear": lambda: nn.Linear(6, 4),
-    "convolution": lambda: nn.Conv2d(6, 4, 3, stride=2, padding=1, bias=False),
-    "groups": lambda: nn.Conv2d(6, 4, (3, 1), groups=2, padding="same", dilation=2),
-    "one_axis": lambda: nn.Conv1d(6, 4, 3, padding=1),
+LAYERS = {
+    "linear": (nn.Linear(5, 4), (5,)),
+    "linear without bias": (nn.Linear(5, 4, bias=False), (5,)),
+    "conv1d": (nn.Conv1d(3, 4, 3, stride=2, padding=1), (3, 9)),
+    "conv2d": (nn.Conv2d(3, 4, 3, padding=1), (3, 6, 6)),
+    "strided, dilated": (nn.Conv2d(3, 4, 3, stride=2, dilation=2, padding=(2, 1)), (3, 8, 8)),
+    "same": (nn.Conv2d(2, 4, (3, 2), padding="same", bias=False), (2, 5, 5)),
+    "reflected": (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
+    "grouped": (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 5)),
+    "depthwise": (nn.Conv2d(4, 4, 3, padding=1, groups=4), (4, 5, 5)),
 }
 
 
-def problem(kind: str, scale: float = 1.0) -> tuple[Regression, Tensor, Tensor]:
-    """A layer, its input in two micro-batches, and what the ANN has in the place of its output."""
+def regression(module: nn.Module, shape: tuple[int, ...], batches: int = 3) -> Regression:
+    """A layer whose output misses what is wanted by something that depends on its input."""
     torch.manual_seed(0)
-    module = MODULES[kind]().double()
-    space = {"linear": (), "one_axis": (7,)}.get(kind, (7, 5))
-    r = torch.rand(40, 6, *space, dtype=torch.float64)
-    neuron = IFNeuron(4, timesteps=2).double()
-    neuron.set_threshold(torch.full((4,), 100.0 / scale), half_threshold="initial")
-    with torch.no_grad():
-        z = module(r) + torch.randn_like(module(r)) + 0.3
-    means = [lambda part=part: (part, module(part)) for part in r.split(25)]
-    return Regression(module, neuron, means, z.split(25), identity), r, z
+    module = module.double().requires_grad_(False)
+    inputs = [torch.rand(8, *shape, dtype=torch.float64) for _ in range(batches)]
+    currents = [module(r) for r in inputs]
+    wanted = [x + 0.3 * torch.randn_like(x) + 0.2 * x.roll(1, 1) for x in currents]
+    neuron = IFNeuron(currents[0].shape[1], timesteps=4).double()
+    neuron.set_threshold(torch.rand(neuron.channels).double() + 0.2, half_threshold="initial")
+    means = [lambda r=r, x=x: (r, x) for r, x in zip(inputs, currents, strict=True)]
+    return Regression(module, neuron, means, wanted, identity)
 
 
-def matching_loss(regression: Regression, r: Tensor, z: Tensor) -> float:
-    """The sum of Phi(x) - z' x, Phi the integral of clip."""
-    x = regression.module(r)
-    clipped = regression.clip(x)
-    phi = clipped * x - clipped**2 / 2
-    return float((phi - regression.clip(z) * x).sum())
-
-
-@pytest.mark.parametrize("kind", sorted(MODULES))
-@torch.no_grad()
-def test_one_regression_is_the_least_squares_solution(kind, monkeypatch):
-    monkeypatch.setattr(weights, "REPETITIONS", 1)
-    regression, r, z = problem(kind)
-    module = regression.module
-    correct_weights(regression, shrinkage=1e-12)
-    gap = z - module(r)
-    with torch.enable_grad():
-        weight = module.weight.detach().clone().requires_grad_()
-        state = {"weight": weight}
-        slope = (torch.func.functional_call(module, state, (r,)) * gap).sum()
-        orthogonal = torch.autograd.grad(slope, weight)[0]
-    assert orthogonal.abs().max() < 1e-6
+@pytest.mark.parametrize("name", LAYERS)
+def test_weights_equal_least_squares_on_unfolded_patches(name):
+    module, shape = LAYERS[name]
+    problem = regression(module, shape)
+    together = [torch.cat(parts) for parts in zip(*problem.samples(), strict=True)]
+    gap = problem.clip(together[2]) - problem.clip(together[1])
+    weight, bias = ridge(module, together[0], gap, 0.1)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    correct_weights(problem, shrinkage=0.1)
+    torch.testing.assert_close(module.weight, before["weight"] + weight, rtol=0, atol=1e-10)
+    assert weight.abs().max() > 1e-3
     if module.bias is not None:
-        assert gap.transpose(0, 1).flatten(1).sum(1).abs().max() < 1e-6
+        torch.testing.assert_close(module.bias, before["bias"] + bias, rtol=0, atol=1e-10)
+
+
+def test_back_propagated_weights_bring_the_mean_output_nearer(monkeypatch):
+    monkeypatch.setattr(backpropagation, "LEARNING_RATE", 1e-2)
+    module = nn.Conv2d(3, 4, 3, padding=1)
+    problem = regression(module, (3, 6, 6), batches=1)
+
+    def error() -> float:
+        total = 0.0
+        for r, _, z in problem.samples():
+            x = module(r)
+            outputs, _ = problem.neuron(x.expand(4, *x.shape))
+            total += float((outputs.mean(0) - z.relu()).square().mean())
+        return total
+
+    first, bias = error(), module.bias.clone()
+    backpropagation.backpropagate(problem, iterations=60)
+    assert error() < 0.9 * first
+    assert torch.equal(module.bias, bias)
+
+
+T = 4
+NAMES = ("act1", "act2", "act3")
+
+
+def test_weights_equal_a_slow_walk_through_the_layers():
+    net, images = residual_net(), pictures(32)
+    snn = convert(net, images[:1], [images], timesteps=T)
+    outcome = calibrate(net, snn, images.split(10), method="weights", shrinkage=0.1)
+    assert outcome.left_alone == ["conv1", "linear"]
+    ann = trace(net)
+    thresholds = {name: snn.neurons()[name].threshold for name in NAMES}
+    slow, neurons = loops.spiking_copy(ann, thresholds, T)
+    for name, layer in (("act2", "conv2"), ("act3", "conv3")):
+        z = mean_input(ann, name, lambda: ann(images))
+        run = lambda: loops.run(slow, neurons, images, T)  # noqa: E731
+        r, x = mean_input(slow, layer, run), mean_input(slow, name, run)
+        theta = thresholds[name].view(-1, 1, 1)
+        clip = lambda v, theta=theta: torch.minimum(torch.maximum(v, -theta / 2), theta)  # noqa: E731
+        module = getattr(slow, layer)
+        weight, bias = ridge(module, r, clip(z) - clip(x), 0.1)
+        with torch.no_grad():
+            module.weight += weight
+            module.bias += bias
+        found = getattr(snn.layers, layer)
+        torch.testing.assert_close(found.weight, module.weight.data, rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.bias, module.bias.data, rtol=0, atol=1e-9)
 
 
 @torch.no_grad()
-def test_each_repetition_lowers_the_matching_loss_where_neurons_saturate(monkeypatch):
-    losses = []
-    for repetitions in (0, 1, 2, 3):
-        monkeypatch.setattr(weights, "REPETITIONS", repetitions)
-        regression, r, z = problem("convolution", scale=150.0)
-        assert (z > regression.neuron.threshold[0]).double().mean() > 0.1
-        correct_weights(regression, shrinkage=1e-12)
-        losses.append(matching_loss(regression, r, z))
-    steps = [after - before for before, after in pairwise(losses)]
-    assert max(steps) < -1e-3
-    assert steps[0] < steps[1] < steps[2]
+def mean_input(net, name, run):
+    """The mean over all calls of what a submodule reads."""
+    seen = []
+    handle = getattr(net, name).register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    run()
+    handle.remove()
+    return torch.stack(seen).mean(0)
 
 
-@torch.no_grad()
-def test_a_strong_ridge_leaves_the_weights_and_moves_the_bias_alone():
-    regression, r, z = problem("linear")
-    before = regression.module.weight.clone()
-    correct_weights(regression, shrinkage=1e9)
-    assert (regression.module.weight - before).abs().max() < 1e-6
-    assert (z - regression.module(r)).mean(0).abs().max() < 1e-6
+def test_a_network_with_layers_of_its_own_leaves_the_others_as_they_are():
+    net, images = residual_net(), pictures(16)
+    first = convert(net, images[:1], [images], timesteps=T)
+    own = sibling(first, timesteps=T, own_layers=True)
+    for name, neuron in own.neurons().items():
+        neuron.load_state_dict(first.neurons()[name].state_dict())
+    before, ann = simulate(first, images), net(images)
+    calibrate(net, own, [images], method="weights+exact")
+    assert not torch.equal(own.layers.conv2.weight, first.layers.conv2.weight)
+    assert torch.equal(simulate(first, images), before)
+    assert torch.equal(net(images), ann)
 
 
-@torch.no_grad()
-def test_nothing_changes_where_the_currents_are_right_already():
-    regression, r, _ = problem("groups")
-    exactly = Regression(
-        regression.module,
-        regression.neuron,
-        regression.means,
-        [regression.module(part) for part in r.split(25)],
-        identity,
-    )
-    before = {name: value.clone() for name, value in regression.module.state_dict().items()}
-    correct_weights(exactly, shrinkage=0.1)
-    for name, value in regression.module.state_dict().items():
-        assert torch.equal(value, before[name])
+@pytest.mark.parametrize("method", ["weights+exact", "potential+static", "weights+iterative"])
+def test_a_calibration_does_not_build_on_the_one_before(method):
+    net, images = residual_net(), pictures(24)
+    once, twice = (convert(net, images[:1], [images], timesteps=T) for _ in range(2))
+    calibrate(net, twice, [images], method="weights+potential+exact")
+    for snn in (once, twice):
+        calibrate(net, snn, [images], method=method)
+    assert torch.equal(simulate(once, images), simulate(twice, images))

@@ -29,9 +29,9 @@ def potential(layer: Layer) -> None:
     trains, _ = correct_step_by_step(layer, as_it_is)
     threshold = neuron.threshold.view(-1, *(1,) * (correction.ndim - 1))
     wanted = [torch.minimum(a.clamp_min(0), threshold) for a in layer.activations]
-    rates = [train.counts() / neuron.timesteps for train in trains]
+    counts = [train.counts() for train in trains]
     pictures = torch.tensor([sum(map(len, wanted))], device=correction.device)
-    gap = _sum(wanted) - threshold.double() * _sum(rates)
+    gap = _sum(wanted) - threshold.double() / neuron.timesteps * _sum(counts)
     mean = layer.reduce(gap, "sum") / layer.reduce(pictures, "sum")
     correction.copy_(neuron.timesteps * mean)
 

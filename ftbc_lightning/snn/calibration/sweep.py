@@ -52,7 +52,8 @@ def sweep(
     step, by selection in one process and by bisection on counts over several
     (`ftbc_lightning.snn.order_statistic`). Values in time that several layers read without a
     neuron in between, and the currents of a method that needs them twice, are kept while they
-    take less than `waiting_bytes`, and are computed again, to the same bits, where they take more.
+    take less than `waiting_bytes`, and are computed again where they take more: to the same bits,
+    but for the rounding of means that a weight stage reads.
 
     Args:
         reference: The traced ANN.
