@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-processes test-oldest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/ftbc fit --config configs/digits_cnn.yaml
@@ -13,15 +13,33 @@ test: .venv/installed
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
 
+test-processes: .venv/installed
+	$(BIN)/python -m pytest -m processes
+
+# The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/installed: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) tests/oldest.py pyproject.toml > .venv-oldest/oldest.txt
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check \
+	  -c .venv-oldest/oldest.txt -e '.[dev,notebooks]'
+	touch $@
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# pages of docs/ and of docstrings, into build/site; a broken link is an error
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,notebooks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,docs,export,notebooks]'
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-oldest runs

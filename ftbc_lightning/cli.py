@@ -15,11 +15,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+from ftbc_lightning.callbacks import (
+    ForwardTemporalBiasCorrection,
+    LayerCurves,
+    ResultFiles,
+    RunRecord,
+    Safeguard,
+)
+from ftbc_lightning.callbacks.progress import CalibrationProgress
+from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.export_command import export
+from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.report.dashboard import dashboard
+from ftbc_lightning.report.page import report as write_report
+from ftbc_lightning.saved import configuration
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -34,6 +47,8 @@ NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
     ".*exists and is not empty.*",  # a run is repeated in its own folder
     ".*dirpath has changed from.*",  # a checkpoint is evaluated into another folder
+    ".*when logging on epoch level in distributed setting.*",  # counts are merged before
+    ".*args parameter is intended to run from within Python.*",  # a run's own configuration
     ".*skip_none parameter was deprecated.*",  # inside Lightning
 )
 """Warnings of libraries that a person can do nothing about."""
@@ -76,40 +91,59 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `UserError`; called by jsonargparse."""
-        cause = _user_error(ex)
+        cause = user_error(ex)
         raise cause or UserError(
             f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
         )
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The user's mistake that another exception was raised from."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+def with_configuration(words: Sequence[str]) -> list[str]:
+    """A command on a finished run, with the run's own configuration unless another is given.
+
+    >>> with_configuration(["predict", "--ckpt_path", "none/snn.ckpt", "--data.folder", "a"])
+    ['predict', '--ckpt_path', 'none/snn.ckpt', '--folder', 'a']
+    """
+    if not words or words[0] not in ("validate", "test", "predict"):
+        return list(words)
+    if words[0] == "predict":
+        words = [
+            word.replace("--data.folder", "--folder", 1) if _is(word, "--data.folder") else word
+            for word in words
+        ]
+    paths = [
+        word.partition("=")[2] or following
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+        if _is(word, "--ckpt_path")
+    ]
+    described = any(_is(word, "--config") or _is(word, "--data") for word in words)
+    config = configuration(paths[0]) if paths and not described else None
+    own = [] if config is None else ["--config", str(config)]
+    return [words[0], *own, *words[1:]]
 
 
-def _error_of_a_worker(error: Exception) -> str | None:
-    """The message of a `UserError` that torch brings from a loader's process as text."""
-    marker = f"{UserError.__module__}.{UserError.__name__}: "
-    text = str(error)
-    return text.rpartition(marker)[2].strip() if marker in text else None
+def _is(word: str, option: str) -> bool:
+    return word.partition("=")[0] == option
 
 
-FILE_VERBS: dict[str, Callable[..., None]] = {}
+FILE_VERBS: dict[str, Callable[..., None]] = {
+    "report": write_report,
+    "dashboard": dashboard,
+    "export": export,
+}
 """Verbs that read finished files and need neither a network nor data: a function for each, whose
 arguments are the verb's."""
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate | compare | inspect`."""
+    """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
 
     given: Sequence[str] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of each that are not offered."""
-        verbs = ("fit", "validate", "test", "predict", "calibrate", "compare", "inspect")
+        evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare")
+        verbs = (*evaluating, "inspect", "diagnose")
         return {verb: set(NOT_FOR_PEOPLE) for verb in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -119,6 +153,9 @@ class FTBCCLI(LightningCLI):
             type=timesteps,
             default=[1, 2, 4, 8, 16],
             help="Every T to convert and calibrate for, as 4 or 1,2,4.",
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="Print the final table and errors alone."
         )
         parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -132,9 +169,22 @@ class FTBCCLI(LightningCLI):
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
+    def before_instantiate_classes(self) -> None:
+        """Let loggers without a folder write into the run's."""
+        trainer = self.config[self.subcommand].trainer
+        if CalibrationProgress.quiet:
+            trainer.enable_progress_bar = False
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            settings = getattr(logger, "init_args", None)
+            if settings is not None and settings.get("save_dir") == ".":
+                settings.save_dir = trainer.default_root_dir or "."
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
+        if self.subcommand != "inspect":
+            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:
             config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name="logs")
         plugins = config.get("plugins") or []
@@ -146,11 +196,34 @@ class FTBCCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
 
+    def before_fit(self) -> None:
+        """Let `--ckpt_path last` mean the file that this command's own runs write."""
+        config = self.config_init["fit"]
+        if config.ckpt_path == "last":
+            checkpoint = self._get(self.config, "checkpoint")
+            own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
+            if own.is_file():
+                config.ckpt_path = str(own)
+
+    def before_calibrate(self) -> None:
+        """Refuse two sources of weights."""
+        config = self.config_init["calibrate"]
+        if config.ckpt_path and self._get(self.config, "model").get("weights"):
+            raise UserError(
+                "--ckpt_path and --model.weights both give the ANN's weights; leave one out."
+            )
+
     def inspect(self, **arguments: Any) -> None:
         """Print the report; a network that does not convert makes the exit code 1."""
         assert isinstance(self.trainer, Trainer)
         if not self.trainer.inspect(**arguments).convertible:
             sys.exit(1)
+
+    def predict(self, **arguments: Any) -> None:
+        """Classify, and write the file."""
+        folder = Path(self.trainer.default_root_dir)
+        arguments["output"] = arguments.get("output") or str(folder / "predictions.csv")
+        self.trainer.predict(**arguments)
 
     def after_fit(self) -> None:
         """Calibrate and compare on the validation split, then say what to do next."""
@@ -162,7 +235,7 @@ class FTBCCLI(LightningCLI):
         self._say_next()
 
     def _say_next(self) -> None:
-        if not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero or CalibrationProgress.quiet:
             return
         path = Path(self.trainer.default_root_dir) / "snn.ckpt"
         given = " ".join(without(self.given, "--ckpt_path", "--model.weights", "--timesteps"))
@@ -172,25 +245,34 @@ class FTBCCLI(LightningCLI):
 def run(args: Sequence[str] | None = None) -> FTBCCLI:
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
+    CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
+        logging.getLogger(name).setLevel(level)
+    words = with_configuration(FTBCCLI.given)
     return FTBCCLI(
         SpikingClassifier,
         ClassificationDataModule,
         subclass_mode_data=True,
         trainer_class=Trainer,
         parser_class=OneLineParser,
-        trainer_defaults={"callbacks": [ResultFiles()], "enable_model_summary": False},
+        trainer_defaults={
+            "callbacks": [LayerCurves(), ResultFiles(), Safeguard()],
+            "enable_model_summary": False,
+        },
+        save_config_callback=RunRecord,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
-        args=list(args) if args is not None else None,
+        args=words if args is not None or words != list(FTBCCLI.given) else None,
     )
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and turn a user's mistake into one line; returns the exit code."""
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     words = sys.argv[1:] if args is None else list(args)
     try:
@@ -204,9 +286,9 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             run(args)
     except Exception as error:
-        mistake = _user_error(error) or _error_of_a_worker(error)
-        if mistake is None:
+        message = explain(error)
+        if message is None:
             raise
-        print(f"ftbc: error: {mistake}", file=sys.stderr)
+        print(prefix() + message, file=sys.stderr)
         return 2
     return 0

@@ -24,6 +24,9 @@ def step_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 class StepAccuracy(Metric):
     """Accuracy after each of T steps; merges over processes by adding counts.
 
+    Attributes:
+        pictures: Over how many pictures of all processes `compute` was taken last.
+
     Args:
         timesteps: T; 1 for an ANN.
     """
@@ -34,6 +37,7 @@ class StepAccuracy(Metric):
 
     def __init__(self, *, timesteps: int) -> None:
         super().__init__()
+        self.pictures = 0
         self.add_state("correct", torch.zeros(timesteps, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -44,6 +48,7 @@ class StepAccuracy(Metric):
 
     def compute(self) -> Tensor:
         """The share of pictures classified rightly after each step, float64 `[T]`."""
+        self.pictures = int(self.total)
         return self.correct.double() / self.total
 
     def curve(self) -> list[float]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +13,23 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.checkpoints import check_state
+from ftbc_lightning.checkpoints import (
+    CHECKPOINT_KEY,
+    Phase,
+    check_state,
+    check_whole,
+    read_checkpoint,
+    saved_networks,
+)
+from ftbc_lightning.described import check_described
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
 from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-
-Phase = Literal["ann", "converted", "calibrated"]
-
-CHECKPOINT_KEY = "ftbc"
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ class SpikingClassifier(LightningModule):
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
+        self.early_exit: float | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -135,18 +141,30 @@ class SpikingClassifier(LightningModule):
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
-    def check_convertible(self, example_input: Tensor, num_classes: int | None) -> None:
-        """Raise `UserError` unless the ANN converts and fits the inputs and classes."""
+    def check_convertible(
+        self, example_input: Tensor, num_classes: int | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Raise `UserError` unless the ANN converts and fits the inputs and classes.
+
+        Returns:
+            For each neuron the shape of its current for one picture.
+        """
         graph = trace(self.ann)
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
-        neuron_shapes(graph, example_input)
-        outputs = graph(example_input).shape[-1]
+        shapes = neuron_shapes(graph, example_input)
+        logits = graph(example_input)
+        if logits.ndim != 2:
+            raise UserError(
+                f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
+            )
+        outputs = logits.shape[1]
         if num_classes is not None and outputs != num_classes:
             raise UserError(
                 f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
                 f"model.network.init_args.num_classes to {num_classes}."
             )
+        return shapes
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant.
@@ -226,16 +244,26 @@ class SpikingClassifier(LightningModule):
         """Classes and confidences after each step; of the ANN while there is no network.
 
         Returns:
-            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the best method at its
-            largest T: exact, else the last method in the file.
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network that stands for
+            all; `steps`, how many steps each picture ran, `[B]`: T, or fewer where `early_exit`
+            is set, a confidence at which a picture stops; `target`, `[B]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
-        if self.phase == "calibrated":
+        steps = None
+        if self.phase != "calibrated":
+            logits = self(images).unsqueeze(0)
+        elif self.early_exit is None:
             logits = simulate(self.network(self.headline()), images)
         else:
-            logits = self(images).unsqueeze(0)
-        confidence, label = logits.float().softmax(-1).max(-1)
-        return {"label": label, "confidence": confidence}
+            network = self.network(self.headline())
+            logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
+        confidence, label = confidence_of(logits)
+        all_steps = torch.full_like(label[0], len(label))
+        found = {"label": label, "confidence": confidence}
+        found["steps"] = all_steps if steps is None else steps
+        if not isinstance(batch, Tensor) and len(batch) > 1:
+            found["target"] = batch[1]
+        return found
 
     def headline(self) -> Variant:
         """The variant that stands for all: exact (else the last method) at the largest T."""
@@ -251,6 +279,11 @@ class SpikingClassifier(LightningModule):
                 "ForwardTemporalBiasCorrection and run trainer.validate before anything else."
             )
         logits = self(images)
+        if not logits.isfinite().all():
+            raise UserError(
+                "The ANN's outputs are NaN or infinite; its weights or some of the pictures are "
+                "broken, or the training diverged. Look at train/loss, or lower the learning rate."
+            )
         self.ann_accuracy.update(logits.unsqueeze(0), labels)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
@@ -263,8 +296,8 @@ class SpikingClassifier(LightningModule):
             metric.update(simulate(self.network(variant), images), labels)
 
     def _finish(self, split: str) -> None:
-        n, seed = int(self.ann_accuracy.total), _seed()
         accuracy = self.ann_accuracy.curve()[-1]
+        n, seed = self.ann_accuracy.pictures, _seed()
         self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
         self.step_curves: dict[str, list[float]] = {}
         self.log(f"{split}/acc", accuracy, prog_bar=True)
@@ -296,17 +329,52 @@ class SpikingClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the structure follow the file, before Lightning loads its weights."""
         check_state(self.ann, checkpoint)
-        saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
+        phase, networks = saved_networks(checkpoint)
         self.reset()
-        if saved["phase"] == "ann":
-            return
-        maps = [entry["map"] for entry in saved["networks"]]
         variants = [
-            Variant(entry["method"], entry["timesteps"], entry["seconds"], entry["serves"])
-            for entry in saved["networks"]
+            Variant(
+                entry["method"],
+                entry["timesteps"],
+                float(entry["seconds"]),
+                tuple(entry.get("serves", ())),
+            )
+            for entry in networks
         ]
-        self._adopt(reconvert(self.ann, maps[0]), variants)
-        self.phase = saved["phase"]
+        if variants:
+            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        check_whole(self.state_dict(), checkpoint["state_dict"])
+        self.phase = phase
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Build the module that a file describes; always in safe mode.
+
+        See `ftbc_lightning.described.check_described` for what a file may name.
+
+        Args:
+            checkpoint_path: A file of this package.
+            map_location: The device that tensors go to.
+            hparams_file: Not read.
+            strict: See Lightning.
+            weights_only: Not read: loading is always safe.
+            kwargs: Arguments of the class in place of those in the file, such as `network`.
+
+        Raises:
+            UserError: The file cannot be read, is damaged, or names what must not be built.
+        """
+        content = read_checkpoint(checkpoint_path)
+        check_described(content, str(checkpoint_path), given=kwargs)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
+        )
 
 
 def _seed() -> int | None:

@@ -217,8 +217,9 @@ def test_the_digits_configuration_is_the_one_of_the_demo():
 def test_inspect_prints_the_report_and_answers_with_its_exit_code(capsys, tmp_path, monkeypatch):
     assert main(digits("inspect", tmp_path)) == 0
     printed = capsys.readouterr().out
-    assert "block.act2" in printed
-    assert "SmallCNN converts: yes, 4 layers of neurons." in printed
+    assert "block1.act2" in printed
+    assert "spikes: 0 and 1" in " ".join(printed.split())
+    assert "SmallCNN converts: yes, 6 layers of neurons." in printed
     monkeypatch.syspath_prepend(ROOT / "tests")
     with pytest.raises(SystemExit) as left:
         main([*digits("inspect", tmp_path), "--model.network", "smooth_network.Smooth"])
@@ -253,3 +254,31 @@ def test_weights_that_do_not_exist(capsys, tmp_path):
     name = "ResNet18_Weights.NONE"
     line = mistake(capsys, [*digits("calibrate", tmp_path), "--model.weights", name])
     assert f"torchvision has no weights '{name}'" in line
+
+
+def test_two_sources_of_weights_are_refused(capsys, fitted, tmp_path):
+    path = str(fitted.folder / "ann.ckpt")
+    command = [*digits("calibrate", tmp_path), "--ckpt_path", path, "--model.weights", path]
+    line = mistake(capsys, command)
+    assert "--ckpt_path and --model.weights both give the ANN's weights" in line
+
+
+def test_a_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    line = mistake(capsys, digits("fit", tmp_path / "file" / "run"))
+    assert "Nothing can be written into" in line
+
+
+def test_more_time_steps_than_memory(capsys, tmp_path):
+    line = mistake(capsys, [*digits("fit", tmp_path), "--timesteps", "100000000"])
+    assert "T = 100000000 with 128 calibration pictures needs at least" in line
+
+
+def test_the_parts_for_trainers_parse_behind_a_configuration(capsys):
+    parts = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
+    assert [part.stem for part in parts] == ["cpu", "ddp", "gpu", "slurm"]
+    for part in parts:
+        with pytest.raises(SystemExit) as left:
+            main(["fit", "--config", str(DIGITS), "--config", str(part), "--print_config"])
+        assert left.value.code == 0
+        assert "max_epochs: 25" in capsys.readouterr().out

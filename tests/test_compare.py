@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ftbc_lightning.cli import main
-from ftbc_lightning.report.style import LABELS, STYLES
+from ftbc_lightning.report.style import label_of, style_of
 from ftbc_lightning.snn.calibration import parse_method
 from ftbc_lightning.snn.calibration.method import BIASES, WEIGHTS
 
@@ -90,8 +90,8 @@ def test_every_combination_of_stages_has_a_label_and_a_style_of_its_own():
         for bias in BIASES
     }
     assert len(names) == 24
-    assert len({LABELS[name] for name in names}) == 24
-    styles = [STYLES[name] for name in names]
+    assert len({label_of(name) for name in names}) == 24
+    styles = [style_of(name) for name in names]
     keys = ("marker", "linestyle")  # what is left in grey
     assert len({tuple(style[key] for key in keys) for style in styles}) == 24
     assert len({style["color"] for style in styles}) == 4 + 5

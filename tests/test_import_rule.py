@@ -25,20 +25,35 @@ ORDER = [
     "snn.conversion",
     "snn.order_statistic",
     "snn.calibration",
+    "snn.quantized",
+    "snn.observation",
+    "snn.diagnosis",
+    "snn.folding",
+    "snn.operations",
+    "snn.energy",
     "snn",
+    "export",
     "metrics",
+    "data.shares",
+    "data.base",
     "data",
     "pretrained",
+    "described",
     "checkpoints",
+    "failures",
     "module",
     "comparison",
+    "saved",
+    "prediction",
+    "export_command",
     "report",
     "callbacks",
+    "verbs",
     "trainer",
     "cli",
     "__main__",
 ]
-LOWER_FLOOR = ("errors", "ann", "snn")
+LOWER_FLOOR = ("errors", "ann", "snn", "export")
 UPPER_ONLY = {"lightning", "torchvision", "torchmetrics", "wandb", "jsonargparse", "rich"}
 
 

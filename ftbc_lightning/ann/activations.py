@@ -12,17 +12,67 @@ from ftbc_lightning.errors import UserError
 ActivationName = Literal["relu", "clipped_relu", "qcfs"]
 
 
-ACTIVATION_FUNCTIONS: Collection[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6}
-ACTIVATION_METHODS: Collection[Any] = {"relu", "relu_"}
+RECTIFIERS: Collection[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"}
+CLAMPS: Collection[Any] = {
+    *(torch.clamp, torch.clip, torch.clamp_min, F.hardtanh),
+    *("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_min_"),
+}
+"""Functions and tensor methods that cut off at given values."""
 
 
 def is_activation(node: fx.Node, graph: fx.GraphModule) -> bool:
     """Say whether a node of a graph is one of the activations that become neurons."""
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
-        return isinstance(module, nn.ReLU | nn.ReLU6 | ClippedReLU | QCFS)
-    known = {"call_function": ACTIVATION_FUNCTIONS, "call_method": ACTIVATION_METHODS}
-    return node.target in known.get(node.op, ())
+        return isinstance(module, ClippedReLU | QCFS) or _module_bounds(module) is not None
+    return bounds(node, graph) is not None
+
+
+def bounds(node: fx.Node, graph: fx.GraphModule) -> tuple[float, float | None] | None:
+    """The values between which an activation lets pass, (0, ceiling or None); None if it is none.
+
+    ReLU, ReLU6, clipped ReLU, QCFS, and hardtanh or clamp whose lower end is 0 and whose upper
+    end, if there is one, is a number above 0.
+
+    >>> graph = fx.symbolic_trace(nn.Sequential(nn.Hardtanh(0, 2), nn.Hardtanh()))
+    >>> [bounds(node, graph) for node in graph.graph.nodes]
+    [None, (0.0, 2.0), None, None]
+    """
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, ClippedReLU | QCFS):
+            return 0.0, float(module.threshold.detach())
+        return _module_bounds(module)
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if node.target in RECTIFIERS:
+        return 0.0, None
+    if node.target is F.relu6:
+        return 0.0, 6.0
+    if node.target in CLAMPS:
+        return _clamp_bounds(node)
+    return None
+
+
+def _module_bounds(module: nn.Module) -> tuple[float, float | None] | None:
+    if isinstance(module, nn.Hardtanh):  # nn.ReLU6 is one
+        return _between(module.min_val, module.max_val)
+    return (0.0, None) if isinstance(module, nn.ReLU) else None
+
+
+def _clamp_bounds(node: fx.Node) -> tuple[float, float | None] | None:
+    names = ("min_val", "max_val") if node.target is F.hardtanh else ("min", "max")
+    given = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
+    default = (-1.0, 1.0) if node.target is F.hardtanh else (None, None)
+    return _between(*(given.get(name, value) for name, value in zip(names, default, strict=True)))
+
+
+def _between(low: Any, high: Any) -> tuple[float, float | None] | None:
+    if not isinstance(low, int | float) or low != 0:
+        return None
+    if high is None:
+        return 0.0, None
+    return (0.0, float(high)) if isinstance(high, int | float) and high > 0 else None
 
 
 class _Floor(torch.autograd.Function):

@@ -9,7 +9,7 @@ from ftbc_lightning.ann.resnet import BasicBlock
 
 
 class SmallCNN(nn.Module):
-    """A convolution, a residual block, a convolution with stride 2, and a linear layer.
+    """Two convolutions, the second with stride 2, a residual block behind each, a linear layer.
 
     Args:
         num_classes: Size of the output.
@@ -35,16 +35,19 @@ class SmallCNN(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = make_activation(activation, levels=levels)
-        self.block = BasicBlock(
+        self.block1 = BasicBlock(
             width, width, 1, shortcut=None, activation=activation, levels=levels
         )
         self.conv2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(2 * width)
         self.act2 = make_activation(activation, levels=levels)
+        self.block2 = BasicBlock(
+            2 * width, 2 * width, 1, shortcut=None, activation=activation, levels=levels
+        )
         self.linear = nn.Linear(2 * width * 4, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, channels, H, W]`, H and W at least 4, to logits `[B, classes]`."""
-        x = self.block(self.act1(self.bn1(self.conv1(images))))
-        x = self.act2(self.bn2(self.conv2(x)))
+        x = self.block1(self.act1(self.bn1(self.conv1(images))))
+        x = self.block2(self.act2(self.bn2(self.conv2(x))))
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 2), 1))  # type: ignore[no-any-return]

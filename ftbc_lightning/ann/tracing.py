@@ -82,6 +82,7 @@ OUT_OF_PLACE: dict[Any, Any] = {
     torch.relu_: torch.relu,
     F.relu_: F.relu,
     **{f"{name}_": name for name in ("add", "sub", "mul", "div", "relu")},
+    **{f"{name}_": name for name in ("clamp", "clip", "clamp_min")},
 }
 """In-place operations and the ones that give the same value in a tensor of its own."""
 

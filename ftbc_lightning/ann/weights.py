@@ -1,6 +1,7 @@
 """Read an ANN's weights from a file, in safe mode only."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,23 @@ def fit_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
         raise UserError(
             f"The weights in {source} do not fit {type(network).__name__}; {'; '.join(problems)}."
         )
+    check_finite(state, source)
     network.load_state_dict(state, strict=False)
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise `UserError` naming the weights that are NaN or infinite.
+
+    >>> check_finite({"bias": torch.tensor([0.5])}, "a.pt")
+    """
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise UserError(
+            f"The weights in {source} are NaN or infinite ({', '.join(broken[:3])}{more}); the "
+            "training that made them diverged. Take an earlier file, or train with a lower "
+            "learning rate."
+        )
 
 
 def _fitting(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.callbacks.memory import check_memory, total_memory
 from ftbc_lightning.callbacks.progress import CalibrationProgress
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.calibration import Target, calibrate
@@ -23,6 +25,7 @@ from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule
 
 SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
 
 class ForwardTemporalBiasCorrection(Callback):
@@ -84,6 +87,10 @@ class ForwardTemporalBiasCorrection(Callback):
         chosen = [check_method(method, **settings).method for method in methods]
         if balancing_updates < 1:
             raise UserError(f"balancing_updates is {balancing_updates}; at least 1 is needed.")
+        check_choice("threshold_rule", threshold_rule, get_args(ThresholdRule))
+        check_choice("scope", scope, get_args(Scope))
+        check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
+        check_choice("target", target, get_args(Target))
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
         names = list(dict.fromkeys(["none", *chosen]))
@@ -112,13 +119,17 @@ class ForwardTemporalBiasCorrection(Callback):
                 f"({', '.join(SPAWNING)}) throw the conversion away when they end. Use "
                 "--trainer.strategy ddp."
             )
+        if isinstance(trainer.strategy, SHARDING):
+            raise UserError(
+                f"{type(trainer.strategy).__name__} divides the weights over the processes, and "
+                "conversion and calibration read whole layers. Use --trainer.strategy ddp."
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop networks of an earlier fit, and check that what is trained can be converted."""
         module = _classifier(pl_module)
         module.reset()
-        classes = getattr(_datamodule(trainer), "num_classes", None)
-        module.check_convertible(_example_input(trainer), classes)
+        self._check(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert."""
@@ -126,9 +137,21 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
-        classes = getattr(_datamodule(trainer), "num_classes", None)
-        module.check_convertible(_example_input(trainer), classes)
+        self._check(trainer, module)
         module.convert(_example_input(trainer), self.variants)
+
+    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Refuse a network that does not convert, or does not fit the data or the memory."""
+        data = _datamodule(trainer)
+        classes = getattr(data, "num_classes", None)
+        shapes = module.check_convertible(_example_input(trainer), classes)
+        check_memory(
+            shapes,
+            timesteps=max(variant.timesteps for variant in self.variants),
+            networks=len(self.variants),
+            pictures=getattr(data, "calibration_pictures", 1) // trainer.world_size,
+            available=total_memory(trainer.strategy.root_device),
+        )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose thresholds and calibrate, once, in the first validation run after conversion."""
@@ -144,7 +167,8 @@ class ForwardTemporalBiasCorrection(Callback):
         with trainer.precision_plugin.forward_context():
             seconds = self._calibrate(module, batches, _reduction(trainer))
         module.calibrated(seconds)
-        pictures = sum(len(batch[0]) for batch in batches) * trainer.world_size
+        own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
+        pictures = int(_reduction(trainer)(own, "sum"))
         rank_zero_info(f"Calibrated {len(self.variants)} networks on {pictures} pictures.")
 
     def _calibrate(
@@ -164,7 +188,7 @@ class ForwardTemporalBiasCorrection(Callback):
             for variant, network in networks.items():
                 progress.begin(f"T={variant.timesteps} {variant.method}")
                 began = time.perf_counter()
-                set_thresholds(reference, network, statistics, **self.threshold)
+                set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
                 calibrate(
                     reference,
                     network,

@@ -15,13 +15,18 @@ class CalibrationProgress:
 
     Args:
         networks: How many networks there are.
+
+    Attributes:
+        quiet: Show nothing; `--quiet` sets it for the process.
     """
+
+    quiet = False
 
     def __init__(self, networks: int) -> None:
         self.networks = networks
         self.begun = 0
         self.console = Console(file=sys.stdout)
-        self.silent = getattr(rank_zero_only, "rank", 0) != 0
+        self.silent = self.quiet or getattr(rank_zero_only, "rank", 0) != 0
         self.bars = Progress(
             TextColumn("{task.description:<34}"),
             BarColumn(),
@@ -36,7 +41,7 @@ class CalibrationProgress:
     def __enter__(self) -> "CalibrationProgress":
         self.bars.start()
         self.overall = self.bars.add_task("networks", total=self.networks)
-        self.current = self.bars.add_task("", total=None)
+        self.current = self.bars.add_task("", total=1)
         return self
 
     def __exit__(

@@ -6,6 +6,8 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from ftbc_lightning import report
+from ftbc_lightning.callbacks.curves import LayerCurves
+from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.module import SpikingClassifier
 
 
@@ -49,7 +51,7 @@ class ResultFiles(Callback):
                 trainer.progress_bar_callback.teardown(trainer, pl_module, stage)
             console = Console()
             console.print(self.table)
-            for path in self.written:
+            for path in () if CalibrationProgress.quiet else self.written:
                 console.print(f"  {path}", highlight=False, soft_wrap=True)
         self.written = []
 
@@ -66,7 +68,12 @@ class ResultFiles(Callback):
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
         self.table = report.table(module.results, split=split)
-        self.written = [*there, *files]
+        curves = [
+            callback.written
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, LayerCurves) and split == "val"
+        ]
+        self.written = [*there, *files, *(path for paths in curves for path in paths)]
 
 
 def _has_networks(module: LightningModule) -> bool:

@@ -9,6 +9,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ftbc_lightning.data.shares import Share, batches_of
 from ftbc_lightning.errors import UserError
 
 Split = Literal["train", "test"]
@@ -94,6 +95,11 @@ class ClassificationDataModule(LightningDataModule, ABC):
             return
         labels = torch.as_tensor(self.labels("train"))
         check_labels(labels, self.num_classes, where=type(self).__name__)
+        if bool((labels == labels[0]).all()):
+            raise UserError(
+                f"{type(self).__name__} has training pictures of class {int(labels[0])} alone; at "
+                "least two classes are needed."
+            )
         self.train_indices, self.validation_indices = self.divide(labels)
         plain = self.dataset("train", augmented=False)
         self.train_set = Subset(self.dataset("train", augmented=True), self.train_indices)
@@ -139,14 +145,15 @@ class ClassificationDataModule(LightningDataModule, ABC):
     def calibration_dataloader(self, *, seed: int | None = None) -> DataLoader[Any]:
         """This process's share of the calibration pictures, in a fixed order.
 
-        The draw depends on the seed alone. Rank r of W takes every W-th picture from the r-th on;
-        all ranks get equally many.
+        The draw depends on the seed alone, and a batch holds the same pictures however many
+        processes share it: rank r of W takes every W-th of each batch from the r-th on. Every
+        picture is used; shares may differ by one in each batch, and may be empty.
 
         Args:
             seed: Of the draw; the data module's own if None.
 
         Raises:
-            UserError: There are fewer training pictures than asked for, or than processes.
+            UserError: There are fewer training pictures than asked for.
         """
         self.prepare_data()
         self.setup()
@@ -156,24 +163,33 @@ class ClassificationDataModule(LightningDataModule, ABC):
                 f"calibration_pictures is {wanted}, but the training part has {available}; "
                 "ask for fewer."
             )
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        if wanted < world:
-            raise UserError(
-                f"{wanted} calibration pictures cannot be shared by {world} processes; give at "
-                "least one each (data.calibration_pictures)."
-            )
         generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
-        drawn = torch.randperm(available, generator=generator)[: wanted - wanted % world]
-        return self._loader(Subset(self.calibration_pool, drawn[rank::world].tolist()))
+        drawn = torch.randperm(available, generator=generator)[:wanted].tolist()
+        rank, world = self._process()
+        shares = batches_of(drawn, batch_size=self.batch_size, rank=rank, world=world)
+        return DataLoader(
+            self.calibration_pool,
+            batch_sampler=shares,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )
+
+    def _process(self) -> tuple[int, int]:
+        """The rank of this process and how many there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _loader(self, pictures: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
         if len(cast(Sized, pictures)) == 0:
             raise UserError(f"{type(self).__name__} has a split without pictures.")
+        rank, world = self._process()
+        evaluated = world > 1 and not shuffle
         return DataLoader(
             pictures,
             batch_size=self.batch_size,
             shuffle=shuffle,
+            sampler=Share(pictures, rank=rank, world=world) if evaluated else None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
@@ -13,7 +15,11 @@ from torchvision.datasets.folder import default_loader
 
 from ftbc_lightning.data.base import ClassificationDataModule, Split
 from ftbc_lightning.data.transforms import NORMALIZATION, imagenet_evaluation, imagenet_training
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
+
+Unreadable = Literal["refuse", "skip"]
+UNDECODABLE = (OSError, UnidentifiedImageError, DecompressionBombError, SyntaxError, ValueError)
+"""What PIL raises on a damaged picture."""
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -31,7 +37,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         try:
             picture = default_loader(path)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except UNDECODABLE as error:
             raise UserError(
                 f"Picture {path} cannot be decoded ({type(error).__name__}); mend or remove it."
             ) from error
@@ -43,7 +49,8 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     Without these two folders, `test_fraction` of each class is the test split, drawn with `seed`.
 
-    Pictures may differ in size and mode: each is resized, cropped and made RGB.
+    Pictures may differ in size and mode: each is resized, cropped and made RGB. One that cannot be
+    decoded stops the run when it is met, or is left out from the start: `unreadable`.
 
     Args:
         root: The folder.
@@ -51,6 +58,8 @@ class ImageFolderDataModule(ClassificationDataModule):
         mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
         std: Standard deviation of each channel; ImageNet's by default.
         test_fraction: Share of each class that tests, where root holds the classes themselves.
+        unreadable: "refuse" pictures that cannot be decoded, or "skip" them: every picture is then
+            read once before the run begins, and the skipped ones are named.
         batch_size: Pictures in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
@@ -72,6 +81,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         test_fraction: float = 0.2,
+        unreadable: Unreadable = "refuse",
         batch_size: int = 64,
         num_workers: int = 2,
         validation_fraction: float = 0.1,
@@ -87,6 +97,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         )
         if not 0 < test_fraction < 1:
             raise UserError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
+        check_choice("unreadable", unreadable, get_args(Unreadable))
         if image_size < 1:
             raise UserError(f"image_size is {image_size}; it must be at least 1 pixel.")
         self.root, self.image_size, self.test_fraction = Path(root), image_size, test_fraction
@@ -98,6 +109,7 @@ class ImageFolderDataModule(ClassificationDataModule):
                 f"mean {self.mean} and std {self.std} must have 3 values each and std above 0."
             )
         self.input_shape = (3, image_size, image_size)
+        self.unreadable = unreadable
         self.class_names = self._class_names()
         self.num_classes = len(self.class_names)
         self._samples: dict[Split, list[tuple[str, int]]] = {}
@@ -129,7 +141,17 @@ class ImageFolderDataModule(ClassificationDataModule):
                 f"{folder} has {len(found.classes)} classes, the training folder "
                 f"{self.num_classes}; both need the same class folders."
             )
-        return list(found.samples)
+        if self.unreadable == "refuse":
+            return list(found.samples)
+        kept = [sample for sample in found.samples if _is_decodable(sample[0])]
+        skipped = sorted({path for path, _ in found.samples} - {path for path, _ in kept})
+        if skipped:
+            more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+            rank_zero_warn(
+                f"{len(skipped)} of {len(found.samples)} pictures in {folder} cannot be decoded "
+                f"and are skipped: {', '.join(skipped[:5])}{more}."
+            )
+        return kept
 
     def samples(self, split: Split) -> list[tuple[str, int]]:
         """Files and labels of a split, in order of their names."""
@@ -165,6 +187,14 @@ class ImageFolderDataModule(ClassificationDataModule):
         """The pictures of a split, with training transforms if `augmented`."""
         pipeline = imagenet_training if augmented else imagenet_evaluation
         return Pictures(self.samples(split), pipeline(self.mean, self.std, self.image_size))
+
+
+def _is_decodable(path: str) -> bool:
+    try:
+        default_loader(path)
+    except UNDECODABLE:
+        return False
+    return True
 
 
 class ImageNetDataModule(ImageFolderDataModule):

@@ -1,27 +1,75 @@
-"""From results to a table, a CSV file and figures. Reads, never computes."""
+"""From results to a table, files and figures. Reads, never computes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ftbc_lightning.module import SpikingClassifier
+from torch import Tensor
+
+from ftbc_lightning.module import Result, SpikingClassifier, Variant
 from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.results_file import read_results, write_results
-from ftbc_lightning.report.tables import inspection_table, table
+from ftbc_lightning.report.rows import StepRow, bias_rows, read_rows, write_rows
+from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.tables import diagnosis_table, exit_table, inspection_table, table
 from ftbc_lightning.whole_file import write_whole
 
-__all__ = ["comparison_figure", "comparison_table", "inspection_table", "table", "write"]
+__all__ = [
+    "comparison_figure",
+    "comparison_table",
+    "diagnosis_table",
+    "exit_table",
+    "inspection_table",
+    "label_of",
+    "method_of",
+    "relative_biases",
+    "step_rows",
+    "table",
+    "write",
+]
 
 
 def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:
-    """Write `results.csv` and the figures of one split into a folder; returns their paths."""
-    path = folder / "results.csv"
-    rows = [*(row for row in read_results(path) if row.split != split), *module.results]
+    """Write `results.csv`, `steps.csv` and the figures of one split; returns their paths."""
+    path, steps_path = folder / "results.csv", folder / "steps.csv"
+    rows: Sequence[Result] = [
+        *(row for row in read_results(path) if row.split != split),
+        *module.results,
+    ]
+    steps = [
+        *(row for row in read_rows(steps_path, StepRow) if row.split != split),
+        *step_rows(module, split=split),
+    ]
     written = [write_whole(path, lambda beside: write_results(beside, rows))]
+    written.append(write_rows(steps_path, steps))
     if split == "val":
+        best = module.headline()
+        title = f"{label_of(method_of(best))}, T = {best.timesteps}: bias over channels"
+        biases = bias_rows(relative_biases(module, best))
         figures = {
-            "accuracy_by_step.png": accuracy_figure(module, split=split),
-            "bias_curves.png": bias_figure(module),
+            "accuracy_by_step.png": accuracy_figure(rows, steps, split=split),
+            "bias_curves.png": bias_figure(biases, title=title),
         }
         for name, figure in figures.items():
             written.append(write_whole(folder / name, figure.savefig))
     return written
+
+
+def method_of(variant: Variant) -> str:
+    """How the method of a variant is called in results: `snn_ftbc_exact`."""
+    return variant.key.rpartition("_T")[0]
+
+
+def step_rows(module: SpikingClassifier, *, split: str) -> list[StepRow]:
+    """Accuracy of every network after each of its steps."""
+    return [
+        StepRow(split, method_of(variant), variant.timesteps, step, accuracy)
+        for key, variant in module.variants.items()
+        for step, accuracy in enumerate(module.step_curves[key], start=1)
+    ]
+
+
+def relative_biases(module: SpikingClassifier, variant: Variant) -> dict[str, Tensor]:
+    """The temporal bias of each layer in units of theta, `[T, C]`."""
+    neurons = module.network(variant).neurons()
+    return {name: neuron.temporal_bias / neuron.threshold for name, neuron in neurons.items()}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ftbc_lightning.comparison import Row
-from ftbc_lightning.report.style import LABELS, STYLES, new_figure
+from ftbc_lightning.report.style import label_of, new_figure, style_of
 
 
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
@@ -30,7 +30,7 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
         cells = [_cell([r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps]
-        shown.add_row(LABELS[method], *cells, _seconds(own))
+        shown.add_row(label_of(method), *cells, _seconds(own))
     return shown
 
 
@@ -43,13 +43,13 @@ def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
         own = [row for row in rows if row.method == method]
         if method == "ann":
             level = 100 * own[0].accuracy
-            axes.axhline(level, label=f"{LABELS[method]} {level:.1f} %", **STYLES[method])
+            axes.axhline(level, label=f"{label_of(method)} {level:.1f} %", **style_of(method))
             continue
         there = [t for t in steps if any(row.timesteps == t for row in own)]
         values = [[100 * row.accuracy for row in own if row.timesteps == t] for t in there]
         spread = [stdev(found) if len(found) > 1 else 0.0 for found in values]
-        style = {"markersize": 5, "capsize": 2, "linewidth": 1.2, **STYLES[method]}
-        axes.errorbar(there, list(map(mean, values)), spread, label=LABELS[method], **style)
+        style = {"markersize": 5, "capsize": 2, "linewidth": 1.2, **style_of(method)}
+        axes.errorbar(there, list(map(mean, values)), spread, label=label_of(method), **style)
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(number) for number in steps])
     axes.set(xlabel="time steps T", ylabel="accuracy in %")

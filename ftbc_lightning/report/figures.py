@@ -1,68 +1,198 @@
-"""Figures of one run."""
+"""Figures of one run: accuracy, biases, and what it costs. Drawn from rows alone."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.report.style import LABELS, STYLES, new_figure
+from ftbc_lightning.module import Result
+from ftbc_lightning.report.rows import BiasRow, OperationRow, StepRow
+from ftbc_lightning.report.style import AFTER, MAP, label_of, new_figure, style_of
+
+SPLITS = {"val": "validation", "test": "test"}
+
+COLUMNS = 4
+"""Panels side by side, where each layer has a panel."""
 
 
-def accuracy_figure(module: SpikingClassifier, *, split: str) -> Figure:
+def accuracy_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
     """Left: accuracy by T, each T converted for itself. Right: after each step of the largest."""
-    figure = new_figure(10, 4.2)
+    figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    ann = next(row.accuracy for row in module.results if row.method == "ann")
-    largest = max(variant.timesteps for variant in module.variants.values())
+    rows = [row for row in results if row.split == split]
+    ann = next(row for row in rows if row.method == "ann")
+    largest = max(row.timesteps or 0 for row in rows)
     for axes in (left, right):
-        axes.axhline(100 * ann, label=f"ANN {100 * ann:.1f} %", **STYLES["ann"])
+        axes.axhline(100 * ann.accuracy, label=f"ANN {100 * ann.accuracy:.1f} %", **style_of("ann"))
         axes.grid(alpha=0.3)
-    variants = module.variants.values()
-    for name in dict.fromkeys(variant.name for variant in variants):
-        rows = [row for row in module.results if row.method == name and row.timesteps]
-        style = {"label": LABELS[name], "markersize": 4, **STYLES[name]}
-        left.plot([r.timesteps for r in rows], [100 * r.accuracy for r in rows], **style)
-        for variant in variants:
-            if variant.name == name and variant.timesteps == largest:
-                curve = [100 * share for share in module.step_curves[variant.key]]
-                right.plot(range(1, largest + 1), curve, **style)
-    steps = sorted({row.timesteps for row in module.results if row.timesteps})
-    left.set_xscale("log", base=2)
-    left.set_xticks(steps, [str(number) for number in steps])
-    left.set(xlabel="time steps T", ylabel=f"accuracy in % ({split}, n = {module.results[0].n})")
+    for method in dict.fromkeys(row.method for row in rows if row.timesteps):
+        style = {"label": label_of(method), "markersize": 4, **style_of(method)}
+        by_t = [row for row in rows if row.method == method and row.timesteps]
+        left.plot([row.timesteps for row in by_t], [100 * row.accuracy for row in by_t], **style)
+        curve = [
+            (row.step, 100 * row.accuracy)
+            for row in steps
+            if (row.split, row.method, row.timesteps) == (split, method, largest)
+        ]
+        right.plot([step for step, _ in curve], [accuracy for _, accuracy in curve], **style)
+    log_ticks(left, sorted({row.timesteps for row in rows if row.timesteps}))
+    left.set(xlabel="time steps T", ylabel=f"accuracy in % ({SPLITS[split]}, n = {ann.n})")
     left.set_title("converted for each T", fontsize=10)
     right.set(xlabel="time step")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_title(f"after each step of the networks for T = {largest}", fontsize=10)
-    left.legend(fontsize=8, loc="lower right")
+    below(figure, left, columns=3)
     return figure
 
 
-def bias_figure(module: SpikingClassifier) -> Figure:
-    """The temporal bias of each layer over the steps, as quantile bands over channels."""
-    variant = module.headline()
-    neurons = module.network(variant).neurons()
-    columns = min(4, len(neurons))
-    rows = -(-len(neurons) // columns)
-    figure = new_figure(3 * columns + 0.5, 2.2 * rows + 0.6)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for axes in grid.flat[len(neurons) :]:
+def log_ticks(axes: Axes, steps: Sequence[int]) -> None:
+    """A logarithmic axis with a tick at each T and nowhere else."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(steps, [str(number) for number in steps])
+    if len(steps) == 1:
+        axes.set_xlim(steps[0] / 2, steps[0] * 2)
+
+
+def below(figure: Figure, axes: Axes, *, columns: int) -> None:
+    """One legend under all panels, where it covers no line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
+
+
+def panels(
+    figure: Figure, names: Sequence[str], *, xlabel: str, sharey: bool = False
+) -> list[Axes]:
+    """A panel for each layer, titled with its name, the spare ones hidden."""
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=sharey)
+    shown = list(grid.flat)
+    for axes in shown[len(names) :]:
         axes.set_visible(False)
-    for axes, (name, neuron) in zip(grid.flat, neurons.items(), strict=False):
-        relative = (neuron.temporal_bias / neuron.threshold).float().cpu()
-        steps = range(1, variant.timesteps + 1)
-        low, first, middle, third, high = (
-            relative.quantile(q, dim=1).tolist() for q in (0.05, 0.25, 0.5, 0.75, 0.95)
-        )
-        color = STYLES["snn_ftbc_exact"]["color"]
-        axes.fill_between(steps, low, high, color=color, alpha=0.2, label="5 to 95 %")
-        axes.fill_between(steps, first, third, color=color, alpha=0.4, label="25 to 75 %")
-        axes.plot(steps, middle, color=color, label="median")
-        axes.axhline(0, color="black", linewidth=0.6)
+    for index, (axes, name) in enumerate(zip(shown, names, strict=False)):
         axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    grid.flat[0].legend(fontsize=6)
-    figure.supxlabel("time step", fontsize=9)
+        lowest = index + columns >= len(names)
+        axes.tick_params(labelsize=7, labelbottom=lowest)
+        if index // columns == rows - 1:
+            axes.set_xlabel(xlabel, fontsize=8)
+    return shown[: len(names)]
+
+
+def panel_figure(names: Sequence[str]) -> Figure:
+    """An empty figure with room for a panel for each layer."""
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    return new_figure(max(4.0, 2.5 * columns + 0.5), 1.75 * rows + 1.0)
+
+
+def bias_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
+    """The temporal bias of each layer over the steps, as quantile bands over channels."""
+    names = list(dict.fromkeys(row.layer for row in biases))
+    figure = panel_figure(names)
+    shown = panels(figure, names, xlabel="time step")
+    for axes, name in zip(shown, names, strict=True):
+        rows = [row for row in biases if row.layer == name]
+        steps = [row.step for row in rows]
+        low, first, middle, third, high = zip(*(row.quantiles for row in rows), strict=True)
+        axes.fill_between(steps, low, high, color=AFTER, alpha=0.2, label="5 to 95 % of channels")
+        axes.fill_between(steps, first, third, color=AFTER, alpha=0.4, label="25 to 75 %")
+        axes.plot(steps, middle, color=AFTER, label="median", marker="o", markersize=2.5)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.grid(alpha=0.2)
+    below(figure, shown[0], columns=3)
     figure.supylabel("bias / threshold", fontsize=9)
-    label = LABELS[variant.name]
-    figure.suptitle(f"{label}, T = {variant.timesteps}: bias over channels", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return figure
+
+
+def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
+    """The temporal bias of each layer as a picture, channels by steps."""
+    names = list(dict.fromkeys(row.layer for row in biases))
+    values = sorted(abs(value) for row in biases for value in row.channels)
+    limit = values[int(0.98 * (len(values) - 1))] or 1.0
+    figure = panel_figure(names)
+    shown = panels(figure, names, xlabel="time step")
+    for axes, name in zip(shown, names, strict=True):
+        rows = [row for row in biases if row.layer == name]
+        picture = list(zip(*(row.channels for row in rows), strict=True))
+        extent = (0.5, len(rows) + 0.5, len(picture) - 0.5, -0.5)
+        drawn = axes.imshow(
+            picture,
+            aspect="auto",
+            interpolation="nearest",
+            cmap=MAP,
+            vmin=-limit,
+            vmax=limit,
+            extent=extent,
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+    bar = figure.colorbar(drawn, ax=shown, shrink=0.6, aspect=30, fraction=0.04, extend="both")
+    bar.set_label("bias / threshold", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    figure.supylabel("channel", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
+    """Accuracy against energy: each point is a T; the ANN dense, effective and quantised."""
+    figure = new_figure(7.5, 4.8)
+    axes = figure.subplots()
+    single = {"ann": "ANN, products that are not 0", "ann_dense": "ANN, all products"}
+    for row in rows:
+        if row.method in single:
+            marker = "*" if row.method == "ann" else "s"
+            style: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": marker}
+            fill = "black" if row.method == "ann" else "none"
+            label = single[row.method]
+            axes.plot(
+                row.energy_once, 100 * row.accuracy, mfc=fill, label=label, markersize=9, **style
+            )
+    for method in dict.fromkeys(row.method for row in rows if row.method not in single):
+        line = [row for row in rows if row.method == method]
+        style = {"label": label_of(method), "markersize": 5, **style_of(method)}
+        axes.plot([r.energy_once for r in line], [100 * r.accuracy for r in line], **style)
+        # Uncalibrated points lie beside the calibrated ones of the same T: one number is enough.
+        for row in line if method != "snn_uncalibrated" else ():
+            axes.annotate(
+                f"{row.timesteps}",
+                (row.energy_once, 100 * row.accuracy),
+                xytext=(0, -13 if method == "ann_quantized" else 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                color=style["color"],
+            )
+    axes.set_xscale("log")
+    _readable_energies(axes, [row.energy_once for row in rows])
+    axes.set(
+        xlabel=f"nJ for a picture in synapses (estimate, {rows[0].table}, first layer once)",
+        ylabel=f"accuracy in % ({SPLITS[split]})",
+    )
+    axes.margins(y=0.12)
+    axes.grid(alpha=0.3)
+    axes.set_title("numbers at the points: time steps T", fontsize=9)
+    below(figure, axes, columns=2)
+    return figure
+
+
+def _readable_energies(axes: Axes, energies: Sequence[float]) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
+    low, high = min(energies) / 1.3, max(energies) * 1.3
+    ticks = [
+        factor * 10.0**power
+        for power in range(-6, 10)
+        for factor in (1, 2, 5)
+        if low <= factor * 10.0**power <= high
+    ]
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())

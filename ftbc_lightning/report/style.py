@@ -15,7 +15,23 @@ WORDS = {
 }
 """The stages in a method's name, in the order in which they stand there."""
 
+LABELS = {
+    "ann": "ANN",
+    "ann_dense": "ANN, all products",
+    "ann_quantized": "quantised ANN, T + 1 levels",
+    "snn_uncalibrated": "SNN uncalibrated",
+}
+
 # Okabe and Ito's colours, told apart by colour-blind readers; markers and dashes do it in grey.
+STYLES: dict[str, dict[str, Any]] = {
+    "ann": {"color": "black", "linestyle": "--"},
+    "ann_quantized": {"color": "#009E73", "marker": "v", "linestyle": (0, (5, 1))},
+    "snn_uncalibrated": {"color": "#777777", "marker": "o", "linestyle": ":"},
+    "snn_static": {"color": "#E69F00", "marker": "s", "linestyle": "-."},
+    "snn_ftbc_iterative": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
+    "snn_ftbc_exact": {"color": "#D55E00", "marker": "D", "linestyle": "-"},
+}
+
 GROUPS: dict[tuple[str, ...], tuple[str, str]] = {
     ("weights",): ("#009E73", "v"),
     ("backpropagation",): ("#CC79A7", "P"),
@@ -34,42 +50,35 @@ BIASES = {
 
 NO_BIAS = {"linestyle": ":", "fillstyle": "none"}
 
+BEFORE, AFTER = "#777777", "#D55E00"
+"""Uncalibrated and calibrated, wherever two are compared."""
 
-class Labels(dict[str, str]):
+MAP = "cividis"
+"""Of heat maps: even in lightness, so it is read the same in grey and by colour-blind readers."""
+
+
+def label_of(method: str) -> str:
     """What a method is called, by its name in results; any combination of stages has a label.
 
-    >>> LABELS["snn_weights_ftbc_exact"]
+    >>> label_of("snn_weights_ftbc_exact")
     'SNN + weights + FTBC exact'
     """
+    stages = (word for stage, word in WORDS.items() if stage in method)
+    return LABELS.get(method) or " + ".join(["SNN", *stages])
 
-    def __missing__(self, name: str) -> str:
-        return " + ".join(["SNN", *(word for stage, word in WORDS.items() if stage in name)])
 
+def style_of(method: str) -> dict[str, Any]:
+    """Colour, marker and dashes of a method; the same in every figure.
 
-class Styles(dict[str, dict[str, Any]]):
-    """How a method's line is drawn, by its name in results; the same in every figure.
-
-    >>> STYLES["snn_weights_ftbc_exact"]["color"], STYLES["snn_weights"]["color"]
+    >>> style_of("snn_weights_ftbc_exact")["color"], style_of("snn_weights")["color"]
     ('#009E73', '#009E73')
     """
-
-    def __missing__(self, name: str) -> dict[str, Any]:
-        before = tuple(
-            stage for stage in ("weights", "backpropagation", "potential") if stage in name
-        )
-        color, marker = GROUPS[before]
-        bias = next((style for stage, style in BIASES.items() if stage in name), NO_BIAS)
-        return {"color": color, "marker": marker, **bias}
-
-
-LABELS = Labels(ann="ANN", snn_uncalibrated="SNN uncalibrated")
-STYLES = Styles(
-    ann={"color": "black", "linestyle": "--"},
-    snn_uncalibrated={"color": "#999999", "marker": "o", "linestyle": ":"},
-    snn_static={"color": "#E69F00", "marker": "s", "linestyle": "-."},
-    snn_ftbc_iterative={"color": "#0072B2", "marker": "^", "linestyle": "--"},
-    snn_ftbc_exact={"color": "#D55E00", "marker": "D", "linestyle": "-"},
-)
+    if method in STYLES:
+        return STYLES[method]
+    before = tuple(s for s in ("weights", "backpropagation", "potential") if s in method)
+    color, marker = GROUPS[before]
+    bias = next((style for stage, style in BIASES.items() if stage in method), NO_BIAS)
+    return {"color": color, "marker": marker, **bias}
 
 
 def new_figure(width: float, height: float) -> Figure:

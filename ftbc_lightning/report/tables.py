@@ -5,8 +5,15 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ftbc_lightning.module import Result
-from ftbc_lightning.report.style import LABELS
+from ftbc_lightning.report.style import label_of
+from ftbc_lightning.snn.diagnosis import Diagnosis
+from ftbc_lightning.snn.early_exit import ExitPoint
 from ftbc_lightning.snn.inspection import Inspection
+
+DIAGNOSIS_CAPTION = (
+    "errors in % of the activation (root mean squares), before and after calibration; then parts: "
+    "clipping, quantisation grid, unevenness, of which offset; adds: beyond what reached the layer"
+)
 
 
 def table(results: Sequence[Result], *, split: str) -> Table:
@@ -20,7 +27,26 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     for method in dict.fromkeys(row.method for row in results):
         rows = {row.timesteps: row.accuracy for row in results if row.method == method}
         cells = [rows.get(number, rows.get(None)) for number in steps]
-        shown.add_row(LABELS[method], *("" if c is None else f"{100 * c:.2f}" for c in cells))
+        shown.add_row(label_of(method), *("" if c is None else f"{100 * c:.2f}" for c in cells))
+    return shown
+
+
+def diagnosis_table(before: Diagnosis, after: Diagnosis, *, title: str) -> Table:
+    """Layers from the input on: error before and after, its parts, and its rank."""
+    worst = after.worst()
+    shown = Table(title=title, caption=DIAGNOSIS_CAPTION)
+    shown.add_column("layer", overflow="fold")
+    for name in ("before", "after", "clip", "grid", "uneven", "offset", "adds", "rank"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for name, layer in after.layers.items():
+        errors = (
+            *(before.layers[name].total, layer.total, layer.clipping, layer.quantisation),
+            *(layer.unevenness, layer.offset),
+        )
+        cells = [f"{100 * error[-1]:.1f}" for error in errors]
+        rank = worst.index(name) + 1
+        style = "bold" if rank == 1 else None
+        shown.add_row(name, *cells, f"{100 * layer.added:+.1f}", str(rank), style=style)
     return shown
 
 
@@ -31,7 +57,20 @@ def inspection_table(found: Inspection) -> Table:
         shown.add_column(name, overflow="fold")
     for row in found.rows:
         becomes = row.becomes or f"NOT CONVERTED: {row.way_out}"
-        threshold = f", threshold per {row.threshold}" if row.threshold else ""
+        threshold = f", threshold per {row.threshold}; spikes: {row.spikes}" if row.spikes else ""
         shared = f" (module used {row.calls} times)" if row.calls > 1 else ""
         shown.add_row(row.node, row.kind, f"{becomes}{threshold}{shared}")
+    return shown
+
+
+def exit_table(curve: Sequence[ExitPoint], chosen: ExitPoint) -> Table:
+    """Accuracy against mean steps by the confidence at which pictures stop."""
+    shown = Table(title="Stopping early, on the calibration pictures")
+    for name in ("confidence", "mean steps", "accuracy in %", ""):
+        shown.add_column(name, justify="right")
+    for point in curve:
+        last = "all steps" if point is curve[-1] else ""
+        mark = "chosen" if point is chosen else last
+        row = (f"{point.confidence:.2f}", f"{point.mean_steps:.2f}", f"{100 * point.accuracy:.2f}")
+        shown.add_row(*row, mark)
     return shown

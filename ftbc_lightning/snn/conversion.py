@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.snn import operators
 from ftbc_lightning.snn.balancing import UPDATES, unconverged
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
@@ -79,6 +79,7 @@ def convert(
         half_threshold=half_threshold,
         percent=percent,
         balancing_updates=balancing_updates,
+        progress=progress,
     )
     return snn
 
@@ -90,7 +91,12 @@ def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> Spiking
     check_timesteps(timesteps)
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
-    return SpikingNetwork(graph, neuron_shapes(graph, example_input), timesteps=timesteps)
+    return SpikingNetwork(
+        graph,
+        neuron_shapes(graph, example_input),
+        timesteps=timesteps,
+        input_shape=example_input.shape[1:],
+    )
 
 
 @torch.inference_mode(False)
@@ -105,11 +111,21 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
 
     Raises:
         UserError: The map is of a later format, or of another network.
+
+    >>> from ftbc_lightning import conversion_map, convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> snn = convert(ann, torch.rand(1, 2), [torch.rand(8, 2)], timesteps=4)
+    >>> twin = reconvert(ann, conversion_map(snn))
+    >>> _ = twin.load_state_dict(snn.state_dict())
+    >>> twin.timesteps
+    4
     """
-    if conversion_map.get("format", 0) > MAP_FORMAT:
+    written = conversion_map.get("format", 0)
+    if written != MAP_FORMAT:
+        newer = written > MAP_FORMAT
         raise UserError(
-            f"The conversion map has format {conversion_map['format']}, this program knows "
-            f"{MAP_FORMAT}; install a newer ftbc-lightning to read it."
+            f"The conversion map has format {written}, this program knows {MAP_FORMAT}; "
+            + ("install a newer ftbc-lightning to read it." if newer else "convert the ANN again.")
         )
     graph = trace(ann)
     check_convertible(graph, name=type(ann).__name__)
@@ -122,7 +138,12 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
             f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
             "Give the network that was converted."
         )
-    snn = SpikingNetwork(graph, shapes, timesteps=conversion_map["timesteps"])
+    snn = SpikingNetwork(
+        graph,
+        shapes,
+        timesteps=conversion_map["timesteps"],
+        input_shape=conversion_map.get("input"),
+    )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
     return snn
@@ -138,13 +159,22 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
     refused = [n for n in graph.graph.nodes if operators.role(n, graph) == "refused"]
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
+        kinds = dict.fromkeys(operators.path_and_kind(node, graph)[1] for node in refused)
+        advice = "; ".join(f"{kind}: {operators.way_out(kind)}" for kind in kinds)
         raise UserError(
             f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
-            f"or pooling: {listed}. Replace them (activations by ReLU, ReLU6, ClippedReLU or "
-            "QCFS), train again, then convert; `ftbc inspect` has advice for each."
+            f"or pooling: {listed}. The way out: {advice}."
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
+    if next(graph.parameters(), None) is None:
+        raise UserError(f"{name} has no weights; a network that has been trained is needed.")
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    if not isinstance(output.args[0], fx.Node):
+        raise UserError(
+            f"{name}.forward returns a tuple, list or dictionary; it must return one tensor, the "
+            "logits. Wrap the network so that it returns these alone."
+        )
 
 
 @torch.no_grad()
@@ -193,11 +223,15 @@ def set_thresholds(
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
     balancing_updates: int = UPDATES,
+    progress: Progress = silent,
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
+    check_choice("scope", scope, get_args(Scope))
+    check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
     graph = trace(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
-    for name, neuron in snn.neurons().items():
+    for index, (name, neuron) in enumerate(snn.neurons().items()):
+        progress(f"thresholds: {threshold_rule}", index, len(snn.shapes))
         theta = choose(
             threshold_rule,
             statistics[name],

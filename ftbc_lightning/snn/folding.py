@@ -85,7 +85,7 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
             continue
         theta = neuron.amplitude.clone()
         for reader in [user for user in node.users if not is_number(user)]:
-            ends = _ends(reader, folded.layers)
+            ends = weights_behind(reader, folded.layers)
             for end in ends or ():
                 _scale_inputs(folded.layers.get_submodule(str(end.target)), theta)
             if ends is None:
@@ -97,8 +97,13 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
     return folded, edges
 
 
-def _ends(node: fx.Node, graph: fx.GraphModule) -> Sequence[fx.Node] | None:
-    """The linear layers that a factor reaches from `node` on, or None if it meets anything else."""
+def weights_behind(node: fx.Node, graph: fx.GraphModule) -> Sequence[fx.Node] | None:
+    """The linear layers that a factor reaches from `node` on, or None if it meets anything else.
+
+    Args:
+        node: What reads the spikes of a neuron.
+        graph: The graph it stands in.
+    """
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
         if isinstance(module, Convolution | nn.Linear):
@@ -110,7 +115,7 @@ def _ends(node: fx.Node, graph: fx.GraphModule) -> Sequence[fx.Node] | None:
     for user in node.users:
         if is_number(user):
             continue
-        reached = _ends(user, graph)
+        reached = weights_behind(user, graph)
         if reached is None:
             return None
         ends += reached

@@ -9,23 +9,10 @@ from torch import fx, nn
 from ftbc_lightning.ann.folding import FOLDED
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.snn import operators
+from ftbc_lightning.snn.folding import weights_behind
+from ftbc_lightning.snn.operators import is_number
 
 Scope = Literal["channel", "layer"]
-
-WAYS_OUT = {
-    "LeakyReLU": "train with ReLU instead",
-    "GELU": "train with ReLU instead",
-    "SiLU": "train with ReLU instead",
-    "Hardswish": "train with ReLU6 instead",
-    "Sigmoid": "leave the gate out, or train with ReLU6",
-    "Hardsigmoid": "leave the gate out, or train with ReLU6",
-    "Softmax": "leave it out: the largest logit is the same class",
-    "MultiheadAttention": "attention multiplies two values that change in time",
-    "LayerNorm": "train with batch norm instead",
-}
-"""Advice by type; every other type gets `DEFAULT_WAY_OUT`."""
-
-DEFAULT_WAY_OUT = "replace it by linear operations and ReLU, and train again"
 
 
 @dataclass(frozen=True)
@@ -39,6 +26,7 @@ class Row:
         threshold: "channel" or "layer" for a neuron, else empty.
         calls: How often the network uses the same module.
         way_out: For a node that cannot be converted, what to do.
+        spikes: For a neuron, whether its spikes can be 0 and 1 on the wire, or where not.
     """
 
     node: str
@@ -47,6 +35,7 @@ class Row:
     threshold: str = ""
     calls: int = 1
     way_out: str = ""
+    spikes: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
     becomes = {
         "neuron": "IF neuron",
         "linear": "kept",
-        "pool": "maximum of sums in time",
+        "pool": "maximum of sums in time: needs a counter at each position",
         "refused": "",
     }
     for node in graph.graph.nodes:
@@ -129,8 +118,16 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
             becomes=becomes[role],
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
-            way_out=WAYS_OUT.get(kind, DEFAULT_WAY_OUT) if role == "refused" else "",
+            way_out=operators.way_out(kind) if role == "refused" else "",
+            spikes=_spikes(node, graph) if role == "neuron" else "",
         )
+
+
+def _spikes(neuron: fx.Node, graph: fx.GraphModule) -> str:
+    """What `fold_thresholds` will do with the threshold on each way out of a neuron."""
+    ways = {user: weights_behind(user, graph) for user in neuron.users}
+    held = [user.name for user, ends in ways.items() if ends is None and not is_number(user)]
+    return f"theta stays before {', '.join(held)}" if held else "0 and 1"
 
 
 def _folded(graph: fx.GraphModule) -> Iterator[Row]:

@@ -26,19 +26,27 @@ class SpikingNetwork(nn.Module):
         layers: The graph; its nodes have the names they have in `ftbc_lightning.ann.trace`.
         timesteps: T, the number of steps that the temporal biases cover.
         shapes: For each neuron the shape of its current for one picture, `(C, ...)`.
+        input_shape: The shape of one picture; None if a file of an earlier program has left it out.
 
     Args:
         graph: A traced ANN, from `ftbc_lightning.ann.trace`. Its modules are shared, not copied.
         shapes: For each node that becomes a neuron the shape of its input without the batch axis.
         timesteps: T, at least 1.
+        input_shape: The shape of one picture, `(C, H, W)`.
     """
 
     def __init__(
-        self, graph: fx.GraphModule, shapes: Mapping[str, Sequence[int]], *, timesteps: int
+        self,
+        graph: fx.GraphModule,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        timesteps: int,
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_timesteps(timesteps)
         self.timesteps = timesteps
+        self.input_shape = None if input_shape is None else tuple(input_shape)
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.layers = _with_neurons(graph, self.shapes, timesteps)
         self.requires_grad_(False)
@@ -122,11 +130,18 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     (`ftbc_lightning.snn.conversion.reconvert`); the values come from the state dict.
 
     Returns:
-        `{"format": 1, "timesteps": T, "neurons": {name: [C, ...]}, "corrects_membranes": bool}`.
+        `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
+        "corrects_membranes": bool}`.
+
+    >>> from ftbc_lightning import convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> conversion_map(convert(ann, torch.rand(1, 2), [torch.rand(8, 2)], timesteps=4))
+    {'format': 1, 'timesteps': 4, 'input': [2], 'neurons': {'_1': [3]}, 'corrects_membranes': False}
     """
     return {
         "format": MAP_FORMAT,
         "timesteps": snn.timesteps,
+        "input": None if snn.input_shape is None else list(snn.input_shape),
         "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
         "corrects_membranes": snn.corrects_membranes,
     }
@@ -142,7 +157,7 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
             shared with `snn`.
     """
     layers = copy.deepcopy(snn.layers) if own_layers else snn.layers
-    return SpikingNetwork(layers, snn.shapes, timesteps=timesteps)
+    return SpikingNetwork(layers, snn.shapes, timesteps=timesteps, input_shape=snn.input_shape)
 
 
 @torch.no_grad()
@@ -156,6 +171,14 @@ def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
 
     Returns:
         The uncalibrated network: same thresholds, same v0, b = 0.
+
+    >>> from ftbc_lightning import calibrate, convert
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> pictures = torch.rand(8, 2)
+    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+    >>> _ = calibrate(ann, snn, [pictures])
+    >>> bool(without_temporal_bias(snn).neurons()["_1"].temporal_bias.any())
+    False
     """
     twin = sibling(snn, timesteps=snn.timesteps)
     if snn.corrects_membranes:

@@ -110,15 +110,22 @@ class IFNeuron(nn.Module):
     def rest(self, current: Tensor) -> Tensor:
         """The membrane before the first step, v0, as `[B, C, ...]` for `current` `[T, B, C, ...]`.
 
-        A new tensor in the neuron's own precision, whatever the precision of the current.
+        A new tensor in the neuron's own precision, whatever the precision of the current, and in
+        the memory layout of one step of it.
         """
-        v0 = self.per_channel(self.initial_membrane, current)
+        rest = torch.empty_like(current[0], dtype=self.initial_membrane.dtype)
+        rest.copy_(self.per_channel(self.initial_membrane, current))
         if self.membrane_correction is not None:
-            v0 = v0 + self.membrane_correction
-        return v0.expand(current.shape[1:]).clone(memory_format=torch.contiguous_format)
+            rest += self.membrane_correction
+        return rest
 
     def forward(
-        self, current: Tensor, membrane: Tensor | None = None, start: int = 0
+        self,
+        current: Tensor,
+        membrane: Tensor | None = None,
+        start: int = 0,
+        *,
+        out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Carry the neuron through the steps of `current`.
 
@@ -127,6 +134,7 @@ class IFNeuron(nn.Module):
             membrane: v before the first of these steps, `[B, C, ...]`, changed in place; v0 if
                 None.
             start: The index of the first of these steps, so that b[start] belongs to it.
+            out: Where to write what is passed on; `current` itself saves the memory of another.
 
         Returns:
             What is passed on, `[steps, B, C, ...]` in the precision of the current, and the
@@ -138,13 +146,15 @@ class IFNeuron(nn.Module):
         amplitude = self.per_channel(self.amplitude, current)
         bias = self.temporal_bias[start : start + steps] + self.step_charge
         bias = self.per_channel(bias, current)
-        output = torch.empty_like(current, memory_format=torch.contiguous_format)
-        for t in range(steps):
-            v += current[t]
-            v += bias[t]
-            fired = v >= threshold
-            v -= fired * threshold
-            torch.mul(fired, amplitude, out=output[t])
+        output = torch.empty_like(current) if out is None else out
+        for x, b, passed in zip(current.unbind(), bias.unbind(), output.unbind(), strict=True):
+            v.add_(x).add_(b)
+            # Spikes as numbers, in the place of their current: a comparison that yields booleans
+            # would have to be converted for each product, which costs more than all the rest.
+            spikes = passed if passed.dtype == v.dtype else torch.empty_like(v)
+            torch.ge(v, threshold, out=spikes)
+            v.addcmul_(spikes, threshold, value=-1)
+            torch.mul(spikes, amplitude, out=passed)
         return output, v
 
     def extra_repr(self) -> str:

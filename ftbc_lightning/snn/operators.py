@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftbc_lightning.ann.activations import QCFS, ClippedReLU, is_activation
+from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
 from ftbc_lightning.ann.pooling import is_max_pool
 
 Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "refused"]
@@ -51,6 +51,22 @@ NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
     *(operator.floordiv, operator.truediv, operator.mul, operator.add, operator.sub),
     *(operator.getitem, getattr, operator.mod, operator.eq, operator.ne, torch._assert),
 }
+
+
+_RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReLU6"
+_ATTENTION = "none: attention multiplies two values that change in time"
+_NORM = "train with batch norm instead"
+WAYS_OUT = {
+    **dict.fromkeys(("leakyrelu", "prelu", "elu", "selu", "gelu", "silu", "mish", "tanh"), _RELU),
+    "hardswish": "train with ReLU6 instead",
+    **dict.fromkeys(("sigmoid", "hardsigmoid", "mul"), _GATE),
+    **dict.fromkeys(("softmax", "logsoftmax"), "leave it out: the largest logit stays largest"),
+    **dict.fromkeys(("multiheadattention", "scaleddotproductattention", "matmul"), _ATTENTION),
+    **dict.fromkeys(("layernorm", "layernorm2d", "groupnorm", "instancenorm2d"), _NORM),
+}
+"""Advice by type, small letters alone; every other type gets `DEFAULT_WAY_OUT`."""
+
+DEFAULT_WAY_OUT = "replace it by linear operations and ReLU, and train again"
 
 
 NEURONS = "neurons"
@@ -134,16 +150,19 @@ def path_and_kind(node: fx.Node, graph: fx.GraphModule) -> tuple[str, str]:
     return node.name, kind
 
 
+def way_out(kind: str) -> str:
+    """What to do about an operation that cannot be converted.
+
+    >>> way_out("GELU")
+    'train with ReLU instead'
+    """
+    return WAYS_OUT.get(kind.lower().replace("_", ""), DEFAULT_WAY_OUT)
+
+
 def ceiling(node: fx.Node, graph: fx.GraphModule) -> float | None:
     """The largest value that an activation lets pass: 6 for ReLU6, lambda for QCFS, or None."""
-    if node.op == "call_module":
-        module = graph.get_submodule(str(node.target))
-        if isinstance(module, nn.ReLU6):
-            return 6.0
-        if isinstance(module, ClippedReLU | QCFS):
-            return float(module.threshold.detach())
-        return None
-    return 6.0 if node.target is F.relu6 else None
+    limits = bounds(node, graph)
+    return None if limits is None else limits[1]
 
 
 def learned_threshold(node: fx.Node, graph: fx.GraphModule) -> float | None:

@@ -1,19 +1,44 @@
-"""The k-th smallest value of each channel, over batches and processes."""
+"""The k-th smallest value of each channel and its neighbours, over batches and processes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ftbc_lightning.snn.statistics import Reduce, identity
 
+SORTED_AT_ONCE = 1024
+"""A row this short is sorted; a longer one is first cut down to a window around its rank."""
+
+SAMPLE = 512
+"""How many values of a row that window is taken from."""
+
+SPREAD = 3.0
+"""Half the width of that window, in standard deviations of the rank in a sample."""
+
+
+@dataclass
+class Place:
+    """Where a rank lies among the values of each channel.
+
+    Attributes:
+        pivot: The k-th smallest value, `[C]`.
+        lower: The largest value below it, `[C]`; minus infinity if there is none.
+        higher: The smallest value above it, `[C]`; infinity if there is none.
+        above: How many values lie above it, int64 `[C]`.
+        at_least: How many are not below it, int64 `[C]`.
+    """
+
+    pivot: Tensor
+    lower: Tensor
+    higher: Tensor
+    above: Tensor
+    at_least: Tensor
+
 
 def kth_smallest(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identity) -> Tensor:
     """The k-th smallest value of each channel over all of `values` and all processes.
-
-    In one process it is found by selection. Over several it is found by bisection on the number
-    line of floating-point numbers: 32 (float64: 64) rounds, each of which sends one count for
-    each channel. Both are exact.
 
     Args:
         values: Pieces `[C, n]`; a process may have none with n above 0.
@@ -28,9 +53,144 @@ def kth_smallest(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identi
     """
     if reduce is not identity:
         return _bisect(values, k, reduce)
-    joined = torch.cat(list(values), dim=1)
-    picked = [row.kthvalue(rank).values for row, rank in zip(joined, k.tolist(), strict=True)]
-    return torch.stack(picked)
+    return place_of(values, k).pivot
+
+
+def place_of(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identity) -> Place:
+    """The k-th smallest value of each channel, the values beside it and how many lie above.
+
+    In one process it is found by selection (Floyd and Rivest, 1975): a sorted sample gives two
+    bounds that enclose the rank almost surely, and only what lies between them is looked at
+    again. Over several it is found by bisection on the number line of floating-point numbers: 32
+    (float64: 64) rounds, each of which sends one count for each channel. Both are exact.
+
+    Args:
+        values: Pieces `[C, n]`; a process may have none with n above 0.
+        k: Rank for each channel, int64 `[C]`, 1 to N where N is the number over all processes.
+        reduce: Merges counts and maxima over processes.
+    """
+    if reduce is not identity:
+        return _around(values, _bisect(values, k, reduce), reduce)
+    joined = torch.cat(list(values), dim=1).contiguous()
+    window = _Window.around(joined, k)
+    place = window.place(k, joined.shape[1])
+    missed = ~window.holds(k)
+    if bool(missed.any()):
+        rows = joined[missed]
+        pivots = [row.kthvalue(rank).values for row, rank in zip(rows, k[missed], strict=True)]
+        found = _around([rows], torch.stack(pivots), identity)
+        for name, part in vars(found).items():
+            getattr(place, name)[missed] = part
+    return place
+
+
+@dataclass
+class _Window:
+    """Of each row all values between two of its own, in order.
+
+    Attributes:
+        low: The bound below, itself a value of the row, `[C]`; minus infinity for no bound.
+        high: The bound above, likewise.
+        before: How many values of the row do not exceed `low`, int64 `[C]`.
+        sizes: How many lie between the bounds, int64 `[C]`.
+        values: Those, `[C, width]`; what is left of the width is infinity.
+    """
+
+    low: Tensor
+    high: Tensor
+    before: Tensor
+    sizes: Tensor
+    values: Tensor
+
+    @classmethod
+    def around(cls, rows: Tensor, k: Tensor) -> "_Window":
+        """A window that holds the k-th smallest value of nearly every row, sorted."""
+        low = torch.full_like(rows[:, 0], -torch.inf)
+        sizes = torch.full_like(k, rows.shape[1])
+        window = cls(low, -low, torch.zeros_like(k), sizes, rows)
+        while window.values.shape[1] > SORTED_AT_ONCE:
+            smaller = window.narrowed(k)
+            if smaller.values.shape[1] > 0.75 * window.values.shape[1]:
+                break
+            window = smaller
+        window.values = window.values.sort(dim=1).values
+        return window
+
+    def narrowed(self, k: Tensor) -> "_Window":
+        """A smaller window around rank k, its bounds taken from a sample."""
+        width = self.values.shape[1]
+        # Odd, so that it does not fall on the same column of every picture.
+        stride = max(3, width // SAMPLE | 1)
+        sample = self.values[:, ::stride].sort(dim=1).values
+        drawn = sample.shape[1]
+        center = (k - self.before).clamp(1, width) * (drawn / width)
+        spread = SPREAD * (center * (1 - center / drawn)).clamp_min(0).sqrt() + 2
+        left, right = (center - spread).floor().long(), (center + spread).ceil().long()
+        low = sample.gather(1, left.clamp(0, drawn - 1)[:, None])[:, 0]
+        high = sample.gather(1, right.clamp(0, drawn - 1)[:, None])[:, 0]
+        low = torch.where(left < 0, self.low, low)
+        high = torch.where(right >= drawn, self.high, torch.minimum(high, self.high))
+        above, below = self.values > low[:, None], self.values < high[:, None]
+        inside = above.logical_and_(below).flatten().nonzero()[:, 0]
+        row = inside // width
+        sizes = torch.bincount(row, minlength=len(k))
+        before = self.before + width - _count(self.values, low)
+        starts = sizes.cumsum(0) - sizes
+        place = torch.arange(len(row), device=row.device) - starts[row]
+        shape = (len(k), max(1, int(sizes.max())))
+        values = torch.full(shape, torch.inf, dtype=sample.dtype, device=sample.device)
+        values[row, place] = self.values.flatten()[inside]
+        return _Window(low, high, before, sizes, values)
+
+    def holds(self, k: Tensor) -> Tensor:
+        """Which rows have their k-th smallest value between the bounds, bool `[C]`."""
+        return (self.before < k) & (k <= self.before + self.sizes)
+
+    def place(self, k: Tensor, count: int) -> Place:
+        """The place of rank k in each row that holds it; of the others nothing that counts."""
+        width = self.values.shape[1]
+        index = (k - self.before - 1).clamp(0, width - 1)[:, None]
+        pivot = self.values.gather(1, index)
+        first = torch.searchsorted(self.values, pivot)
+        after = torch.searchsorted(self.values, pivot, right=True)
+        lower = self.values.gather(1, (first - 1).clamp_min(0))[:, 0]
+        higher = self.values.gather(1, after.clamp_max(width - 1))[:, 0]
+        first, after = first[:, 0], after[:, 0]
+        lower = torch.where(first == 0, self.low, lower)
+        higher = torch.where(after >= self.sizes, self.high, higher)
+        below = self.before + first
+        return Place(pivot[:, 0], lower, higher, count - self.before - after, count - below)
+
+
+def _count(values: Tensor, bound: Tensor) -> Tensor:
+    """How many values of each row exceed its bound, int64 `[C]`.
+
+    Added up as numbers, block by block: booleans take five times as long, and float32 counts
+    without error to 2^24 only.
+    """
+    counts = [
+        torch.gt(block, bound[:, None], out=torch.empty_like(block)).sum(1).long()
+        for block in torch.split(values, 2**24, dim=1)
+    ]
+    return torch.stack(counts).sum(0)
+
+
+def _around(values: Sequence[Tensor], pivot: Tensor, reduce: Reduce) -> Place:
+    """The place of a value that is known already."""
+    bound = pivot[:, None]
+    infinity = torch.tensor(torch.inf, dtype=pivot.dtype, device=pivot.device)
+    above = reduce(torch.stack([(v > bound).sum(1) for v in values]).sum(0), "sum")
+    at_least = reduce(torch.stack([(v >= bound).sum(1) for v in values]).sum(0), "sum")
+    filled = [v for v in values if v.shape[1] > 0] or [bound]
+    lower = [torch.where(v < bound, v, -infinity).amax(1) for v in filled]
+    higher = [torch.where(v > bound, -v, -infinity).amax(1) for v in filled]
+    return Place(
+        pivot,
+        reduce(torch.stack(lower).amax(0), "max"),
+        -reduce(torch.stack(higher).amax(0), "max"),
+        above,
+        at_least,
+    )
 
 
 def _bisect(values: Sequence[Tensor], k: Tensor, reduce: Reduce) -> Tensor:

@@ -4,15 +4,22 @@ Values that no spike has reached yet are the same at every step: they are kept o
 and computed once. All others are `[steps * B, ...]`, steps first.
 """
 
+import operator
 from typing import Any
 
-from torch import Tensor, fx
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.ann.pooling import is_max_pool
 from ftbc_lightning.snn.operators import is_neuron, is_number
 
 Pooled = dict[str, tuple[Tensor, Tensor]]
 """For each max pooling the sums of its input, and their maxima, up to the last step."""
+
+
+NEW_TENSOR_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+ADDITIONS = (operator.add, torch.add)
 
 
 class Plan:
@@ -23,6 +30,8 @@ class Plan:
         temporal: The nodes whose value changes from step to step.
         pools: Those among them that take a maximum.
         batched: The nodes whose value has a batch axis, because the input has reached them.
+        spent: The temporal nodes whose value is a tensor of its own, no view of another, that
+            one node alone reads: that node may write its result into it.
         last_readers: For each node the values that nothing reads after it.
     """
 
@@ -46,9 +55,15 @@ class Plan:
             for source in sources:
                 last_reader[source] = node
         self.pools = {node for node in self.temporal if is_max_pool(node, graph)}
+        self.spent = {n for n in self.temporal if len(n.users) == 1 and self._makes_new_tensor(n)}
         self.last_readers: dict[fx.Node, list[fx.Node]] = {}
         for source, reader in last_reader.items():
             self.last_readers.setdefault(reader, []).append(source)
+
+    def _makes_new_tensor(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self.modules[str(node.target)], NEW_TENSOR_MODULES)
+        return node.op == "call_function" and node.target in ADDITIONS
 
 
 class Propagation:
@@ -79,6 +94,10 @@ class Propagation:
             return value.view(self.steps, self.batch, *value.shape[1:])
         return value.unsqueeze(0).expand(self.steps, *value.shape)
 
+    def place_for_spikes(self, neuron: fx.Node) -> Tensor | None:
+        """Where a neuron may write its output: over its current, if nothing else reads that."""
+        return self.current(neuron) if neuron.all_input_nodes[0] in self.plan.spent else None
+
     def settle(self, neuron: fx.Node, spikes: Tensor) -> None:
         """Store the output of a neuron, `[steps, B, C, ...]`."""
         self.values[neuron] = spikes.flatten(0, 1)
@@ -108,13 +127,32 @@ class Propagation:
             return args[0]
         if node in self.plan.pools:
             return self._pool(node, args, kwargs)
+        if node.op == "call_function" and node.target in ADDITIONS and not kwargs:
+            place = self._place_for_sum(node, args)
+            if place is not None:
+                return torch.add(args[0], args[1], out=place)  # type: ignore[arg-type]
         return self._call(node, args, kwargs)
+
+    def _place_for_sum(self, node: fx.Node, terms: Any) -> Tensor | None:
+        """A term that only this sum reads and that has its shape: no new tensor is needed."""
+        if not all(isinstance(term, Tensor) for term in terms):
+            return None
+        left, right = terms
+        if left.shape != right.shape or left.dtype != right.dtype:
+            return None
+        for source, term in zip(node.args, terms, strict=True):
+            if source in self.plan.spent:
+                found: Tensor = term
+                return found
+        return None
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_module":
             return self.plan.modules[str(node.target)](*args, **kwargs)
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            # What is stored channels last cannot be viewed with its axes joined, but reshaped.
+            method = "reshape" if node.target == "view" else str(node.target)
+            return getattr(args[0], method)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _pool(self, node: fx.Node, args: Any, kwargs: Any) -> Tensor:

@@ -17,14 +17,36 @@ if TYPE_CHECKING:
 CACHED_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """How many values the widest layer may hold at once: about what stays in the cache."""
 
+LEAST_CARRIED = 16
+"""Fewer pictures times steps than this leave the convolutions of the last layers too small."""
+
+STEPS = 8
+"""How many steps are carried at once where there are pictures enough to fill the rest."""
+
 
 def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
     """How many pictures and how many steps to carry at once, so that layers fit the cache."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
     budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cpu"]) // widest
-    steps = max(1, min(timesteps, budget))
-    pictures = max(1, min(len(images), budget // steps))
-    return pictures, steps
+    budget = max(budget, LEAST_CARRIED)
+    pictures = max(1, min(len(images), budget // min(timesteps, STEPS)))
+    return pictures, max(1, min(timesteps, budget // pictures))
+
+
+def fastest_layout(images: Tensor) -> Tensor:
+    """Store pictures channels last where convolutions are faster so; the values are the same.
+
+    On a CPU with oneDNN they are (a ResNet-20 takes half the time), except in float64, which it
+    does not know; on other devices in half precision.
+    """
+    if images.device.type == "cuda":
+        faster = torch.is_autocast_enabled("cuda") or images.dtype.itemsize == 2
+    else:
+        onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        faster = images.device.type == "cpu" and onednn and images.dtype != torch.float64
+    if images.ndim != 4 or not faster:
+        return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -60,6 +82,7 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
     snn.check_thresholds()
     plan = Plan(snn.layers)
     pictures, steps = chunk_sizes(snn, images, timesteps)
+    images = fastest_layout(images)
     logits = [_simulate(plan, part, timesteps, steps) for part in torch.split(images, pictures)]
     return torch.cat(logits, dim=1)
 
@@ -82,7 +105,10 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
             if is_neuron(node):
                 neuron = plan.modules[str(node.target)]
                 spikes, membranes[node.name] = neuron(
-                    carried.current(node), membranes.get(node.name), start
+                    carried.current(node),
+                    membranes.get(node.name),
+                    start,
+                    out=carried.place_for_spikes(node),
                 )
                 carried.settle(node, spikes)
             else:

@@ -1,6 +1,6 @@
 """What the ANN's activations look like, channel by channel, as counts that add up over batches."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -20,6 +20,9 @@ Batches = Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]]
 
 BINS = 1024
 
+LARGEST_RANK = 16
+"""Room for the numbers that processes tell each other about their pictures."""
+
 
 def identity(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
     """Merge nothing: there is one process."""
@@ -30,26 +33,66 @@ def silent(what: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def pictures_of(batches: Batches, *, like: Tensor | None = None) -> list[Tensor]:
+def muted(reduce: Reduce) -> Reduce:
+    """The same merge with nothing of this process in it.
+
+    A process without pictures walks through the network on a stand-in, so that it takes part in
+    every merge, and adds nothing to any.
+
+    >>> muted(identity)(torch.ones(2), "sum"), muted(identity)(torch.ones(1), "max")
+    (tensor([0., 0.]), tensor([-inf]))
+    """
+
+    def merge(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
+        if kind == "sum":
+            return reduce(torch.zeros_like(values), kind)
+        lowest = -torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).min
+        return reduce(torch.full_like(values, lowest), kind)
+
+    return merge
+
+
+def present(pictures: Sequence[Tensor], reduce: Reduce) -> tuple[Sequence[Tensor], Reduce]:
+    """Batches that have pictures; where none has, one empty picture and a muted merge."""
+    filled = [batch for batch in pictures if len(batch)]
+    if filled:
+        return filled, reduce
+    return [pictures[0].new_zeros(1, *pictures[0].shape[1:])], muted(reduce)
+
+
+def pictures_of(
+    batches: Batches, *, like: Tensor | None = None, reduce: Reduce = identity
+) -> list[Tensor]:
     """Take the pictures out of the batches and check them.
+
+    Processes may hold unequal shares; one may have no picture at all. Every process is given
+    equally many batches, the last of which may be empty, and raises what any of them found.
 
     Args:
         batches: Pictures `[B, ...]` or tuples that begin with them.
         like: A tensor on the device and in the precision of the network.
+        reduce: Merges over processes.
 
     Raises:
         UserError: There is no picture, or a pixel is NaN or infinite.
     """
     pictures = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
     pictures = [batch for batch in pictures if len(batch)]
-    if not pictures:
+    broken = [i for i, batch in enumerate(pictures) if not batch.isfinite().all()]
+    shape = pictures[0].shape[1:] if pictures else ()
+    own = [len(pictures), broken[0] + 1 if broken else 0, len(shape), *shape]
+    device = pictures[0].device if like is None and pictures else getattr(like, "device", None)
+    summary = torch.tensor(own + [0] * (LARGEST_RANK - len(own)), device=device)
+    most, first_broken, axes, *sizes = reduce(summary, "max").tolist()
+    if most == 0:
         raise UserError("The calibration set is empty; give at least one batch of pictures.")
-    for index, batch in enumerate(pictures):
-        if not batch.isfinite().all():
-            raise UserError(
-                f"Calibration batch {index} holds NaN or infinite pixels; mend or leave out "
-                "those pictures."
-            )
+    if first_broken:
+        raise UserError(
+            f"Calibration batch {first_broken - 1} holds NaN or infinite pixels; mend or leave "
+            "out those pictures."
+        )
+    empty = torch.zeros(0, *sizes[:axes], device=device)
+    pictures += [empty.to(pictures[0]) if pictures else empty] * (most - len(pictures))
     if like is None:
         return pictures
     return [batch.to(device=like.device, dtype=like.dtype) for batch in pictures]
@@ -141,7 +184,7 @@ def observe(
         UserError: The set is empty, or an activation is NaN or infinite.
     """
     like = next(iter(reference.parameters()))
-    pictures = pictures_of(batches, like=like)
+    pictures = [b for b in pictures_of(batches, like=like, reduce=reduce) if len(b)]
     plan = Plan(reference)
     statistics = {name: ActivationStatistics(c, like.device) for name, c in channels.items()}
     for index, batch in enumerate(pictures):

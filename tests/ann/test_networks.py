@@ -23,8 +23,8 @@ from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.snn.conversion import activation_nodes, check_convertible
 
 NETWORKS = [
-    (SmallCNN, {}, 8, 4),
-    (SmallCNN, {"in_channels": 1}, 28, 4),
+    (SmallCNN, {}, 8, 6),
+    (SmallCNN, {"in_channels": 1}, 28, 6),
     (VGG11, {}, 32, 10),
     (VGG16, {}, 32, 15),
     (VGG16, {"input_size": 224}, 224, 15),

@@ -67,24 +67,48 @@ def test_the_draw_does_not_depend_on_workers():
     assert torch.equal(first, everything(other.calibration_dataloader()))
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_ranks_share_the_draw_in_equal_counts(world):
-    data = ready(calibration_pictures=100)
-    whole = everything(data.calibration_dataloader())
-    shares = []
+def shares(data, loader, world):
+    """The batches that each of several processes is given."""
+    found = []
     for rank in range(world):
         data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
-        shares.append(everything(data.calibration_dataloader()))
-    assert {len(share) for share in shares} == {100 // world}
-    merged = torch.stack(shares, dim=1).flatten(0, 1)
-    assert torch.equal(merged, whole[: len(merged)])
+        found.append(list(getattr(data, loader)()))
+    return found
 
 
-def test_fewer_pictures_than_processes_are_refused():
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_every_calibration_picture_is_used_once_and_batches_stay_what_they_are(world):
+    data = ready(calibration_pictures=101, batch_size=20)
+    whole = list(data.calibration_dataloader())
+    parts = shares(data, "calibration_dataloader", world)
+    for index, (images, _) in enumerate(whole):
+        merged = torch.cat([part[index][0] for part in parts if index < len(part)])
+        assert len(merged) == len(images)
+        assert as_set(merged) == as_set(images)
+    assert sum(len(images) for part in parts for images, _ in part) == 101
+
+
+def test_a_process_may_have_no_calibration_picture():
     data = ready(calibration_pictures=2)
-    data.trainer = SimpleNamespace(global_rank=0, world_size=3)
-    with pytest.raises(UserError, match="2 calibration pictures cannot be shared by 3"):
-        data.calibration_dataloader()
+    assert [len(part) for part in shares(data, "calibration_dataloader", 3)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+@pytest.mark.parametrize("split", ["val", "test", "predict"])
+def test_evaluation_reads_each_picture_once_over_all_processes(world, split):
+    data = ready()
+    loader = f"{split}_dataloader"
+    whole = everything(getattr(data, loader)())
+    parts = [torch.cat([images for images, _ in p]) for p in shares(data, loader, world)]
+    assert sum(map(len, parts)) == len(whole)
+    assert as_set(torch.cat(parts)) == as_set(whole)
+
+
+def test_fewer_evaluation_pictures_than_processes_are_refused():
+    data = ready()
+    data.trainer = SimpleNamespace(global_rank=0, world_size=361)
+    with pytest.raises(UserError, match="A split of 360 pictures cannot be evaluated by 361"):
+        data.val_dataloader()
 
 
 def test_setup_divides_once():

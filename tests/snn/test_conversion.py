@@ -119,7 +119,10 @@ def test_a_map_holds_plain_values_only():
     assert conversion_map(snn) == {
         "format": 1,
         "timesteps": 3,
+        "input": [2, 6, 6],
+        "corrects_membranes": False,
         "neurons": {"act1": [6, 6, 6], "act2": [6, 6, 6], "act3": [6, 6, 6]},
+        "corrects_membranes": False,
     }
 
 

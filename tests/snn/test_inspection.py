@@ -11,6 +11,8 @@ def test_every_node_is_listed_with_what_it_becomes():
     assert rows["conv1"].becomes == "kept"
     assert rows["act3"].becomes == "IF neuron"
     assert rows["act3"].threshold == "channel"
+    assert rows["act2"].spikes == "0 and 1"
+    assert rows["act1"].spikes == "theta stays before add"
     assert rows["bn2"].becomes == "folded into weights"
     assert report.convertible
     assert report.verdict == "ResidualNet converts: yes, 3 layers of neurons."

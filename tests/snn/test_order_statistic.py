@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftbc_lightning.snn.order_statistic import kth_smallest
+from ftbc_lightning.snn.order_statistic import kth_smallest, place_of
 
 
 def several_processes(values, kind):
@@ -42,3 +42,29 @@ def test_two_processes_agree_with_one_on_the_union():
     others: list[torch.Tensor] = [torch.zeros(3, dtype=torch.int64)] * 32
     merged = kth_smallest([left, right], k, reduce=both)
     assert torch.equal(merged, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["smooth", "ties", "constant", "sorted", "sparse"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.999, 1.0])
+def test_long_rows_are_cut_down_to_the_sorted_answer(dtype, kind, share):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(5, 9000, generator=generator, dtype=dtype)
+    values = {
+        "smooth": values,
+        "ties": (4 * values).round(),
+        "constant": values[:, :1].expand_as(values).contiguous(),
+        "sorted": values.sort(1).values,
+        "sparse": values.clamp_min(1.5),
+    }[kind]
+    values[2] = 0.25  # one dead channel among the others
+    k = torch.full((5,), max(1, round(share * 9000)))
+    k[4] = 4500
+    found = place_of([values[:, :4000], values[:, 4000:]], k)
+    for row, rank, *place in zip(values, k, *vars(found).values(), strict=True):
+        pivot, lower, higher, above, at_least = place
+        assert pivot == row.sort().values[rank - 1]
+        smaller, larger = row[row < pivot], row[row > pivot]
+        assert lower == (smaller.max() if len(smaller) else -torch.inf)
+        assert higher == (larger.min() if len(larger) else torch.inf)
+        assert (above, at_least) == (len(larger), 9000 - len(smaller))

@@ -1,14 +1,15 @@
 """The one way in: choose a method, give batches, and the biases are written in place."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.snn.calibration.backpropagation import backpropagate
 from ftbc_lightning.snn.calibration.exact import exact
 from ftbc_lightning.snn.calibration.iterative import iterative, stops
@@ -27,6 +28,7 @@ from ftbc_lightning.snn.statistics import (
     Reduce,
     identity,
     pictures_of,
+    present,
     silent,
 )
 
@@ -112,6 +114,7 @@ def calibrate(
     stages = check_method(
         method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
     )
+    check_choice("target", target, get_args(Target))
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
@@ -123,8 +126,9 @@ def calibrate(
     restore_weights(reference, snn)
     if stages.method == "none":
         return outcome
-    pictures = pictures_of(batches, like=next(iter(neurons.values())).threshold)
-    run = partial(sweep, reference, snn, reduce=reduce)
+    like = next(iter(neurons.values())).threshold
+    pictures = pictures_of(batches, like=like, reduce=reduce)
+    run = partial(_sweep_share, reference, snn, reduce)
     told = partial(_tell, progress, stages.method)
     weights = _weights(stages, shrinkage=shrinkage, iterations=iterations)
     bias = _bias(stages, alpha=alpha, cumulative=target == "cumulative")
@@ -151,6 +155,31 @@ def calibrate(
             errors.append(_mean_error(snn, found))
         outcome.rounds = len(errors)
     return outcome
+
+
+def _sweep_share(
+    reference: fx.GraphModule,
+    snn: SpikingNetwork,
+    reduce: Reduce,
+    pictures: Sequence[Tensor],
+    correct: Correct,
+    *,
+    correct_weights: CorrectWeights | None = None,
+    passes: int = 1,
+    reached: Callable[[int], None],
+) -> dict[str, LayerError]:
+    """`sweep` over this process's share of the pictures, which may be none."""
+    filled, merge = present(pictures, reduce)
+    return sweep(
+        reference,
+        snn,
+        filled,
+        correct,
+        correct_weights=correct_weights,
+        passes=passes,
+        reduce=merge,
+        reached=reached,
+    )
 
 
 def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:

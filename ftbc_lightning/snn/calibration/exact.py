@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.snn.calibration.layer import Layer, by_channel
-from ftbc_lightning.snn.order_statistic import kth_smallest
+from ftbc_lightning.snn.order_statistic import place_of
 
 MARGIN = 0.01
 """How far, in thresholds, the last potential stays from theta where no other one bounds it."""
@@ -55,13 +55,10 @@ def _cut(
 ) -> tuple[Tensor, Tensor]:
     """A cut with as many potentials above it as ties allow, and that number."""
     margin = MARGIN * layer.neuron.threshold
-    pivot = kth_smallest(values, (count - spikes).clamp_min(1), reduce=layer.reduce)
-    above = layer.reduce(_sum([(v > pivot[:, None]).sum(1) for v in values]), "sum")
-    at_least = layer.reduce(_sum([(v >= pivot[:, None]).sum(1) for v in values]), "sum")
+    place = place_of(values, (count - spikes).clamp_min(1), reduce=layer.reduce)
+    pivot, lower, higher = place.pivot, place.lower, place.higher
+    above, at_least = place.above, place.at_least
     include = (at_least - share).abs() < (above - share).abs()
-    infinity = torch.tensor(torch.inf, dtype=pivot.dtype, device=pivot.device)
-    higher = -_largest([torch.where(v > pivot[:, None], -v, -infinity) for v in values], layer)
-    lower = _largest([torch.where(v < pivot[:, None], v, -infinity) for v in values], layer)
     over = torch.where(higher.isinf(), pivot + 2 * margin, higher)
     under = torch.where(lower.isinf(), pivot - 2 * margin, lower)
     cut = torch.where(include, (pivot + under) / 2, (pivot + over) / 2)
@@ -79,11 +76,3 @@ def _mend_rounding(
             break
         bias = bias - excess.sign() * digit
     return bias
-
-
-def _sum(counts: list[Tensor]) -> Tensor:
-    return torch.stack(counts).sum(0)
-
-
-def _largest(values: list[Tensor], layer: Layer) -> Tensor:
-    return layer.reduce(torch.stack([v.amax(1) for v in values]).amax(0), "max")

@@ -14,7 +14,7 @@ from ftbc_lightning.snn.calibration.stretch import read_later, stretch_before
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.operators import is_neuron
 from ftbc_lightning.snn.propagation import Plan, Propagation
-from ftbc_lightning.snn.simulation import chunk_sizes
+from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
 from ftbc_lightning.snn.statistics import Reduce
 
 Correct = Callable[[Layer], tuple[list[SpikeTrain], LayerError]]
@@ -72,7 +72,7 @@ def sweep(
     if waiting_bytes is None:
         waiting_bytes = WAITING_BYTES.get(pictures[0].device.type, WAITING_BYTES["cpu"])
     size, _ = chunk_sizes(snn, pictures[0], 1)
-    images = [part for batch in pictures for part in torch.split(batch, size)]
+    images = [part for batch in pictures for part in torch.split(fastest_layout(batch), size)]
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
     ann = [Forward(ann_plan, part) for part in images]

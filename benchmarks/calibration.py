@@ -1,0 +1,177 @@
+"""How long calibration takes: the paper's 2 L T passes, ours, and SpikingJelly's conversion.
+
+    python benchmarks/calibration.py [--quick]
+
+All in one run on the same network and pictures, in turn. "Plain" is the loop in
+tests/reference/loops.py: for every (layer, step) one pass of the ANN and one run of the spiking
+network up to that step. It is timed on `--passes` of its L T (layer, step) pairs, spread evenly,
+and multiplied up; `--whole` runs all of them. SpikingJelly's conversion finds thresholds only.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from measuring import (
+    interleaved,
+    peak_mebibytes,
+    print_machine,
+    print_table,
+    seconds,
+    spikingjelly_network,
+)
+from torch import Tensor, nn
+
+from ftbc_lightning import SpikingNetwork, calibrate, convert, simulate
+from ftbc_lightning.ann.resnet import CIFARResNet
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the reference is no part of the package
+from tests.reference import loops
+
+BLOCKS = {19: 3, 31: 5}
+"""L, the number of neuron layers, to blocks in a stage: L = 6 * blocks + 1."""
+
+
+class Plain(nn.Sequential):
+    """Six convolutions, each with its activation: L = 6."""
+
+    def __init__(self, layers: int = 6) -> None:
+        super().__init__()
+        for index in range(layers):
+            stride = 2 if index in (2, 4) else 1
+            inputs = 3 if index == 0 else 16
+            self.append(nn.Conv2d(inputs, 16, 3, padding=1, stride=stride))
+            self.append(nn.ReLU())
+        self.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)])
+
+
+def network(layers: int) -> nn.Module:
+    """A network with that many neuron layers; random weights from seed 0."""
+    torch.manual_seed(0)
+    return (CIFARResNet(BLOCKS[layers]) if layers in BLOCKS else Plain(layers)).eval()
+
+
+def activation_paths(net: nn.Module) -> list[str]:
+    """Paths of the activations from input to output."""
+    return [name for name, module in net.named_modules() if isinstance(module, nn.ReLU)]
+
+
+def plain_seconds(
+    net: nn.Module, snn: SpikingNetwork, batch: Tensor, passes: int | None
+) -> tuple[float, int]:
+    """Seconds of the plain loop for one batch, from `passes` of its pairs, and how many ran."""
+    paths, timesteps = activation_paths(net), snn.timesteps
+    thresholds = {
+        path: neuron.threshold for path, neuron in zip(paths, snn.neurons().values(), strict=True)
+    }
+    slow, neurons = _spiking(net, thresholds, timesteps)
+    pairs = [(path, t) for path in paths for t in range(timesteps)]
+    step = 1 if passes is None else max(1, len(pairs) // passes)
+    # From the middle of each stretch, so that the mean number of steps is that of all pairs.
+    chosen = pairs[step // 2 :: step]
+    total = 0.0
+    for path, t in chosen:
+        total += seconds(lambda p=path, n=t: _one_pair(net, slow, neurons, batch, p, n))
+    return total * len(pairs) / len(chosen), len(chosen)
+
+
+def _spiking(
+    net: nn.Module, thresholds: dict[str, Tensor], timesteps: int
+) -> tuple[nn.Module, dict[str, loops.StepNeuron]]:
+    slow, neurons = loops.spiking_copy(net, {}, timesteps)
+    for path, threshold in thresholds.items():
+        parent, _, name = path.rpartition(".")
+        neurons[path] = loops.StepNeuron(threshold, threshold / 2, timesteps)
+        setattr(slow.get_submodule(parent), name, neurons[path])
+    return slow, neurons
+
+
+@torch.no_grad()
+def _one_pair(
+    net: nn.Module,
+    slow: nn.Module,
+    neurons: dict[str, loops.StepNeuron],
+    batch: Tensor,
+    path: str,
+    t: int,
+) -> None:
+    seen: list[Tensor] = []
+    hook = net.get_submodule(path).register_forward_hook(lambda m, a, out: seen.append(out))
+    net(batch)
+    hook.remove()
+    loops.run(slow, neurons, batch, t + 1)
+    neuron = neurons[path]
+    neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - seen[0].mean((0, 2, 3)))
+
+
+def rows(pictures: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
+    """One row for each L and T."""
+    for layers in (6, 19) if quick else (6, 19, 31):
+        net = network(layers)
+        batch = torch.randn(pictures, 3, 32, 32)
+        for timesteps in (4, 8) if quick else (4, 8, 32):
+            snn = convert(net, batch[:1], [batch], timesteps=timesteps)
+            sides = {
+                "snn": partial(simulate, snn, batch),
+                "iterative": partial(calibrate, net, snn, [batch], method="iterative"),
+                "exact": partial(calibrate, net, snn, [batch], method="exact"),
+            }
+            if spikingjelly_network(net, [batch])[0] is not None:
+                sides["rival"] = partial(spikingjelly_network, net, [batch])
+            found = {k: statistics.median(v) for k, v in interleaved(sides, repeats).items()}
+            plain, ran = plain_seconds(net, snn, batch, passes)
+            yield [
+                *(layers, timesteps, f"{plain:.1f} ({ran} of {layers * timesteps})"),
+                *(f"{found['iterative']:.2f}", f"{found['exact']:.2f}", f"{found['snn']:.2f}"),
+                f"{found['rival']:.2f}" if "rival" in found else "-",
+                *(f"{plain / found['iterative']:.0f}", f"{plain / found['exact']:.0f}"),
+                *(f"{found[method] / found['snn']:.1f}" for method in ("iterative", "exact")),
+            ]
+
+
+def calibrate_once(timesteps: int, pictures: int, method: str) -> None:
+    """What the memory of a process is read of; "plain" is one pass of the plain loop."""
+    net, batch = network(19), torch.randn(pictures, 3, 32, 32)
+    snn = convert(net, batch[:1], [batch], timesteps=timesteps)
+    if method == "plain":
+        plain_seconds(net, snn, batch, 1)
+    elif method == "SpikingJelly":
+        spikingjelly_network(net, [batch])
+    else:
+        calibrate(net, snn, [batch], method=method)  # type: ignore[arg-type]
+
+
+def memory_rows(pictures: int, timesteps: int) -> Iterator[list[object]]:
+    """Peak memory of each way at L = 19."""
+    for method in ("plain", "iterative", "exact", "SpikingJelly"):
+        peak = peak_mebibytes(calibrate_once, timesteps, pictures, method)
+        yield [method, timesteps, pictures, f"{peak:.0f}"]
+
+
+def main() -> None:
+    """Read the options, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few pictures, no L = 31, no T = 32")
+    parser.add_argument("--whole", action="store_true", help="run the plain loop whole")
+    parser.add_argument("--passes", type=int, default=16, help="pairs of the plain loop to time")
+    parser.add_argument(
+        "--pictures", type=int, default=0, help="one batch; 128, or 16 with --quick"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    pictures = options.pictures or (16 if options.quick else 128)
+    print_machine()
+    header = ["L", "T", "plain, s (pairs run)", "iterative, s", "exact, s", "SNN once, s"]
+    header += ["SpikingJelly's conversion, s", "plain / iterative", "plain / exact"]
+    header += ["iterative / SNN", "exact / SNN"]
+    passes = None if options.whole else options.passes
+    print_table(header, rows(pictures, passes, options.repeats, options.quick))
+    print_table(["way", "T", "pictures", "peak memory, MiB"], memory_rows(pictures, 8))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Before a run: can its files be written? After a mishap: what is finished, and how to go on?"""
+
+import os
+import sys
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.whole_file import remove_leftovers
+
+KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
+
+LEAST_SPACE = 6
+"""How many times the network's size must be free: weights and optimizer twice over."""
+
+
+class Safeguard(Callback):
+    """Refuse a folder that cannot be written before the work begins; name what is kept.
+
+    Args:
+        folder: Where files go; the trainer's `default_root_dir` if None.
+    """
+
+    def __init__(self, *, folder: str | None = None) -> None:
+        self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the folder, and remove what a killed run has left half written."""
+        if not trainer.is_global_zero:
+            return
+        folder = self._path(trainer)
+        weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
+        check_writable(folder, needed=LEAST_SPACE * weights)
+        removed = remove_leftovers(folder)
+        if removed:
+            names = ", ".join(path.name for path in removed)
+            print(f"Removed half-written files of a run that was killed: {names}.")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Name the files that are finished after Ctrl-C, and how to go on."""
+        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
+            return
+        folder = self._path(trainer)
+        kept = [str(folder / name) for name in KEPT if (folder / name).is_file()]
+        message = f"Interrupted. Finished and kept: {', '.join(kept) or 'nothing yet'}."
+        if trainer.state.fn == TrainerFn.FITTING and (folder / "ann.ckpt").is_file():
+            message += " Go on with the same command and --ckpt_path last."
+        elif (folder / "ann.ckpt").is_file():
+            message += f" Calibrate with: ftbc calibrate ... --ckpt_path {folder / 'ann.ckpt'}"
+        print(message, file=sys.stderr)
+
+    def _path(self, trainer: Trainer) -> Path:
+        return Path(self.folder or trainer.default_root_dir)
+
+
+def check_writable(folder: Path, *, needed: int) -> None:
+    """Raise `UserError` unless a file can be written into a folder, which is made.
+
+    Args:
+        folder: The folder.
+        needed: How many bytes must be free.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+        free = os.statvfs(folder)
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written into {folder} ({error.strerror}); give another folder with "
+            "--trainer.default_root_dir, or make room."
+        ) from error
+    finally:
+        if os.access(folder, os.W_OK):
+            probe.unlink(missing_ok=True)
+    available = free.f_bavail * free.f_frsize
+    if available < needed:
+        raise UserError(
+            f"{folder} has {available / 1e6:.1f} MB free, and this run may write "
+            f"{needed / 1e6:.1f} MB; make room, or give another folder with "
+            "--trainer.default_root_dir."
+        )

@@ -1,0 +1,19 @@
+"""Take a spiking network away: files that other programs and chips read."""
+
+from ftbc_lightning.export.description import Description, Operation
+from ftbc_lightning.export.formats import FORMATS, Format, export, mean_bias
+from ftbc_lightning.export.lowering import describe
+from ftbc_lightning.export.tensors_file import load
+from ftbc_lightning.snn.stepped import SteppedNetwork
+
+__all__ = [
+    "FORMATS",
+    "Description",
+    "Format",
+    "Operation",
+    "SteppedNetwork",
+    "describe",
+    "export",
+    "load",
+    "mean_bias",
+]

@@ -1,0 +1,123 @@
+"""The one way out: a network, a path and the name of a format."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.export.lowering import describe
+from ftbc_lightning.export.nir_file import UNSAID, write_nir
+from ftbc_lightning.export.programs import write_onnx, write_torch_program
+from ftbc_lightning.export.tensors_file import write_safetensors
+from ftbc_lightning.export.unit_threshold import Bias
+from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
+
+Format = Literal["safetensors", "nir", "onnx", "torch_export"]
+
+FORMATS: dict[Format, str] = {
+    "safetensors": ".safetensors",
+    "nir": ".nir",
+    "onnx": ".onnx",
+    "torch_export": ".pt2",
+}
+"""Each format and the suffix of its files."""
+
+
+def export(
+    snn: SpikingNetwork,
+    path: str | Path,
+    *,
+    format: Format = "safetensors",
+    bias: Bias = "metadata",
+    input_shape: Sequence[int] | None = None,
+) -> Path:
+    """Write a spiking network to a file for another program.
+
+    Thresholds are folded into the weights behind each neuron, so spikes are 0 and 1.
+
+    Args:
+        snn: A network with thresholds set; left as it is.
+        path: The file; its folder must exist.
+        format: "safetensors": all tensors and the graph as JSON, read by `load` and by the NumPy
+            reader of the documentation. "nir": for other simulators and chips, thresholds 1.
+            "onnx": one time step with its state in and out, float32. "torch_export": a program
+            of all T steps.
+        bias: What "nir" does with v0 and b[t], which it cannot say: "metadata" keeps them beside
+            the graph, "mean" adds their mean over the steps to the weights' bias.
+        input_shape: Shape of one picture; only for a network that does not know its own.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: Unknown format, thresholds not set, the format's library is missing, or
+            operations that the format has no place for; all are named.
+
+    >>> import tempfile
+    >>> from ftbc_lightning import convert, load, simulate
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> pictures = torch.rand(16, 2)
+    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     twin = load(export(snn, f"{folder}/snn.safetensors"))
+    >>> torch.allclose(simulate(twin, pictures), simulate(snn, pictures), atol=1e-5)
+    True
+    """
+    path = Path(path)
+    _check(path, format, bias)
+    if snn.corrects_membranes:
+        raise UserError(
+            "This network corrects the start membrane of every single neuron (the method "
+            "potential), and the formats hold one for each channel; export another network."
+        )
+    if format in ("safetensors", "nir"):
+        description = describe(snn, input_shape=input_shape)
+        if format == "safetensors":
+            write_safetensors(description, path)
+        else:
+            write_nir(description, path, bias=bias)
+            if bias == "metadata":
+                warnings.warn(UNSAID, stacklevel=2)
+        return path
+    shape = snn.input_shape if input_shape is None else tuple(input_shape)
+    if shape is None:
+        raise UserError(
+            "The shape of a picture is not known; give input_shape, such as [3, 32, 32]."
+        )
+    write = write_onnx if format == "onnx" else write_torch_program
+    write(snn, path, input_shape=shape)
+    return path
+
+
+def _check(path: Path, format: str, bias: str) -> None:
+    if format not in FORMATS:
+        raise UserError(f"Format {format!r} is unknown; choose one of {', '.join(FORMATS)}.")
+    if bias not in get_args(Bias):
+        raise UserError(f"bias is {bias!r}; choose one of {', '.join(get_args(Bias))}.")
+    if bias != "metadata" and format != "nir":
+        raise UserError(f"bias={bias} is for nir alone; the format {format} holds b[t] itself.")
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent}; make it first.")
+
+
+@torch.no_grad()
+def mean_bias(snn: SpikingNetwork) -> SpikingNetwork:
+    """The network that `bias="mean"` writes: one bias for all steps in place of v0 and b[t].
+
+        b'[t] = (v0 + sum over t of b[t]) / T,   v0' = 0
+
+    Args:
+        snn: A calibrated network; left as it is.
+
+    Returns:
+        The same network with the same charge in all, spread evenly over the steps.
+    """
+    twin = without_temporal_bias(snn)
+    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
+        total = original.initial_membrane + original.temporal_bias.sum(0)
+        neuron.temporal_bias.copy_((total / snn.timesteps).expand_as(neuron.temporal_bias))
+        neuron.initial_membrane.zero_()
+    return twin

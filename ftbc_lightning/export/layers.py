@@ -1,0 +1,140 @@
+"""Convolutions, pooling, factors for channels, and what moves values: how each is written down."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ftbc_lightning.export.arguments import Refused, spread
+from ftbc_lightning.export.writer import Shape, Writer
+
+
+class LayerWriter(Writer):
+    """Writes the operation, or the few, of one layer; each method returns the last one's name."""
+
+    def _convolution(
+        self, node: fx.Node, source: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d
+    ) -> str:
+        if module.padding_mode != "zeros":
+            raise Refused(f"its padding is {module.padding_mode!r}; only zeros are known")
+        padding: list[int] = [0] * len(module.kernel_size)
+        if module.padding == "same":
+            pairs = zip(module.kernel_size, module.dilation, strict=True)
+            total = [dilation * (size - 1) for size, dilation in pairs]
+            if any(size % 2 for size in total):
+                sides = [[0, 0], *([size // 2, size - size // 2] for size in total)]
+                source = self._padded(f"{node.name}_pad", source, sides)
+            else:
+                padding = [size // 2 for size in total]
+        elif module.padding != "valid":
+            padding = [int(size) for size in module.padding]
+        attributes = {
+            "stride": list(module.stride),
+            "padding": padding,
+            "dilation": list(module.dilation),
+            "groups": module.groups,
+        }
+        weights = {"weight": module.weight, "bias": bias_of(module, module.weight)}
+        return self._emit(node.name, "conv", (source,), self._shape(node), attributes, weights)
+
+    def _affine(self, node: fx.Node, source: str, scale: Tensor, shift: Tensor) -> str:
+        if bool((scale == 1).all()) and not bool(shift.any()):
+            return source
+        before = self.operations[source]
+        inputs = [n for n in node.all_input_nodes if n.name == source and len(n.users) == 1]
+        if before.kind == "affine" and inputs:
+            shift = before.tensors["shift"] * scale + shift
+            scale = before.tensors["scale"] * scale
+            source = before.inputs[0]
+            del self.operations[before.name]
+        tensors = {"scale": scale, "shift": shift}
+        return self._emit(node.name, "affine", (source,), self._shape(node), {}, tensors)
+
+    def _avg_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
+        before = self.operations[source].shape[1:]
+        kernel = spread(settings["kernel_size"], len(before))
+        stride = spread(settings.get("stride") or kernel, len(before))
+        padding = spread(settings.get("padding") or 0, len(before))
+        if settings.get("divisor_override") is not None:
+            raise Refused("divisor_override is set")
+        if any(padding) and settings.get("count_include_pad") is False:
+            raise Refused("count_include_pad is false")
+        after = self._shape(node)[1:]
+        if any(
+            (out - 1) * s + k > size + 2 * p
+            for out, s, k, size, p in zip(after, stride, kernel, before, padding, strict=True)
+        ):
+            raise Refused("ceil_mode leaves a window partly outside; choose a size that it divides")
+        attributes = {"kernel": kernel, "stride": stride, "padding": padding}
+        return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
+
+    def _adaptive(self, node: fx.Node, source: str) -> str:
+        before, after = self.operations[source].shape[1:], self._shape(node)[1:]
+        if before == after:
+            return source
+        if any(size % out for size, out in zip(before, after, strict=True)):
+            raise Refused(
+                f"{list(before)} is no multiple of {list(after)}; choose a size of picture that is"
+            )
+        kernel = [size // out for size, out in zip(before, after, strict=True)]
+        attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}
+        return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
+
+    def _max_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
+        spatial = len(self.operations[source].shape) - 1
+        kernel = spread(settings["kernel_size"], spatial)
+        attributes = {
+            "kernel": kernel,
+            "stride": spread(settings.get("stride") or kernel, spatial),
+            "padding": spread(settings.get("padding") or 0, spatial),
+            "dilation": spread(settings.get("dilation") or 1, spatial),
+            "ceil_mode": bool(settings.get("ceil_mode")),
+            "in_time": source in self.in_time,
+        }
+        return self._emit(node.name, "max_pool", (source,), self._shape(node), attributes)
+
+    def _pad(self, node: fx.Node, source: str, pad: list[int], mode: str, value: Any) -> str:
+        if mode != "constant" or value:
+            raise Refused("it pads with something other than zeros")
+        count = len(self.operations[source].shape)
+        if len(pad) > 2 * count or min(pad) < 0:
+            raise Refused("it crops, or pads the batch axis")
+        sides = [pad[i : i + 2] for i in range(0, len(pad), 2)][::-1]
+        return self._padded(node.name, source, [[0, 0]] * (count - len(sides)) + sides)
+
+    def _padded(self, name: str, source: str, sides: list[list[int]]) -> str:
+        before = self.operations[source].shape
+        shape = [size + sum(side) for size, side in zip(before, sides, strict=True)]
+        return self._emit(name, "pad", (source,), shape, {"pad": [list(s) for s in sides]})
+
+    def _reshape(self, name: str, source: str, shape: Shape) -> str:
+        if shape == self.operations[source].shape:
+            return source
+        kind = "flatten" if len(shape) == 1 else "reshape"
+        return self._emit(name, kind, (source,), shape)
+
+    def _shuffle(self, node: fx.Node, source: str, groups: int) -> str:
+        channels, *rest = self.operations[source].shape
+        split, joined = (groups, channels // groups, *rest), (channels // groups, groups, *rest)
+        order = [0, 2, 1, *range(3, 3 + len(rest))]
+        parts = self._emit(f"{node.name}_split", "reshape", (source,), split)
+        turned = self._emit(f"{node.name}_turn", "permute", (parts,), joined, {"axes": order})
+        return self._emit(node.name, "reshape", (turned,), (channels, *rest))
+
+
+def bias_of(module: nn.Module, weight: Tensor) -> Tensor:
+    """The bias of a layer, zeros where it has none."""
+    bias = getattr(module, "bias", None)
+    return bias if isinstance(bias, Tensor) else weight.new_zeros(weight.shape[0])
+
+
+def running_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm in evaluation mode."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise Refused("it has no running statistics")
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias

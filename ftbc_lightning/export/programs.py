@@ -1,0 +1,108 @@
+"""ONNX: one time step with its state in and out. torch.export: all T steps as one program."""
+
+import copy
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.stepped import State, SteppedNetwork
+from ftbc_lightning.whole_file import write_whole
+
+BATCH = 2
+"""Pictures that programs are traced with; the batch axis of what is written takes any number."""
+
+
+class OneStep(nn.Module):
+    """One time step as a function of tensors alone, for ONNX.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: SteppedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, step: Tensor, state: list[Tensor]) -> list[Tensor]:
+        """Output of the step, then the state after it, in the order of `state_names`."""
+        names = self.network.state_names
+        before: State = dict(zip(names, state, strict=True))
+        constants = self.network.constants(images)
+        output, after = self.network.step(constants, before, step)
+        return [output, *(after[name] for name in names)]
+
+
+@torch.no_grad()
+def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...]) -> None:
+    """Write one time step as an ONNX model.
+
+    Inputs: `images [B, ...]`, `step` (int64, 0 to T-1), and the state, `<layer>_in` for each
+    neuron (its membrane) and each max pooling in time (the sum of its inputs). At step 0 the state
+    that comes in is not read: zeros will do. Outputs: `output [B, classes]` and the state after the
+    step, `<layer>_out`, all
+    float32. The logits after step t are the mean of `output` over steps 0 to t.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise UserError(_missing("onnx", error)) from error
+    # float32 always: onnxruntime has no convolution in float64
+    network = SteppedNetwork(copy.deepcopy(snn).float().cpu())
+    names = network.state_names
+    images = torch.zeros(BATCH, *input_shape)
+    _, state = network.step(network.constants(images), {}, 0)
+    batch = torch.export.Dim("batch")
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*The axis name: batch will not be used.*")
+        program = torch.onnx.export(
+            OneStep(network).eval(),
+            (images, torch.tensor(1), [state[name] for name in names]),
+            input_names=["images", "step", *(f"{name}_in" for name in names)],
+            output_names=["output", *(f"{name}_out" for name in names)],
+            dynamic_shapes=({0: batch}, None, [{0: batch} for _ in names]),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    facts = {
+        "timesteps": str(snn.timesteps),
+        "readout": "logits after step t: mean of `output` over steps 0 to t",
+        "state": "at step 0 the state is not read",
+        "state_shapes": json.dumps({name: list(state[name].shape[1:]) for name in names}),
+    }
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    write_whole(path, lambda beside: onnx.save(model, str(beside)))
+
+
+@torch.no_grad()
+def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...]) -> None:
+    """Write all T steps as a program of `torch.export`: images `[B, ...]` to logits `[T, B, K]`.
+
+    `torch.export.load(path).module()(images)` runs it, without this package.
+    """
+    like = next(iter(snn.neurons().values())).threshold
+    images = torch.zeros(BATCH, *input_shape, dtype=like.dtype, device=like.device)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(
+        SteppedNetwork(snn).eval(), (images,), dynamic_shapes=({0: batch},)
+    )
+    write_whole(path, lambda beside: torch.export.save(program, beside))
+
+
+def _missing(extra: str, error: ImportError) -> str:
+    return (
+        f"The format {extra} needs {error.name}, which is not installed: "
+        "pip install 'ftbc-lightning[export]'."
+    )

@@ -1,0 +1,126 @@
+"""The dashboard of a Weights & Biases project, as code: calibrated against uncalibrated."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.report.gallery import PICTURES
+from ftbc_lightning.report.style import STYLES, label_of
+from ftbc_lightning.whole_file import write_whole
+
+NAME = "ANN to SNN: calibrated against uncalibrated"
+COMPARED = ("ann", "snn_uncalibrated", "snn_static", "snn_ftbc_iterative", "snn_ftbc_exact")
+AT = 4
+"""The T that runs are compared at in bars and tables."""
+
+
+def dashboard(project: str = "ftbc", *, entity: str | None = None, out: str | None = None) -> None:
+    """Create a workspace with the charts of this package in a Weights & Biases project.
+
+    Needs `pip install 'ftbc-lightning[dashboard]'` and `wandb login`.
+
+    Args:
+        project: The project that runs were logged to.
+        entity: Its owner; you if not given.
+        out: Write the definition to this JSON file and send nothing.
+
+    Raises:
+        UserError: The package is missing, or you are not logged in.
+    """
+    if out is not None:
+        text = json.dumps(definition(project, entity or "me")._model.model_dump(mode="json"))
+        print(write_whole(Path(out), lambda beside: beside.write_text(text)))
+        return
+    workspace = definition(project, entity or _owner())
+    try:
+        workspace.save()
+    except Exception as error:  # whatever the client of a remote service may raise
+        raise UserError(f"The dashboard was not created: {error}") from error
+    print(workspace.url)
+
+
+def definition(project: str, entity: str) -> Any:
+    """The workspace, which nothing has been sent of yet."""
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError as error:
+        raise UserError(
+            "`ftbc dashboard` needs one more package: pip install 'ftbc-lightning[dashboard]'."
+        ) from error
+
+    def lines(title: str, prefix: str, axis: str, title_x: str) -> Any:
+        names = [f"{prefix}/{method}" for method in COMPARED]
+        return wr.LinePlot(
+            title=title,
+            x=axis,
+            y=names,
+            title_x=title_x,
+            title_y="accuracy",
+            line_titles={f"{prefix}/{m}": label_of(m) for m in COMPARED},
+            line_colors={f"{prefix}/{m}": _color(m) for m in COMPARED},
+        )
+
+    def grouped(title: str, pattern: str, title_y: str) -> Any:
+        return wr.LinePlot(
+            title=title,
+            x="timestep",
+            metric_regex=pattern,
+            title_x="time step",
+            title_y=title_y,
+        )
+
+    def bars(title: str, *names: str) -> Any:
+        return wr.BarPlot(title=title, metrics=[wr.SummaryMetric(name) for name in names])
+
+    compared = [f"acc/{m}" if m == "ann" else f"acc/{m}/T{AT}" for m in COMPARED]
+    energies = ["energy_nJ/ann", f"energy_nJ/ann_quantized/T{AT}", f"energy_nJ/snn_ftbc/T{AT}"]
+    sections = {
+        "Accuracy": [
+            lines("Accuracy by T", "acc_by_T", "timesteps", "time steps T"),
+            lines("Accuracy after each step", "acc_by_step", "timestep", "time step"),
+            bars(f"Accuracy at T = {AT}", *compared),
+            bars("Gain of calibration, points", *(f"gain/T{t}" for t in (1, 2, 4, 8, 16))),
+        ],
+        "Energy": [
+            bars("nJ for a picture (estimate)", *energies),
+            wr.MediaBrowser(title="Accuracy against energy", media_keys=["figures/energy"]),
+        ],
+        "Layers": [
+            grouped("Error by layer, uncalibrated", "^error/.*/before$", "error / activation"),
+            grouped("Error by layer, calibrated", "^error/.*/after$", "error / activation"),
+            grouped("Temporal bias, median over channels", "^bias/.*/q50$", "bias / threshold"),
+            grouped("Firing rate", "^firing_rate/", "spikes for each neuron and step"),
+            *(
+                wr.MediaBrowser(title=title, media_keys=[f"figures/{name}"])
+                for name, title in PICTURES.items()
+                if name != "energy"
+            ),
+        ],
+        "Settings": [wr.RunComparer(diff_only="split")],
+    }
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=NAME,
+        sections=[ws.Section(name=n, panels=p, is_open=True) for n, p in sections.items()],
+    )
+
+
+def _color(method: str) -> str:
+    color = str(STYLES[method]["color"])
+    return "#000000" if color == "black" else color
+
+
+def _owner() -> str:
+    """The user who is logged in."""
+    import wandb
+
+    try:
+        return str(wandb.Api().default_entity)
+    except Exception as error:  # not logged in, or no network: one advice for both
+        raise UserError(
+            "`ftbc dashboard` writes to your Weights & Biases project: run `wandb login` first "
+            "(or give --out FILE to write the definition without sending it)."
+        ) from error

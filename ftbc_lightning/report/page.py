@@ -1,0 +1,169 @@
+"""`report.html`: one page that holds everything, for people who were not there."""
+
+import io
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from ftbc_lightning.report.gallery import Picture, accuracy_picture, layer_pictures
+from ftbc_lightning.report.run_folder import FinishedRun, read_run
+from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.verdict import recommend, worst_layers
+from ftbc_lightning.snn.energy import COST_TABLES
+from ftbc_lightning.whole_file import write_whole
+
+SHOWN_LAYERS = 5
+
+
+def report(run: str, *, out: str | None = None) -> None:
+    """Write one self-contained page on a finished run: which T to use, where accuracy is lost.
+
+    Args:
+        run: The run's folder, as `ftbc fit` or `ftbc calibrate` wrote it.
+        out: Where the page goes; `report.html` in the run's folder if not given.
+
+    Raises:
+        UserError: The folder is missing or holds no results.
+    """
+    folder = Path(run)
+    path = Path(out) if out else folder / "report.html"
+    text = page(read_run(folder))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    print(path)
+
+
+def page(run: FinishedRun) -> str:
+    """The page as HTML, with its pictures inside."""
+    environment = Environment(
+        loader=PackageLoader("ftbc_lightning", "report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    measured = run.measured
+    pictures = [accuracy_picture(run.results, run.steps), *layer_pictures(measured)]
+    before, after = measured.of(calibrated=False), measured.of(calibrated=True)
+    used = {row.table for row in measured.operations}
+    return environment.get_template("page.html.jinja").render(
+        name=run.folder.resolve().name,
+        recommendation=recommend(run.split("val")),
+        tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
+        tested=_tested(run),
+        layers=worst_layers(before, after),
+        shown=SHOWN_LAYERS,
+        timesteps=measured.timesteps,
+        operations=[
+            (label_of(row.method), row)
+            for row in sorted(measured.operations, key=lambda row: row.method)
+        ],
+        costs=[table for name, table in COST_TABLES.items() if name in used],
+        pictures=[(picture, Markup(_svg(picture))) for picture in pictures],
+        settings=_settings(run.config),
+        config=yaml.safe_dump(run.config, sort_keys=False) if run.config else "",
+        commands=_commands(run),
+        versions={name: version(name) for name in ("ftbc-lightning", "torch", "lightning")},
+    )
+
+
+def _table(run: FinishedRun, split: str) -> dict[str, Any]:
+    rows = run.split(split)
+    steps = sorted({row.timesteps for row in rows if row.timesteps})
+    methods = dict.fromkeys(row.method for row in rows)
+    cells = {(row.method, row.timesteps): row.accuracy for row in rows}
+    return {
+        "split": {"val": "validation", "test": "test"}[split],
+        "n": rows[0].n,
+        "seed": rows[0].seed,
+        "steps": steps,
+        "rows": [
+            (
+                method,
+                label_of(method),
+                [cells.get((method, t), cells.get((method, None))) for t in steps],
+            )
+            for method in methods
+        ],
+    }
+
+
+def _tested(run: FinishedRun) -> str:
+    """What the chosen network reaches on test pictures, if a test run was made."""
+    chosen = recommend(run.split("val")).chosen
+    rows = run.split("test")
+    found = [r for r in rows if (r.method, r.timesteps) == (chosen.method, chosen.timesteps)]
+    ann = [row for row in rows if row.method == "ann"]
+    if not found or not ann:
+        return ""
+    return (
+        f"On {found[0].n} test pictures, which chose nothing: {100 * found[0].accuracy:.1f} %, "
+        f"the ANN {100 * ann[0].accuracy:.1f} %."
+    )
+
+
+def _svg(picture: Picture) -> str:
+    """The figure as SVG inside the page: black becomes the text colour of light or dark mode."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": picture.name}):
+        _without_background(picture.figure)
+        picture.figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    drawing = text.getvalue()[text.getvalue().index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1, flags=re.DOTALL)
+    drawing = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", drawing, count=1, flags=re.DOTALL)
+    drawing = drawing.replace("#000000", "currentColor")
+    # Text without a colour of its own is black, and an id may stand once in a page.
+    drawing = re.sub(r"<text (?![^>]*fill:)", '<text fill="currentColor" ', drawing)
+    drawing = re.sub(r'id="([^"]+)"', rf'id="{picture.name}-\1"', drawing)
+    drawing = re.sub(r"url\(#([^)]+)\)", rf"url(#{picture.name}-\1)", drawing)
+    return re.sub(r'href="#([^"]+)"', rf'href="#{picture.name}-\1"', drawing)
+
+
+def _without_background(figure: Figure) -> None:
+    for legend in figure.legends:
+        legend.set_frame_on(False)
+
+
+def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person changes most, as name and value."""
+    model, data = config.get("model") or {}, config.get("data") or {}
+    network = model.get("network") or {}
+    named = {
+        "network": network.get("class_path", "") if isinstance(network, dict) else network,
+        "weights": model.get("weights"),
+        "data": data.get("class_path"),
+        **(data.get("init_args") or {}),
+        "timesteps": ", ".join(map(str, config.get("timesteps") or [])),
+        **(config.get("calibration") or {}),
+        "epochs": (config.get("trainer") or {}).get("max_epochs"),
+        "seed": config.get("seed_everything"),
+    }
+    return [
+        (
+            name.replace("_", " "),
+            ", ".join(map(str, value)) if isinstance(value, list) else str(value),
+        )
+        for name, value in named.items()
+        if value not in (None, "")
+    ]
+
+
+def _commands(run: FinishedRun) -> list[str]:
+    """How to make the run again, and how to test it."""
+    if run.config_file is None:
+        return []
+    trained = run.config.get("ckpt_path") or (run.config.get("model") or {}).get("weights")
+    verb = "calibrate" if trained else "fit"
+    return [
+        f"ftbc {verb} --config {run.config_file}",
+        f"ftbc test --config {run.config_file} --ckpt_path {run.folder / 'snn.ckpt'}",
+        f"ftbc report {run.folder}",
+    ]

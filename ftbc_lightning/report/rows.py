@@ -1,0 +1,175 @@
+"""What a run leaves to be drawn: rows of plain values, each kind in a CSV file of its own."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.whole_file import write_whole
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """Accuracy of one network after one of its steps (`steps.csv`)."""
+
+    split: str
+    method: str
+    timesteps: int
+    step: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer after one step (`layers.csv`); errors are shares of the activation's RMS."""
+
+    method: str
+    timesteps: int
+    layer: str
+    step: int
+    total: float
+    clipping: float
+    quantisation: float
+    unevenness: float
+    offset: float
+    firing_rate: float
+    added: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class HistogramRow:
+    """One bin, in units of theta (`histograms.csv`); `step` is 0 for the ANN's activation."""
+
+    layer: str
+    kind: str
+    step: int
+    left: float
+    right: float
+    share: float
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """What a picture costs (`operations.csv`); synaptic operations, biases apart.
+
+    `method` is that of the results, or `ann`, `ann_dense`, `ann_quantized`. Energy in nJ by the
+    cost table; `_once` and `_every_step` say how often the analog first layer is computed.
+    """
+
+    method: str
+    timesteps: int
+    accuracy: float
+    macs_once: float
+    macs_every_step: float
+    acs: float
+    dense_once: float
+    bias_adds: float
+    shortcut_adds: float
+    activation_sparsity: float
+    energy_once: float
+    energy_every_step: float
+    table: str
+
+
+@dataclass(frozen=True)
+class BiasRow:
+    """Quantiles over channels of bias / theta at one step (drawn, never stored)."""
+
+    layer: str
+    step: int
+    quantiles: tuple[float, ...]
+    channels: tuple[float, ...]
+
+
+@dataclass
+class Measurements:
+    """What a run leaves to be drawn besides its accuracies.
+
+    Attributes:
+        method: The calibration that stands for all.
+        timesteps: T of the networks whose layers are shown.
+        biases: Of the network that stands for all, at its largest T.
+        layers: Uncalibrated and calibrated.
+        histograms: Of the calibrated network.
+        operations: Of the ANN and of each T.
+    """
+
+    method: str
+    timesteps: int
+    biases: list[BiasRow] = field(default_factory=list)
+    layers: list[LayerRow] = field(default_factory=list)
+    histograms: list[HistogramRow] = field(default_factory=list)
+    operations: list[OperationRow] = field(default_factory=list)
+
+    def of(self, *, calibrated: bool) -> list[LayerRow]:
+        """The layers of one of the two networks."""
+        return [row for row in self.layers if (row.method == self.method) == calibrated]
+
+
+Row = TypeVar("Row")
+
+
+def write_rows(path: Path, rows: Sequence[Any]) -> Path:
+    """Write rows of one kind as CSV, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", newline="") as file:
+            names = [column.name for column in fields(rows[0])]
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: _short(v) for key, v in asdict(row).items()} for row in rows)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_whole(path, write)
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """Read what `write_rows` wrote; nothing where there is no file.
+
+    Raises:
+        UserError: The file has other columns, or a value is no number.
+    """
+    if not path.is_file():
+        return []
+    kinds = {column.name: column.type for column in fields(kind)}  # type: ignore[arg-type]
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != list(kinds):
+            raise UserError(
+                f"{path} has other columns than this program writes ({', '.join(kinds)}); run "
+                "`ftbc validate` again to write it anew."
+            )
+        try:
+            return [
+                kind(**{name: as_type(row[name]) for name, as_type in kinds.items()})  # type: ignore[operator]
+                for row in reader
+            ]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged in line {reader.line_num}: {error}.") from error
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def bias_rows(relative: Mapping[str, Tensor]) -> list[BiasRow]:
+    """Quantiles over channels of each layer's bias.
+
+    Args:
+        relative: By layer bias / theta, `[T, C]`.
+    """
+    rows = []
+    for name, values in relative.items():
+        quantiles = values.float().cpu().quantile(torch.tensor(QUANTILES), dim=1).T.tolist()
+        for step, (five, channels) in enumerate(zip(quantiles, values.tolist(), strict=True), 1):
+            rows.append(BiasRow(name, step, tuple(five), tuple(channels)))
+    return rows

@@ -1,0 +1,116 @@
+"""Read the folder of a finished run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftbc_lightning.ann.weights import read_file
+from ftbc_lightning.checkpoints import CHECKPOINT_KEY
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import Result, Variant
+from ftbc_lightning.report.results_file import read_results
+from ftbc_lightning.report.rows import (
+    BiasRow,
+    HistogramRow,
+    LayerRow,
+    Measurements,
+    OperationRow,
+    StepRow,
+    bias_rows,
+    read_rows,
+)
+
+CURVES = "curves"
+"""The folder of what is measured layer by layer, inside a run's folder."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left.
+
+    Attributes:
+        folder: Where.
+        results: Of all splits.
+        steps: Accuracies after each step.
+        measured: Layers, biases, operations; empty where the files are missing.
+        config: The configuration, or nothing where there is none.
+        config_file: Its path.
+    """
+
+    folder: Path
+    results: list[Result]
+    steps: list[StepRow]
+    measured: Measurements
+    config: dict[str, Any]
+    config_file: Path | None
+
+    def split(self, name: str) -> list[Result]:
+        """The results of one split."""
+        return [row for row in self.results if row.split == name]
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read the files of a run.
+
+    Raises:
+        UserError: The folder is missing or holds no results, or a file is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give the folder of a run (runs/NAME).")
+    results = read_results(folder / "results.csv")
+    if not any(row.split == "val" for row in results):
+        raise UserError(
+            f"{folder} has no results.csv with validation results; give the folder that `ftbc "
+            "fit` or `ftbc calibrate` wrote."
+        )
+    layers = read_rows(folder / CURVES / "layers.csv", LayerRow)
+    method = next(
+        (row.method for row in layers if row.method != "snn_uncalibrated"), results[-1].method
+    )
+    measured = Measurements(
+        method,
+        layers[-1].timesteps if layers else 0,
+        _biases(folder / "snn.ckpt", method),
+        layers,
+        read_rows(folder / CURVES / "histograms.csv", HistogramRow),
+        read_rows(folder / CURVES / "operations.csv", OperationRow),
+    )
+    config, path = _config(folder)
+    steps = read_rows(folder / "steps.csv", StepRow)
+    return FinishedRun(folder, results, steps, measured, config, path)
+
+
+def _biases(checkpoint: Path, method: str) -> list[BiasRow]:
+    """The biases of a method at its largest T."""
+    if not checkpoint.is_file():
+        return []
+    content = read_file(checkpoint)
+    saved = content.get(CHECKPOINT_KEY, {}).get("networks", [])
+    variants = [Variant(entry["method"], entry["timesteps"]) for entry in saved]
+    best = [
+        (variant, entry["map"])
+        for variant, entry in zip(variants, saved, strict=True)
+        if variant.key.rpartition("_T")[0] == method
+    ]
+    if not best:
+        return []
+    variant, conversion = max(best, key=lambda pair: pair[0].timesteps)
+    state, prefix = content["state_dict"], f"snns.{variant.key}.layers.neurons"
+    return bias_rows(
+        {
+            name: state[f"{prefix}.{name}.temporal_bias"] / state[f"{prefix}.{name}.threshold"]
+            for name in conversion["neurons"]
+        }
+    )
+
+
+def _config(folder: Path) -> tuple[dict[str, Any], Path | None]:
+    """The newest configuration that made networks, not one that evaluated a file of them."""
+    paths = sorted(folder.glob("**/config.yaml"), key=lambda path: -path.stat().st_mtime)
+    for path in paths:
+        content = yaml.safe_load(path.read_text())
+        if isinstance(content, dict) and not str(content.get("ckpt_path")).endswith("snn.ckpt"):
+            return content, path
+    return {}, None

@@ -1,0 +1,114 @@
+"""What a run says, in sentences: which T to use, which layer is worst."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftbc_lightning.module import Result
+from ftbc_lightning.report.layer_figures import last_steps
+from ftbc_lightning.report.rows import LayerRow
+from ftbc_lightning.report.style import label_of
+from ftbc_lightning.snn.diagnosis import ADVICE, SMALL
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which network to use.
+
+    Attributes:
+        chosen: Its result on validation pictures.
+        ann: That of the ANN.
+        baseline: The uncalibrated network of the same T, if there is one.
+        standard_error: Of the ANN's accuracy.
+        reached: Whether it is within one standard error of the ANN.
+    """
+
+    chosen: Result
+    ann: Result
+    baseline: Result | None
+    standard_error: float
+    reached: bool
+
+    @property
+    def headline(self) -> str:
+        """The answer in a few words."""
+        return f"Use T = {self.chosen.timesteps} with {label_of(self.chosen.method)}"
+
+    @property
+    def reason(self) -> str:
+        """Why, with the figures."""
+        chosen, ann = 100 * self.chosen.accuracy, 100 * self.ann.accuracy
+        error = 100 * self.standard_error
+        found = f"{chosen:.1f} % on {self.ann.n} validation pictures; the ANN has {ann:.1f} %"
+        if self.reached:
+            why = f"the smallest T within one standard error ({error:.1f} points) of the ANN"
+        else:
+            why = (
+                f"no T comes within one standard error ({error:.1f} points) of the ANN; this one "
+                f"is nearest, {ann - chosen:.1f} points below"
+            )
+        return f"{found}. It is {why}." if self.reached else f"{found}. {why[0].upper()}{why[1:]}."
+
+    @property
+    def gain(self) -> str:
+        """What calibration adds at this T."""
+        if self.baseline is None or self.baseline.method == self.chosen.method:
+            return ""
+        points = 100 * (self.chosen.accuracy - self.baseline.accuracy)
+        return (
+            f"Calibration changes accuracy by {points:+.1f} points at T = {self.chosen.timesteps} "
+            f"(uncalibrated {100 * self.baseline.accuracy:.1f} %); below about "
+            f"{200 * self.standard_error:.1f} points this may be chance."
+        )
+
+
+def recommend(results: Sequence[Result]) -> Recommendation:
+    """The smallest T within one standard error of the ANN, and its best network.
+
+    Args:
+        results: Of the validation split: test pictures choose nothing.
+    """
+    ann = next(row for row in results if row.method == "ann")
+    error = math.sqrt(ann.accuracy * (1 - ann.accuracy) / ann.n)
+    networks = [row for row in results if row.timesteps is not None]
+    good = [row for row in networks if row.accuracy >= ann.accuracy - error]
+    if good:
+        chosen = min(good, key=lambda row: (row.timesteps, -row.accuracy))
+    else:
+        chosen = max(networks, key=lambda row: (row.accuracy, -(row.timesteps or 0)))
+    baseline = next(
+        (
+            row
+            for row in networks
+            if row.method == "snn_uncalibrated" and row.timesteps == chosen.timesteps
+        ),
+        None,
+    )
+    return Recommendation(chosen, ann, baseline, error, bool(good))
+
+
+@dataclass(frozen=True)
+class LayerVerdict:
+    """One layer in the table of the page."""
+
+    layer: str
+    before: float | None
+    after: float
+    added: float
+    advice: str
+
+
+def worst_layers(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> list[LayerVerdict]:
+    """The layers, first the one that adds most error, each with advice."""
+    old = last_steps(before)
+    rows = sorted(last_steps(after).values(), key=lambda row: -row.added)
+    return [
+        LayerVerdict(
+            row.layer,
+            old[row.layer].total if row.layer in old else None,
+            row.total,
+            row.added,
+            f"{row.cause}: {ADVICE[row.cause]}" if row.added > SMALL else "adds little",  # type: ignore[index]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,86 @@
+"""`ftbc diagnose`: in which layer accuracy is lost, and by what."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning
+from lightning import LightningDataModule
+from rich.console import Console
+from torch import Tensor
+
+from ftbc_lightning import report
+from ftbc_lightning.checkpoints import read_checkpoint
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
+
+
+class DiagnoseTrainer(lightning.Trainer):
+    """A Trainer that splits the error of each layer by its cause."""
+
+    def diagnose(
+        self,
+        model: SpikingClassifier,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        at: int | None = None,
+        pictures: int = 256,
+    ) -> Diagnosis:
+        """Say in which layer accuracy is lost, by which cause, before and after calibration.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Its validation pictures are watched.
+            ckpt_path: The file of calibrated networks, `snn.ckpt`.
+            at: T of the networks to look at; the largest if not given.
+            pictures: How many pictures.
+
+        Returns:
+            The diagnosis of the calibrated network, which has been printed.
+
+        Raises:
+            UserError: The file is missing, holds no calibrated network or none for that T.
+        """
+        if ckpt_path is None:
+            raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        if model.phase != "calibrated" or datamodule is None:
+            raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
+        best = _network_at(model, at)
+        plain = [v for v in model.variants.values() if v.timesteps == best.timesteps]
+        first = next((v for v in plain if v.method == "none"), best)
+        datamodule.prepare_data()
+        datamodule.setup("validate")
+        batches = _some(datamodule.val_dataloader(), pictures)
+        before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
+        label = report.label_of(report.method_of(best))
+        title = f"{label}, T = {best.timesteps}, {after.pictures} validation pictures"
+        console = Console()
+        console.print(report.diagnosis_table(before, after, title=title))
+        for rank, name in enumerate(after.worst()[:3], start=1):
+            console.print(f"{rank}. {name}: {after.advice(name)}", highlight=False)
+        return after
+
+
+def _network_at(model: SpikingClassifier, timesteps: int | None) -> Variant:
+    """The calibration that stands for all, at one T."""
+    best = model.headline()
+    same = {v.timesteps: v for v in model.variants.values() if v.method == best.method}
+    wanted = best.timesteps if timesteps is None else timesteps
+    if wanted not in same:
+        known = ", ".join(map(str, sorted(same)))
+        raise UserError(f"The file has no network for T = {wanted}; it has T = {known} (--at).")
+    return same[wanted]
+
+
+def _some(loader: Iterable[Any], pictures: int) -> list[Tensor]:
+    """The first pictures of a loader."""
+    batches: list[Tensor] = []
+    for batch in loader:
+        missing = pictures - sum(len(part) for part in batches)
+        if missing <= 0:
+            break
+        batches.append(batch[0][:missing])
+    return batches

@@ -1,0 +1,154 @@
+"""`ftbc predict`: a row for each picture, and early exit."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning import LightningDataModule, LightningModule
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ftbc_lightning import report
+from ftbc_lightning.checkpoints import read_checkpoint
+from ftbc_lightning.data.picture_folder import picture_folder
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.prediction import join, names_of, summary, write_predictions
+from ftbc_lightning.snn.early_exit import (
+    ExitPoint,
+    check_confidence,
+    choose_confidence,
+    exit_curve,
+)
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.whole_file import write_whole
+
+
+class PredictTrainer(lightning.Trainer):
+    """A Trainer that writes what it predicts."""
+
+    def predict(  # type: ignore[override]
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+        *,
+        folder: str | None = None,
+        early_exit: float | Literal["auto"] | None = None,
+        output: str | None = None,
+    ) -> Any:
+        """Classify pictures and write a row for each: class, confidence at each step, steps.
+
+        Without `folder`, `early_exit` and `output` it is Lightning's own.
+
+        Args:
+            model: The network, or what its checkpoint is loaded into.
+            dataloaders: See Lightning.
+            datamodule: Its pictures are classified where no folder is given, and it tells how
+                pictures are prepared.
+            return_predictions: See Lightning.
+            ckpt_path: The snn.ckpt of a run.
+            weights_only: See Lightning.
+            folder: Pictures to classify, those in its folders too. `--data.folder` is the same.
+            early_exit: Confidence, 0 to 1, at which a picture takes no more steps; "auto" takes
+                the one with the fewest steps at the accuracy of all steps on the calibration
+                pictures.
+            output: The CSV file; on the command line predictions.csv in the run's folder.
+
+        Returns:
+            The predictions of each batch, see `SpikingClassifier.predict_step`.
+
+        Raises:
+            UserError: The checkpoint, the folder or a picture cannot be read, or a setting is out
+                of range.
+        """
+        if folder is None and early_exit is None and output is None:
+            return super().predict(
+                model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
+            )
+        assert isinstance(model, SpikingClassifier)
+        if self.world_size > 1:
+            raise UserError("Pictures are classified on one device: give --trainer.devices 1.")
+        if datamodule is None:
+            raise UserError("A data module tells how pictures are prepared; give one.")
+        if ckpt_path is not None:
+            content = read_checkpoint(ckpt_path)
+            model.on_load_checkpoint(content)
+            model.load_state_dict(content["state_dict"])
+        datamodule.prepare_data()
+        datamodule.setup("predict")
+        loader = self._pictures(datamodule, folder)
+        model.early_exit = None
+        if early_exit is not None:
+            model.early_exit = self._confidence(model, datamodule, early_exit)
+        batches: Any = super().predict(model, dataloaders=loader, return_predictions=True)
+        found = join(batches)
+        if folder is not None:
+            found.pop("target", None)
+        console = Console()
+        console.print(summary(found), highlight=False, soft_wrap=True)
+        if output is not None:
+            self._write(Path(output), found, loader, datamodule)
+            console.print(f"  {output}", highlight=False, soft_wrap=True)
+        return batches
+
+    def _write(
+        self,
+        path: Path,
+        found: dict[str, Tensor],
+        loader: DataLoader[Any],
+        datamodule: LightningDataModule,
+    ) -> None:
+        classes = getattr(datamodule, "class_names", None)
+        names = names_of(loader.dataset, len(found["steps"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda beside: write_predictions(beside, found, names, classes))
+
+    def _pictures(self, datamodule: LightningDataModule, folder: str | None) -> DataLoader[Any]:
+        """What is to be classified, in a fixed order."""
+        given: Any = datamodule.predict_dataloader()
+        if folder is None:
+            assert isinstance(given, DataLoader)
+            return given
+        return DataLoader(
+            picture_folder(folder, datamodule),
+            batch_size=given.batch_size,
+            num_workers=given.num_workers,
+        )
+
+    def _confidence(
+        self, model: SpikingClassifier, datamodule: LightningDataModule, asked: float | str
+    ) -> float:
+        """The threshold of confidence: as asked, or chosen on the calibration pictures."""
+        if model.phase != "calibrated":
+            raise UserError("early_exit needs spiking networks; give --ckpt_path snn.ckpt.")
+        if asked != "auto":
+            check_confidence(float(asked))
+            return float(asked)
+        curve = calibration_curve(model, datamodule)
+        chosen = choose_confidence(curve)
+        console = Console()
+        console.print(report.exit_table(curve, chosen))
+        return chosen.confidence
+
+
+def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule) -> list[ExitPoint]:
+    """Accuracy against mean steps on the calibration pictures, of the network that stands for all.
+
+    Args:
+        model: A calibrated classifier.
+        datamodule: Has `calibration_dataloader()`.
+    """
+    network = model.network(model.headline())
+    loader: Any = datamodule
+    parts = [
+        (simulate(network, images.to(model.device)).cpu(), labels)
+        for images, labels in loader.calibration_dataloader()
+    ]
+    logits = torch.cat([part for part, _ in parts], dim=1)
+    return exit_curve(logits, torch.cat([labels for _, labels in parts]))

@@ -1,0 +1,122 @@
+"""Networks and settings that must be refused."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftbc_lightning import SpikingClassifier, calibrate, convert, simulate
+from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.callbacks.memory import check_memory
+from tests.smooth_network import Smooth
+
+
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+class Branching(nn.Module):
+    """A path that depends on the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = layers()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.layers(images) if images.sum() > 0 else self.layers(-images)
+
+
+class Writing(Branching):
+    """Writes into a part of its own input."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        images[:, 0] = 0
+        return self.layers(images)
+
+
+class Clamping(Branching):
+    """Changes a value in place by an operation that is not linear."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.layers(images.clamp_(0, 1))
+
+
+class TwoInputs(Branching):
+    """Needs something beside the picture."""
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Logits."""
+        return self.layers(images * mask)
+
+
+class TwoOutputs(Branching):
+    """Returns more than logits."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the picture."""
+        return self.layers(images), images
+
+
+class Product(Branching):
+    """Multiplies two values that both depend on the picture."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.layers(images) * self.layers(images)
+
+
+def images(count: int = 16) -> Tensor:
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def converting(network: nn.Module, pictures: Tensor | None = None, **settings: Any) -> Any:
+    pictures = images() if pictures is None else pictures
+    given = {"timesteps": 2, **settings}
+    return convert(network, torch.zeros(1, 1, 8, 8), [pictures], **given)
+
+
+def calibrating(**settings: Any) -> None:
+    network = layers()
+    calibrate(network, converting(network), [images()], **settings)
+
+
+def checking(network: nn.Module, classes: int = 4, channels: int = 1) -> None:
+    module = SpikingClassifier(network)
+    module.check_convertible(torch.zeros(1, channels, 8, 8), classes)
+
+
+def broken_pixels(value: float) -> None:
+    pictures = images()
+    pictures[3, 0, 2, 2] = value
+    converting(layers(), pictures)
+
+
+def broken_weights() -> None:
+    network = layers()
+    nn.init.constant_(network[1].weight, torch.nan)
+    converting(network)
+
+
+def simulating(count: int = 1, **settings: Any) -> None:
+    simulate(converting(layers()), images(count), **settings)
+
+
+def without_thresholds() -> None:
+    from ftbc_lightning.snn.conversion import prepare
+
+    simulate(prepare(layers(), images(1), timesteps=2), images(1))
+
+
+def callback(**settings: Any) -> None:
+    ForwardTemporalBiasCorrection(**settings)
+
+
+def absurd_memory() -> None:
+    shapes = {"act": (64, 32, 32)}
+    check_memory(shapes, timesteps=10**7, networks=4, pictures=512, available=24 * 10**9)
+
+
+SMOOTH = Smooth

@@ -1,0 +1,195 @@
+"""NIR graphs: what is in them, and what other programs make of them."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ftbc_lightning import UserError, export, simulate
+from ftbc_lightning.ann.resnet import PadShortcut
+from ftbc_lightning.export import describe, mean_bias
+from ftbc_lightning.export.nir_file import nir_graph
+from ftbc_lightning.export.rebuild import rebuild
+from ftbc_lightning.export.unit_threshold import unit_thresholds
+from ftbc_lightning.snn.stepped import SteppedNetwork
+from tests.export.test_safetensors import calibrated
+from tests.networks import pictures, residual_net
+from tests.snn.test_pooling import net as pooled_net
+
+nir = pytest.importorskip("nir")
+
+
+class Shortcut(nn.Module):
+    """A residual block whose shortcut takes every second pixel and pads channels; a concat."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 6, 3, 2, 1)
+        self.shortcut = PadShortcut(2)
+        self.conv3 = nn.Conv2d(6, 2, 1)
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.conv1(x))
+        x = torch.relu(self.conv2(x) + self.shortcut(x))
+        x = torch.cat([x, torch.relu(self.conv3(x))], 1)
+        return self.linear(x.mean([2, 3]))
+
+
+def chain():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 5), nn.ReLU()),
+        nn.Linear(5, 3),
+    ).eval()
+
+
+def shortcut():
+    torch.manual_seed(3)
+    return Shortcut().eval()
+
+
+ANNS = {"chain": chain, "residual": residual_net, "shortcut": shortcut}
+
+
+def run_graph(graph, images, timesteps):
+    """A reader of its own: the graph as NIR defines it, soft reset, v0 and b[t] from metadata."""
+    state, outputs = {}, []
+    for t in range(timesteps):
+        values = {}
+        for name in sorted(graph.nodes):
+            node = graph.nodes[name]
+            terms = [values[a] for a, b in graph.edges if b == name]
+            x = sum(terms[1:], terms[0]) if terms else images
+            if isinstance(node, nir.Affine):
+                x = x @ torch.tensor(node.weight).T + torch.tensor(node.bias)
+            elif isinstance(node, nir.Conv2d):
+                set_to = (tuple(map(int, v)) for v in (node.stride, node.padding, node.dilation))
+                weights = torch.tensor(node.weight), torch.tensor(node.bias)
+                x = nn.functional.conv2d(x, *weights, *set_to, int(node.groups))
+            elif isinstance(node, nir.Flatten):
+                x = x.flatten(1)
+            elif isinstance(node, nir.IF):
+                axes = (1,) * (x.ndim - 2)
+                v0, b = (
+                    torch.tensor(node.metadata[key])
+                    for key in ("initial_membrane", "temporal_bias")
+                )
+                u = state.get(name, v0.view(-1, *axes)) + x + b[t].view(-1, *axes)
+                x = (u >= torch.tensor(node.v_threshold)).float()
+                state[name] = u - x * torch.tensor(node.v_threshold)
+            values[name] = x
+        outputs.append(x)
+    return torch.stack(outputs).cumsum(0) / torch.arange(1, timesteps + 1).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize("name", list(ANNS))
+@pytest.mark.parametrize("bias", ["metadata", "mean"])
+def test_a_graph_read_back_and_run_with_its_metadata_gives_the_logits(name, bias, tmp_path):
+    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
+    images = pictures(8, seed=2, dtype=torch.float32)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        path = export(snn, tmp_path / "snn.nir", format="nir", bias=bias)
+    told = [str(warning.message).startswith("NIR has no time-varying bias") for warning in said]
+    assert any(told) == (bias == "metadata")
+    expected = simulate(snn if bias == "metadata" else mean_bias(snn), images)
+    graph = nir.read(path)
+    torch.testing.assert_close(run_graph(graph, images, 4), expected, rtol=0, atol=1e-5)
+    neurons = [node for node in graph.nodes.values() if isinstance(node, nir.IF)]
+    assert all((node.v_threshold == 1).all() for node in neurons)
+    assert all(np.any(node.metadata["temporal_bias"]) == (bias == "metadata") for node in neurons)
+    assert graph.metadata["reset"] == "subtract"
+
+
+@pytest.mark.parametrize("name", list(ANNS))
+def test_unit_thresholds_leave_the_logits(name):
+    ann, images = ANNS[name]().double(), pictures(8)
+    snn = calibrated(ann, images)
+    divided = unit_thresholds(describe(snn), bias="metadata")
+    torch.testing.assert_close(
+        simulate(rebuild(divided), images), simulate(snn, images), rtol=0, atol=1e-10
+    )
+
+
+def test_what_nir_has_no_primitive_for_is_named():
+    snn = calibrated(pooled_net(), pictures(8))
+    with pytest.raises(UserError, match="no primitive in NIR: pool \\(max_pool\\)"):
+        nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
+
+
+def spikes(snn, images):
+    """Spikes of each layer, and for each the largest membrane that a reset has left."""
+    network = SteppedNetwork(rebuild(unit_thresholds(describe(snn), bias="metadata")))
+    counts, left = dict.fromkeys(network.names, 0), dict.fromkeys(network.names, 0.0)
+    fire = network._fire
+
+    def counting(node, *arguments):
+        fired, membrane = fire(node, *arguments)
+        counts[node.name] += int(fired.sum())
+        left[node.name] = max(left[node.name], float(membrane.max()))
+        return fired, membrane
+
+    network._fire = counting
+    return network(images), list(counts.values()), list(left.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ANNS))
+def test_sinabs_gives_the_same_spikes_once_it_fires_one_a_step_without_a_floor(name, tmp_path):
+    pytest.importorskip("sinabs")
+    from tests.export.importers import by_sinabs
+
+    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
+    images = pictures(8, seed=2, dtype=torch.float32)
+    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    logits, own, left = spikes(mean_bias(snn), images)
+    found, output = by_sinabs(graph, len(images), as_imported=False).run(images, 4)
+    assert found == own
+    torch.testing.assert_close(output, logits[-1], rtol=0, atol=1e-5)
+    imported, _ = by_sinabs(graph, len(images), as_imported=True).run(images, 4)
+    # as imported, a neuron may fire several times in a step, and its membrane stops at -1
+    assert imported != own
+    assert max(left) > 1
+
+
+@pytest.mark.slow
+def test_sinabs_own_loader_runs_a_chain(tmp_path):
+    pytest.importorskip("sinabs")
+    from sinabs.activation import SingleSpike
+    from sinabs.layers import IAFSqueeze
+    from sinabs.nir import from_nir
+
+    snn = calibrated(chain(), pictures(8, dtype=torch.float32))
+    images = pictures(8, seed=2, dtype=torch.float32)
+    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    network = from_nir(graph, batch_size=8)
+    for module in network.modules():
+        if isinstance(module, IAFSqueeze):
+            module.spike_fn, module.min_v_mem = SingleSpike, None
+    steps = images.unsqueeze(1).expand(-1, 4, -1, -1, -1).flatten(0, 1)
+    output = network(steps)[0].unflatten(0, (8, 4)).mean(1)
+    expected = simulate(mean_bias(snn), images)[-1]
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ANNS))
+def test_snntorch_gives_the_same_spikes_up_to_membranes_left_above_threshold(name, tmp_path):
+    pytest.importorskip("snntorch")
+    from tests.export.importers import by_snntorch
+
+    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
+    images = pictures(8, seed=2, dtype=torch.float32)
+    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    for picture in images.split(1):  # it flattens the batch axis too
+        _, own, left = spikes(mean_bias(snn), picture)
+        found, _ = by_snntorch(graph, as_imported=False).run(picture, 4)
+        # snnTorch subtracts again, before it fires, from a membrane that a reset has left above 1;
+        # layers up to the first such membrane agree spike by spike
+        same = next((n for n, value in enumerate(left) if value > 1), len(left))
+        assert found[:same] == own[:same]

@@ -1,0 +1,66 @@
+"""ONNX and torch.export programs, run by onnxruntime and by torch alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ftbc_lightning import export, simulate
+from ftbc_lightning.snn.stepped import SteppedNetwork
+from tests.export.test_safetensors import Unusual, calibrated, networks
+from tests.networks import pictures, residual_net
+from tests.snn.test_pooling import net as pooled_net
+
+
+@pytest.mark.parametrize("name", ["residual", "pooled", "grouped", "rearranged"])
+def test_step_by_step_gives_what_layer_by_layer_gives(name):
+    ann, images = networks()[name], pictures(8)
+    snn = calibrated(ann, images)
+    torch.testing.assert_close(
+        SteppedNetwork(snn)(images), simulate(snn, images), rtol=0, atol=1e-12
+    )
+
+
+def run_onnx(path, images, timesteps):
+    """T runs of one step, the state handed on."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    shapes = json.loads(session.get_modelmeta().custom_metadata_map["state_shapes"])
+    state = {
+        f"{name}_in": np.full((len(images), *shape), np.nan, np.float32)
+        for name, shape in shapes.items()
+    }
+    outputs = []
+    for t in range(timesteps):
+        feed = {"images": images.numpy(), "step": np.array(t), **state}
+        output, *after = session.run(None, feed)
+        outputs.append(output)
+        state = dict(zip(state, after, strict=True))
+    return np.cumsum(outputs, 0) / np.arange(1, timesteps + 1)[:, None, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual])
+def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    snn = calibrated(make().float().eval(), pictures(8, dtype=torch.float32))
+    path = export(snn, tmp_path / "step.onnx", format="onnx")
+    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    images = pictures(8, seed=2, dtype=torch.float32)
+    for batch in (images, images[:1]):
+        expected = simulate(snn, batch).numpy()
+        np.testing.assert_allclose(run_onnx(path, batch, 4), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual])
+def test_a_program_of_torch_export_gives_the_logits_for_any_batch(make, tmp_path):
+    ann, images = make().double().eval(), pictures(8)
+    snn = calibrated(ann, images)
+    path = export(snn, tmp_path / "snn.pt2", format="torch_export")
+    program = torch.export.load(path).module()
+    for batch in (images, images[:1]):
+        torch.testing.assert_close(program(batch), simulate(snn, batch), rtol=0, atol=1e-10)

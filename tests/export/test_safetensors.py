@@ -1,0 +1,188 @@
+"""Round trips through safetensors, and the NumPy reader whose text is in the documentation."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import nn
+
+from ftbc_lightning import UserError, calibrate, convert, export, load, simulate
+from ftbc_lightning.export import describe
+from ftbc_lightning.export.description import ATTRIBUTES, TENSORS
+from tests.conftest import ROOT
+from tests.networks import pictures, residual_net
+from tests.snn.test_folding import Grouped
+from tests.snn.test_pooling import net as pooled_net
+
+
+class Rearranged(nn.Module):
+    """Everything that moves values about: chunk, shuffle, pad, slice, concat, scale, batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 2, padding="same")
+        self.norm = nn.BatchNorm2d(4)
+        self.shuffle = nn.ChannelShuffle(2)
+        self.last = nn.Linear(4 * 9, 3)
+        self.register_buffer("factor", torch.tensor([1.0, 2.0, 0.5, 1.5]).view(4, 1, 1))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x - 0.1))
+        left, right = x.chunk(2, dim=1)
+        x = self.shuffle(torch.cat([left, 2 * right], 1))
+        x = torch.relu(self.norm(torch.relu(x * self.factor) - x / 3))
+        x = nn.functional.pad(x[:, 1:, ::2, ::2], (0, 0, 0, 0, 1, 0))
+        return self.last(x.permute(0, 2, 3, 1).reshape(x.size(0), -1))
+
+
+def networks():
+    torch.manual_seed(0)
+    return {
+        "residual": residual_net(),
+        "pooled": pooled_net(),
+        "grouped": Grouped().double().eval(),
+        "rearranged": Rearranged().double().eval(),
+    }
+
+
+def calibrated(ann, images, timesteps=4, **settings):
+    snn = convert(ann, images[:1], [images], timesteps=timesteps, **settings)
+    calibrate(ann, snn, [images])
+    return snn
+
+
+def numpy_reader():
+    """The code blocks of the page, as they stand there."""
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "safetensors.md").read_text(), re.S
+    )
+    reader: dict = {}
+    for block in blocks:
+        exec(block, reader)
+    return reader, blocks
+
+
+@pytest.mark.parametrize("name", ["residual", "pooled", "grouped", "rearranged"])
+def test_a_loaded_network_and_the_numpy_reader_give_the_same_logits(name, tmp_path):
+    ann, images = networks()[name], pictures(12)
+    snn = calibrated(ann, images)
+    expected = simulate(snn, images)
+    path = export(snn, tmp_path / "snn.safetensors")
+    torch.testing.assert_close(simulate(load(path), images), expected, rtol=0, atol=1e-10)
+    reader, _ = numpy_reader()
+    logits = reader["logits"](*reader["read"](path), images.numpy())
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-10)
+
+
+def test_the_numpy_reader_gives_a_float32_residual_network_to_1e_5(tmp_path):
+    snn = calibrated(residual_net(dtype=torch.float32), pictures(8, dtype=torch.float32))
+    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    images = pictures(8, seed=2, dtype=torch.float32)
+    reader, blocks = numpy_reader()
+    path = export(snn, tmp_path / "snn.safetensors")
+    logits = reader["logits"](*reader["read"](path), images.numpy())
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, simulate(snn, images).numpy(), rtol=0, atol=1e-5)
+    assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 40
+
+
+@pytest.mark.parametrize("half_threshold", ["per_step", "none"])
+def test_every_form_of_the_half_threshold_survives(half_threshold, tmp_path):
+    images = pictures(8)
+    snn = calibrated(residual_net(), images, half_threshold=half_threshold)
+    twin = load(export(snn, tmp_path / "snn.safetensors"))
+    torch.testing.assert_close(simulate(twin, images), simulate(snn, images), rtol=0, atol=1e-10)
+
+
+def test_a_loaded_network_is_exported_to_the_same_file(tmp_path):
+    snn = calibrated(residual_net(), pictures(8))
+    first = export(snn, tmp_path / "a.safetensors")
+    second = export(load(first), tmp_path / "b.safetensors")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_file_is_opened_by_safetensors_and_says_what_it_is(tmp_path):
+    path = export(calibrated(residual_net(), pictures(8)), tmp_path / "snn.safetensors")
+    with safe_open(path, framework="np") as file:
+        header = json.loads(file.metadata()["ftbc-snn"])
+        assert file.get_tensor("act2.temporal_bias").shape == (4, 6)
+    assert header["neuron"]["order"] == ["charge", "bias", "fire", "reset"]
+    assert header["format_version"] == 1
+    for operation in header["operations"]:
+        own = set(operation) - {"name", "op", "inputs", "shape"}
+        assert own == {*ATTRIBUTES[operation["op"]], *TENSORS.get(operation["op"], ())}
+
+
+def test_the_network_that_is_exported_stays_as_it_is(tmp_path):
+    images = pictures(8)
+    snn = calibrated(residual_net(), images)
+    before = {key: value.clone() for key, value in snn.state_dict().items()}
+    export(snn, tmp_path / "snn.safetensors")
+    assert all(torch.equal(before[key], value) for key, value in snn.state_dict().items())
+
+
+class Unusual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")
+        self.pool = nn.AdaptiveAvgPool2d(4)
+
+    def forward(self, x):
+        return self.pool(torch.relu(self.conv(x))).flatten(1)
+
+
+def test_operations_without_a_place_in_the_file_are_named_all_at_once(tmp_path):
+    snn = calibrated(Unusual().double().eval(), pictures(4))
+    with pytest.raises(UserError, match="2 operations") as caught:
+        export(snn, tmp_path / "snn.safetensors")
+    assert "conv (Conv2d): its padding is 'circular'" in str(caught.value)
+    assert "pool (AdaptiveAvgPool2d): [6, 6] is no multiple of [4, 4]" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "There is no file"), (b"no", "cannot be read"), ("torch", "holds no spiking network")],
+)
+def test_a_file_that_is_no_network_is_refused_in_one_line(content, message, tmp_path):
+    path = tmp_path / "snn.safetensors"
+    if content == "torch":
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(1)}, path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load(path)
+
+
+def test_wrong_settings_are_refused(tmp_path):
+    snn = calibrated(residual_net(), pictures(4))
+    with pytest.raises(UserError, match="Format 'h5' is unknown"):
+        export(snn, tmp_path / "a", format="h5")
+    with pytest.raises(UserError, match="bias=mean is for nir alone"):
+        export(snn, tmp_path / "a", bias="mean")
+    with pytest.raises(UserError, match="There is no folder"):
+        export(snn, tmp_path / "none" / "a")
+    snn.input_shape = None
+    with pytest.raises(UserError, match="give it as input_shape"):
+        export(snn, tmp_path / "a")
+    assert describe(snn, input_shape=(2, 6, 6)).timesteps == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0", "googlenet", "densenet121"])
+def test_networks_of_torchvision_make_the_round_trip(name, tmp_path):
+    from tests.torchvision_support import build
+
+    assert hasattr(torchvision.models, name)
+    net, images = build(name)
+    snn = calibrated(net.double(), images[:2].double(), 2)
+    twin = load(export(snn, tmp_path / "snn.safetensors"))
+    torch.testing.assert_close(
+        simulate(twin, images.double()), simulate(snn, images.double()), rtol=0, atol=1e-9
+    )

@@ -1,0 +1,55 @@
+"""Calibration in several processes gives what one process gives on the same pictures."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.processes import shares
+
+pytestmark = pytest.mark.processes
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
+"""Largest difference of a threshold, bias, start membrane or weight, in the activation's unit.
+
+Counts and maxima merge exactly. Sums of activations merge in another order, and convolutions of
+other batch sizes round differently: 1e-16 or 1e-7 of a value. In float32 that can flip a spike
+where a potential lies on the threshold, and what follows moves by 1/N of a threshold or less."""
+
+CASES = [(m, *case) for m, case in itertools.product(shares.METHODS, shares.CASES)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return shares.alone()
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def together(request, tmp_path_factory):
+    """The states that rank 0 of several processes ends with."""
+    folder = tmp_path_factory.mktemp(f"world{request.param}")
+    command = [sys.executable, "-m", "tests.processes.shares"]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(request.param), str(folder)], cwd=ROOT)
+        for rank in range(request.param)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in ranks] == [0] * request.param
+    finally:
+        for process in ranks:
+            process.kill()
+    return torch.load(folder / "states.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(("method", "precision", "share"), CASES)
+def test_several_processes_equal_one(alone, together, method, precision, share):
+    case = f"{method}-{precision}-{share}"
+    expected, found = alone[case], together[case]
+    assert expected.keys() == found.keys()
+    largest = max(float((found[key] - value).abs().max()) for key, value in expected.items())
+    assert largest < TOLERANCE[precision], f"{largest:.1e}"
+    if method != "none":
+        assert any(float(v.abs().max()) > 0.01 for k, v in found.items() if "temporal_bias" in k)

@@ -1,0 +1,109 @@
+"""Runs that are killed, interrupted or out of space: what is finished stays, and work goes on."""
+
+import csv
+import os
+import subprocess
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.processes.launch import LIMIT, PROGRAM, command, failing, ftbc, start
+
+pytestmark = pytest.mark.processes
+
+ONE_METHOD = ("--calibration.methods", "[exact]")
+
+
+def check_files(folder):
+    """Every file under its final name is whole."""
+    found = set()
+    for path in folder.glob("[!.]*"):
+        if path.suffix == ".ckpt":
+            assert torch.load(path, weights_only=True)["state_dict"]
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".csv":
+            with path.open() as file:
+                assert len(list(csv.DictReader(file))) == 3
+        found.add(path.name)
+    return found
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
+    place = "ftbc_lightning.module:SpikingClassifier.training_step"
+    code, _ = failing("kill@25", place, "fit", tmp_path, *ONE_METHOD)
+    assert code == -9
+    assert check_files(tmp_path) == {"ann.ckpt", "logs"}
+    assert torch.load(tmp_path / "ann.ckpt", weights_only=True)["epoch"] == 0
+    output = ftbc("fit", tmp_path, *ONE_METHOD, "--ckpt_path", "last")
+    assert output.count("Restoring states from the checkpoint path") == 1
+    assert torch.load(tmp_path / "ann.ckpt", weights_only=True)["epoch"] == 1
+    assert {"snn.ckpt", "results.csv", "run.json"} <= check_files(tmp_path)
+
+
+def test_a_calibration_killed_at_each_write_leaves_whole_files_and_can_be_finished(tmp_path):
+    code, _ = failing("kill", "ftbc_lightning.callbacks.ftbc:calibrate", "fit", tmp_path)
+    assert code == -9
+    assert check_files(tmp_path) == {"ann.ckpt", "logs"}
+    ann = tmp_path / "ann.ckpt"
+    # 1 and 2 test the folder, 3 is config.yaml; then snn.ckpt, results.csv, two figures, run.json
+    for write in (3, 4, 5, 6, 8):
+        more = (*ONE_METHOD, "--ckpt_path", str(ann))
+        code, output = failing(f"kill@{write}", "os:fsync", "calibrate", tmp_path, *more)
+        assert code == -9, output
+        names = check_files(tmp_path)
+        assert ("snn.ckpt" in names) == (write > 4)
+        assert ("results.csv" in names) == (write > 5)
+    output = ftbc("fit", tmp_path, *ONE_METHOD, "--ckpt_path", "last")
+    assert "Removed half-written files of a run that was killed" in output
+    assert {"snn.ckpt", "results.csv", "run.json", "bias_curves.png"} <= check_files(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
+    place = "ftbc_lightning.module:SpikingClassifier.training_step"
+    code, output = failing("interrupt@25", place, "fit", tmp_path)
+    assert code == 1
+    assert f"Interrupted. Finished and kept: {tmp_path}/ann.ckpt." in output
+    assert "--ckpt_path last" in output
+    assert "Traceback" not in output
+    assert check_files(tmp_path) == {"ann.ckpt", "logs"}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB: less than a fit writes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_training(small_disk):
+    process = start([*PROGRAM, *command("fit", small_disk, "--model.network.width", "64")])
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 2
+    assert "MB free, and this run may write" in output.splitlines()[-1]
+    assert not list(small_disk.glob("*.ckpt"))
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_gives_one_line(tmp_path):
+    code, output = failing("full@5", "os:fsync", "fit", tmp_path, *ONE_METHOD)
+    assert code == 2
+    line = f"{tmp_path}/ann.ckpt cannot be written (No space left on device)"
+    assert output.splitlines()[-1].startswith(f"ftbc: error: {line}")
+    assert torch.load(tmp_path / "ann.ckpt", weights_only=True)["epoch"] == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = start([*PROGRAM, *command("fit", tmp_path / "file" / "run")])
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 2
+    assert "Nothing can be written into" in output.splitlines()[-1]
+    assert "Traceback" not in output

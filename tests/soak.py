@@ -1,0 +1,70 @@
+"""Fit, calibrate and evaluate again and again in one process: `python -m tests.soak --minutes 10`.
+
+Prints for each round memory, open files and whether the results are those of the first round; ends
+with exit code 1 if memory grew by more than 5 % after the third round, a file stayed open, or a
+result changed.
+"""
+
+import argparse
+import contextlib
+import gc
+import io
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from ftbc_lightning.cli import run
+from ftbc_lightning.module import SpikingClassifier
+from tests.conftest import digits
+
+
+def memory() -> float:
+    """Resident memory in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def one_round(folder: Path) -> list[tuple[str, int | None, float]]:
+    """A fit with calibration, and a second calibration from its file; returns the results."""
+    found = []
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        fitted = run(digits("fit", folder / "fit"))
+        again = [*digits("calibrate", folder / "again"), "--ckpt_path", f"{folder}/fit/ann.ckpt"]
+        for cli in (fitted, run(again)):
+            assert isinstance(cli.model, SpikingClassifier)
+            found += [(r.method, r.timesteps, r.accuracy) for r in cli.model.results]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    until = time.monotonic() + 60 * parser.parse_args().minutes
+    rounds: list[tuple[float, int]] = []
+    expected = None
+    same = True
+    with tempfile.TemporaryDirectory() as folder:
+        while time.monotonic() < until or len(rounds) < 4:
+            found = one_round(Path(folder))
+            expected = expected or found
+            same = same and found == expected
+            gc.collect()
+            rounds.append((memory(), open_files()))
+            print(
+                f"round {len(rounds)}: {rounds[-1][0]:.1f} MB, {rounds[-1][1]} files, "
+                f"results {'equal' if found == expected else 'DIFFER'}",
+                flush=True,
+            )
+    growth = rounds[-1][0] / rounds[2][0] - 1
+    files = rounds[-1][1] - rounds[2][1]
+    print(f"{len(rounds)} rounds: memory {growth:+.1%} and files {files:+d} since the third")
+    return int(growth > 0.05 or files > 0 or not same)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

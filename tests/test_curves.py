@@ -1,0 +1,166 @@
+"""What a run leaves in files and loggers, read back from them."""
+
+import csv
+import shutil
+
+import pytest
+import torch
+
+from ftbc_lightning.callbacks.curves import LayerCurves
+from ftbc_lightning.cli import main, run
+from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow, read_rows
+from ftbc_lightning.snn.diagnosis import diagnose
+from tests.conftest import ROOT
+from tests.wandb_file import OfflineRun
+
+LOGGERS = ROOT / "configs" / "logger"
+
+
+def test_a_run_leaves_rows_of_its_layers(fitted):
+    names = {path.name for path in (fitted.folder / "curves").iterdir()}
+    assert names == {"layers.csv", "histograms.csv", "operations.csv"}
+    layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
+    assert {row.layer for row in layers} == set(fitted.cli.model.network(_best(fitted)).shapes)
+    assert {row.method for row in layers} == {"snn_uncalibrated", "snn_ftbc_exact"}
+
+
+def _best(fitted):
+    return fitted.cli.model.headline()
+
+
+def test_the_layer_rows_are_a_diagnosis_of_the_validation_pictures(fitted):
+    layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
+    row = [r for r in layers if r.method == "snn_ftbc_exact"][-1]
+    model, data = fitted.cli.model, fitted.cli.datamodule
+    pictures = torch.cat([images for images, _ in data.val_dataloader()])[:64]
+    variant = next(v for v in model.variants.values() if v.key == f"{row.method}_T{row.timesteps}")
+    found = diagnose(model.ann, model.network(variant), [pictures]).layers[row.layer]
+    assert row.total == pytest.approx(found.total[-1], rel=1e-4)
+    assert row.firing_rate == pytest.approx(found.firing_rate[-1], rel=1e-4)
+
+
+def test_steps_hold_the_accuracy_after_each_step(fitted):
+    steps = read_rows(fitted.folder / "steps.csv", StepRow)
+    assert len(steps) == 4 * (1 + 2)
+    with (fitted.folder / "results.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["timesteps"]:
+                last = [
+                    s.accuracy
+                    for s in steps
+                    if s.method == row["method"] and s.step == s.timesteps == int(row["timesteps"])
+                ]
+                assert last == [pytest.approx(float(row["accuracy"]), abs=1e-5)]
+
+
+def test_at_one_step_the_uncalibrated_network_is_the_quantised_ann(fitted):
+    rows = read_rows(fitted.folder / "curves" / "operations.csv", OperationRow)
+    found = {(row.method, row.timesteps): row.accuracy for row in rows}
+    assert found["ann_quantized", 1] == pytest.approx(found["snn_uncalibrated", 1], abs=0.003)
+    energies = {(row.method, row.timesteps): row.energy_once for row in rows}
+    assert energies["ann", 1] < energies["ann_dense", 1]
+    assert energies["snn_ftbc_exact", 1] < energies["snn_ftbc_exact", 2] < energies["ann_dense", 1]
+
+
+def test_the_offline_run_of_wandb_holds_curves_axes_and_summary(fitted, tmp_path):
+    import wandb
+
+    path = str(fitted.folder / "snn.ckpt")
+    config = ["--config", str(LOGGERS / "wandb.yaml")]
+    args = fitted.args("validate", *config, "--ckpt_path", path, folder=tmp_path)
+    cli = run(args)
+    wandb.finish()
+    found, results = OfflineRun(tmp_path), cli.model.results
+    expected = [(r.timesteps, r.accuracy) for r in results if r.method == "snn_ftbc_exact"]
+    assert found.curve("acc_by_T/snn_ftbc_exact", "timesteps") == expected
+    ann = results[0].accuracy
+    assert found.curve("acc_by_T/ann", "timesteps") == [(1, ann), (2, ann)]
+    assert [step for step, _ in found.curve("acc_by_step/snn_static", "timestep")] == [1, 2]
+    bias = cli.model.network(cli.model.headline()).neurons()["act1"]
+    middle = (bias.temporal_bias / bias.threshold).quantile(0.5, dim=1).tolist()
+    drawn = [value for _, value in found.curve("bias/act1/q50", "timestep")]
+    assert drawn == pytest.approx(middle, rel=1e-5, abs=1e-7)
+    for name in ("error/act1/before", "error/act1/after", "firing_rate/act1"):
+        assert found.curve(name, "timestep")
+    assert found.axes["acc_by_T/*"] == "timesteps"
+    for name in ("acc_by_step/*", "bias/*", "error/*", "firing_rate/*"):
+        assert found.axes[name] == "timestep"
+    assert found.summary["acc/ann"] == ann
+    assert found.summary["acc/snn_ftbc/T2"] == expected[-1][1]
+    plain = next(r.accuracy for r in results if r.method == "snn_uncalibrated" and r.timesteps == 2)
+    assert found.summary["acc/snn_uncalibrated/T2"] == plain
+    assert found.summary["gain/T2"] == pytest.approx(100 * (expected[-1][1] - plain))
+    assert found.summary["energy_nJ/snn_ftbc/T2"] > 0
+    last = found.history[-1]
+    assert last["figures/bias_maps/_type"] == "image-file"
+    assert last["activation/act1/_type"] == last["membrane/act1/t1/_type"] == "histogram"
+    assert list(tmp_path.glob("logs/version_*/metrics.csv"))
+    assert not (ROOT / "wandb").exists()
+
+
+def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = str(fitted.folder / "snn.ckpt")
+    config = ["--config", str(LOGGERS / "tensorboard.yaml")]
+    cli = run(fitted.args("validate", *config, "--ckpt_path", path, folder=tmp_path))
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    expected = {r.timesteps: r.accuracy for r in cli.model.results if r.method == "snn_ftbc_exact"}
+    found = {e.step: e.value for e in events.Scalars("acc_by_T/snn_ftbc_exact")}
+    assert found == pytest.approx(expected)
+    assert "figures/energy" in events.Tags()["images"]
+    (metrics,) = tmp_path.glob("logs/version_*/metrics.csv")
+    with metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    written = {
+        int(float(row["timesteps"])): float(row["acc_by_T/snn_ftbc_exact"])
+        for row in rows
+        if row["timesteps"]
+    }
+    assert written == pytest.approx(expected)
+    assert any(row["acc/snn_ftbc/T2"] for row in rows)
+
+
+def test_an_evaluation_of_an_ann_measures_nothing(fitted, tmp_path):
+    path = str(fitted.folder / "ann.ckpt")
+    run(fitted.args("validate", "--ckpt_path", path, folder=tmp_path))
+    assert not (tmp_path / "curves").exists()
+
+
+def test_pictures_that_are_watched_are_as_many_as_asked_for(fitted):
+    callback = LayerCurves(pictures=3)
+
+    class Quiet:
+        is_global_zero, sanity_checking = True, False
+
+    images = torch.rand(2, 1, 8, 8)
+    for _ in range(3):
+        batch = (images, torch.zeros(2, dtype=torch.long))
+        callback.on_validation_batch_end(Quiet(), fitted.cli.model, None, batch, 0)
+    assert sum(map(len, callback.kept)) == 3
+    assert callback.total == 6
+
+
+def test_diagnose_names_the_layer_that_was_broken_in_the_file(fitted, tmp_path, capsys):
+    checkpoint = torch.load(fitted.folder / "snn.ckpt", weights_only=True)
+    for key, value in checkpoint["state_dict"].items():
+        if "block_act2" in key and key.endswith(("threshold", "amplitude", "initial_membrane")):
+            value /= 20
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    shutil.copy(fitted.folder / "snn.ckpt", tmp_path / "whole.ckpt")
+    for name in ("broken", "whole"):
+        command = fitted.args("diagnose", "--ckpt_path", str(tmp_path / f"{name}.ckpt"))
+        assert main([*command, "--at", "2"]) == 0
+        first = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("1. "))
+        assert first.startswith("1. block_act2: raise the threshold") == (name == "broken")
+
+
+def test_diagnose_of_a_file_or_time_step_that_is_not_there(fitted, capsys):
+    command = fitted.args("diagnose", "--ckpt_path", str(fitted.folder / "ann.ckpt"))
+    assert main(command) == 2
+    assert "holds no calibrated network" in capsys.readouterr().err
+    command = fitted.args("diagnose", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--at", "3")
+    assert main(command) == 2
+    assert "no network for T = 3; it has T = 1, 2" in capsys.readouterr().err

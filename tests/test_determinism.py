@@ -1,0 +1,46 @@
+"""Figures depend on seed and settings, on nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ftbc_lightning.cli import run
+from ftbc_lightning.data import ImageFolderDataModule
+from tests.test_load_paths import rows
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_evaluation_does_not_depend_on_the_batch_size(fitted, tmp_path, batch_size):
+    path = str(fitted.folder / "snn.ckpt")
+    command = fitted.args("validate", "--ckpt_path", path, folder=tmp_path)
+    run([*command, "--data.batch_size", str(batch_size)])
+    assert rows(tmp_path, "val") == rows(fitted.folder, "val")
+
+
+def test_splits_do_not_depend_on_the_order_in_which_files_were_made(tmp_path):
+    found = []
+    for name, order in (("one", range(10)), ("two", reversed(range(10)))):
+        for index in order:
+            for label in ("dog", "cat"):
+                folder = tmp_path / name / label
+                folder.mkdir(parents=True, exist_ok=True)
+                picture = np.full((8, 8, 3), index, dtype=np.uint8)
+                Image.fromarray(picture).save(folder / f"{index}.png")
+        data = ImageFolderDataModule(root=str(tmp_path / name), image_size=8, num_workers=0)
+        data.prepare_data()
+        data.setup()
+        files = [str(path).replace(f"/{name}/", "/") for path, _ in data.samples("train")]
+        found.append((files, data.train_indices, data.validation_indices))
+    assert found[0] == found[1]
+
+
+def test_a_run_records_what_its_figures_depend_on(fitted):
+    record = json.loads((fitted.folder / "run.json").read_text())["val"]
+    assert record["seed"] == 0
+    assert record["processes"] == 1
+    assert record["versions"].keys() >= {"ftbc-lightning", "torch", "lightning"}
+    assert record["config"]["timesteps"] == [1, 2]
+    assert record["config"]["data"]["init_args"]["calibration_pictures"] == 128
+    assert "git_revision" in record

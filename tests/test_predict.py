@@ -1,0 +1,178 @@
+"""`ftbc predict` and `ftbc export` on a finished run, and stopping early."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ftbc_lightning import SpikingClassifier, UserError, load, simulate
+from ftbc_lightning.cli import main
+from ftbc_lightning.saved import choose, configuration, datamodule, reload
+from ftbc_lightning.snn.early_exit import (
+    choose_confidence,
+    confidence_of,
+    exit_curve,
+    exit_step,
+    simulate_until_sure,
+    stable_step,
+)
+from tests.export.test_safetensors import calibrated
+from tests.networks import pictures, residual_net
+from tests.snn.test_pooling import net as pooled_net
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("make", [residual_net, pooled_net])
+def test_a_picture_that_stops_early_has_the_logits_of_the_step_at_which_it_was_sure(make):
+    ann, images = make(), pictures(16)
+    snn = calibrated(ann, images, 6)
+    everything = simulate(snn, images)
+    threshold = float(confidence_of(everything)[0].median())
+    logits, steps = simulate_until_sure(snn, images, confidence=threshold)
+    expected = exit_step(confidence_of(everything)[0], threshold)
+    assert torch.equal(steps, expected + 1)
+    assert 1 <= steps.min() < steps.max() <= 6
+    for n, last in enumerate(expected.tolist()):
+        torch.testing.assert_close(
+            logits[: last + 1, n], everything[: last + 1, n], rtol=0, atol=1e-12
+        )
+        assert torch.equal(logits[-1, n], logits[last, n])
+
+
+def test_a_confidence_of_one_takes_every_step_and_a_wrong_one_is_refused():
+    snn = calibrated(residual_net(), pictures(8))
+    assert simulate_until_sure(snn, pictures(3), confidence=1.0)[1].tolist() == [4, 4, 4]
+    with pytest.raises(UserError, match=r"early_exit is 1\.5"):
+        simulate_until_sure(snn, pictures(3), confidence=1.5)
+
+
+def test_the_curve_ends_at_all_steps_and_the_chosen_point_loses_no_accuracy():
+    images = pictures(64)
+    snn = calibrated(residual_net(), images, 8)
+    logits = simulate(snn, images)
+    labels = residual_net()(images).argmax(-1)
+    curve = exit_curve(logits, labels)
+    assert [point.mean_steps for point in curve] == sorted(point.mean_steps for point in curve)
+    assert curve[-1].mean_steps == 8
+    assert curve[-1].accuracy == float((logits[-1].argmax(-1) == labels).double().mean())
+    chosen = choose_confidence(curve)
+    assert chosen.accuracy >= curve[-1].accuracy
+    assert chosen.mean_steps <= curve[-1].mean_steps
+    assert choose_confidence(curve, loss=1.0).mean_steps == curve[0].mean_steps
+
+
+def test_a_class_is_stable_from_the_step_after_its_last_change():
+    labels = torch.tensor([[0, 1, 2], [1, 1, 2], [0, 1, 3], [0, 1, 2]])
+    assert stable_step(labels).tolist() == [2, 0, 3]
+
+
+def test_predict_finds_the_runs_own_configuration_and_writes_a_row_for_each_picture(
+    fitted, tmp_path, capsys
+):
+    output = tmp_path / "predictions.csv"
+    command = ["predict", "--ckpt_path", str(fitted.folder / "snn.ckpt")]
+    assert main([*command, "--output", str(output), "--trainer.logger", "false"]) == 0
+    found = rows(output)
+    module = reload(fitted.folder / "snn.ckpt")
+    data = datamodule(configuration(fitted.folder / "snn.ckpt"))
+    data.prepare_data()
+    data.setup()
+    images, labels = map(torch.cat, zip(*data.predict_dataloader(), strict=True))
+    logits = simulate(module.network(module.headline()), images)
+    assert [row["class"] for row in found] == [str(k) for k in logits[-1].argmax(-1).tolist()]
+    assert [row["true_class"] for row in found] == [str(k) for k in labels.tolist()]
+    assert {row["steps"] for row in found} == {"2"}
+    assert {row["stable_from"] for row in found} <= {"1", "2"}
+    confidence = [float(row["confidence_2"]) for row in found]
+    np.testing.assert_allclose(confidence, confidence_of(logits)[0][-1], atol=1e-4)
+    assert f"{len(labels)} pictures, 2.00 of 2 steps" in capsys.readouterr().out
+
+
+def test_predict_takes_a_folder_of_pictures_and_stops_them_early(fitted, tmp_path, capsys):
+    data = datamodule(configuration(fitted.folder / "snn.ckpt"))
+    data.prepare_data()
+    data.setup()
+    images, _ = next(iter(data.predict_dataloader()))
+    (tmp_path / "pictures" / "more").mkdir(parents=True)
+    for n, image in enumerate(images[:6]):
+        folder = tmp_path / "pictures" / ("more" if n > 3 else "")
+        array = (image[0] * 255).round().byte().numpy()
+        Image.fromarray(array).convert("RGB").save(folder / f"{n}.png")
+    output = tmp_path / "p.csv"
+    command = ["predict", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--output", str(output)]
+    command += ["--data.folder", str(tmp_path / "pictures"), "--trainer.logger", "false"]
+    assert main([*command, "--early_exit", "0.3"]) == 0
+    found = rows(output)
+    assert [row["file"].rpartition("/")[2] for row in found] == [f"{n}.png" for n in range(6)]
+    assert "true_class" not in found[0]
+    assert {row["steps"] for row in found} <= {"1", "2"}
+    assert all((row["confidence_2"] == "") == (row["steps"] == "1") for row in found)
+    assert main([*command, "--early_exit", "auto"]) == 0
+    assert "chosen" in capsys.readouterr().out
+
+
+def test_mistakes_of_predict_are_one_line(fitted, tmp_path, capsys):
+    command = ["predict", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--trainer.logger=false"]
+    assert main([*command, "--data.folder", str(tmp_path / "none")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+    assert main([*command, "--data.folder", str(tmp_path)]) == 2
+    assert "has no pictures" in capsys.readouterr().err
+    assert main([*command, "--early_exit", "2"]) == 2
+    assert "early_exit is 2.0" in capsys.readouterr().err
+
+
+def test_export_writes_the_network_that_was_asked_for(fitted, tmp_path, capsys):
+    path = tmp_path / "static.safetensors"
+    command = ["export", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--method", "static"]
+    assert main([*command, "--timesteps", "1", "--output", str(path)]) == 0
+    assert f"static, T = 1: {path}" in capsys.readouterr().out
+    module = reload(fitted.folder / "snn.ckpt")
+    images = torch.rand(4, 1, 8, 8)
+    expected = module.network(choose(module, method="static", timesteps=1))(images)
+    torch.testing.assert_close(load(path)(images), expected, rtol=0, atol=1e-5)
+
+
+def test_export_says_what_nir_cannot_and_what_the_mean_bias_costs(fitted, tmp_path, capsys):
+    pytest.importorskip("nir")
+    command = ["export", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--format", "nir"]
+    command += ["--output", str(tmp_path / "snn.nir")]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("Note: NIR has no time-varying bias")
+    assert main([*command, "--bias", "mean"]) == 0
+    assert "on 360 validation pictures the accuracy is" in capsys.readouterr().out
+
+
+def test_mistakes_of_export_are_one_line(fitted, tmp_path, capsys):
+    def error(*words):
+        assert main(["export", *words]) == 2
+        return capsys.readouterr().err
+
+    snn = str(fitted.folder / "snn.ckpt")
+    assert "--ckpt_path snn.ckpt" in error()
+    assert "There is no file" in error("--ckpt_path", str(tmp_path / "none.ckpt"))
+    assert "no calibrated spiking" in error("--ckpt_path", str(fitted.folder / "ann.ckpt"))
+    found = error("--ckpt_path", snn, "--timesteps", "3")
+    assert "no network with timesteps 3" in found
+    assert "exact: T = 1, 2" in found
+
+
+def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):
+    content = torch.load(fitted.folder / "snn.ckpt", weights_only=True)
+    del content["hyper_parameters"]["network"]
+    torch.save(content, tmp_path / "snn.ckpt")
+    with pytest.raises(
+        UserError, match=r"made in Python.*load_from_checkpoint\(path, network=yours"
+    ):
+        reload(tmp_path / "snn.ckpt")
+    module = SpikingClassifier.load_from_checkpoint(
+        tmp_path / "snn.ckpt", network=fitted.cli.model.ann
+    )
+    assert module.phase == "calibrated"

@@ -1,0 +1,98 @@
+"""Files are written whole or not at all, and what a killed run left is removed."""
+
+import errno
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from ftbc_lightning import UserError
+from ftbc_lightning.callbacks import Safeguard
+from ftbc_lightning.callbacks.safeguard import check_writable
+from ftbc_lightning.failures import explain
+from ftbc_lightning.whole_file import remove_leftovers, write_whole
+
+
+def half(path, error):
+    path.write_text("half of the new")
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), UserError),
+        (OSError(errno.EROFS, "Read-only file system"), UserError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (ValueError("a bug"), ValueError),
+    ],
+)
+def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path, error, raised):
+    path = tmp_path / "ann.ckpt"
+    path.write_text("the earlier one")
+    with pytest.raises(raised):
+        write_whole(path, lambda beside: half(beside, error))
+    assert path.read_text() == "the earlier one"
+    assert [p.name for p in tmp_path.iterdir()] == ["ann.ckpt"]
+
+
+def test_a_killed_write_leaves_the_earlier_file_and_its_rest_is_removed(tmp_path):
+    path = tmp_path / "ann.ckpt"
+    path.write_text("the earlier one")
+    code = (
+        "import os, sys; from pathlib import Path;"
+        "from ftbc_lightning.whole_file import write_whole;"
+        "write_whole(Path(sys.argv[1]), lambda b: (b.write_text('half'), os.kill(os.getpid(), 9)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, str(path)])
+    assert finished.returncode == -9
+    assert path.read_text() == "the earlier one"
+    [rest] = [p for p in tmp_path.iterdir() if p != path]
+    assert remove_leftovers(tmp_path) == [rest]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_of_running_processes_and_of_others_are_left_alone(tmp_path):
+    names = [f".ann.ckpt.{os.getpid()}.ckpt", ".hidden.txt", ".env.7", "ann.ckpt.3.ckpt"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    assert remove_leftovers(tmp_path) == []
+
+
+def test_too_little_space_is_refused(tmp_path):
+    with pytest.raises(UserError, match="MB free, and this run may write"):
+        check_writable(tmp_path, needed=10**18)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_names_what_is_kept(tmp_path, capsys):
+    (tmp_path / "ann.ckpt").write_text("")
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        default_root_dir=str(tmp_path),
+        state=SimpleNamespace(fn="fit"),
+    )
+    Safeguard().on_exception(trainer, None, ValueError())
+    assert capsys.readouterr().err == ""
+    Safeguard().on_exception(trainer, None, KeyboardInterrupt())
+    assert capsys.readouterr().err == (
+        f"Interrupted. Finished and kept: {tmp_path}/ann.ckpt. Go on with the same command and "
+        "--ckpt_path last.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
+        (RuntimeError("[gloo/pair.cc:561] Connection closed by peer"), "Another process"),
+        (RuntimeError("shapes cannot be multiplied"), None),
+    ],
+)
+def test_mishaps_are_explained_and_bugs_are_not(error, part):
+    message = explain(error)
+    assert (part in message) if part else message is None
