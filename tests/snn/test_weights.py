@@ -4,7 +4,7 @@ from torch import nn
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.snn.calibration import backpropagation, weights
+from ftbc_lightning.snn.calibration import backpropagation
 from ftbc_lightning.snn.calibration.regression import Regression
 from ftbc_lightning.snn.calibration.weights import correct_weights
 from ftbc_lightning.snn.network import sibling
@@ -41,8 +41,7 @@ def regression(module: nn.Module, shape: tuple[int, ...], batches: int = 3) -> R
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_weights_equal_least_squares_on_unfolded_patches(name, monkeypatch):
-    monkeypatch.setattr(weights, "REPETITIONS", 1)
+def test_weights_equal_least_squares_on_unfolded_patches(name):
     module, shape = LAYERS[name]
     problem = regression(module, shape)
     together = [torch.cat(parts) for parts in zip(*problem.samples(), strict=True)]
@@ -79,8 +78,7 @@ T = 4
 NAMES = ("act1", "act2", "act3")
 
 
-def test_weights_equal_a_slow_walk_through_the_layers(monkeypatch):
-    monkeypatch.setattr(weights, "REPETITIONS", 1)
+def test_weights_equal_a_slow_walk_through_the_layers():
     net, images = residual_net(), pictures(32)
     snn = convert(net, images[:1], [images], timesteps=T)
     outcome = calibrate(net, snn, images.split(10), method="weights", shrinkage=0.1)

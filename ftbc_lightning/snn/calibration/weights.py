@@ -6,9 +6,6 @@ from torch import Tensor, nn
 
 from ftbc_lightning.snn.calibration.regression import Linear, Regression
 
-REPETITIONS = 3
-"""How often the gap is regressed: more changes little (RESULTS.md)."""
-
 
 def correct_weights(regression: Regression, *, shrinkage: float) -> None:
     """Change a layer's weights so that the mean current is nearer to the ANN's pre-activation.
@@ -18,14 +15,9 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
     r is the mean over time of the layer's spiking input, z the ANN's pre-activation at the neuron
     (after the residual addition), x the neuron's mean current; z' and x' are clipped to
     [-theta/2, theta], beyond which the neuron is silent or saturated whatever the current. Sums
-    over pictures and space make one Gram matrix, which adds over micro-batches and processes; it
-    is solved in float64. The bias is not shrunk, and a layer without one keeps none. Forward
-    passes only.
-
-    x' moves with W, so this is done `REPETITIONS` times with one Gram matrix. Without the ridge
-    each time lowers the convex sum of Phi(x) - z' x with Phi' = clip, the matching loss of a
-    layer whose output is the clipped current: the slope of clip is at most 1, so that the Gram
-    matrix bounds its Hessian. At its minimum the clipped gap is orthogonal to every input.
+    over pictures and space make one Gram matrix, which adds over micro-batches and processes; one
+    solve in float64. The bias is not shrunk, and a layer without one keeps none. Forward passes
+    only.
 
     Not in the FTBC paper; SNN Calibration (Li et al., ICML 2021) trains the same weights by
     back-propagation, see `backpropagation`.
@@ -35,36 +27,24 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
         shrinkage: lambda, above 0.
     """
     module = regression.module
-    inputs = module.weight[0].numel()
-    square: Tensor | None = None
-    for _ in range(REPETITIONS):
-        gram, right = _sums(regression, with_gram=square is None)
-        square = regression.reduce(gram, "sum") if square is None else square
-        found = _solve(square, regression.reduce(right, "sum"), inputs, shrinkage)
-        module.weight += found[:, :inputs].mT.reshape(module.weight.shape).to(module.weight.dtype)
-        if module.bias is not None:
-            module.bias += found[:, inputs].flatten().to(module.bias.dtype)
-
-
-def _sums(regression: Regression, *, with_gram: bool) -> tuple[Tensor, Tensor]:
-    """Sums of r r^T (0 unless `with_gram`) and of r (z' - x')^T, float64, for each group."""
-    module = regression.module
     groups = getattr(module, "groups", 1)
-    outputs = module.weight.shape[0] // groups
-    size = module.weight[0].numel() + (module.bias is not None)
-    gram = module.weight.new_zeros(groups, size, size, dtype=torch.float64)
-    right = module.weight.new_zeros(groups, size, outputs, dtype=torch.float64)
+    gram: Tensor | None = None
     for r, x, z in regression.samples():
         rows = patches(module, r)
         if module.bias is not None:
             rows = F.pad(rows, (0, 1), value=1.0)
         gap = regression.clip(z) - regression.clip(x)
-        wanted = gap.movedim(1, -1).reshape(len(rows), groups, outputs).transpose(0, 1)
-        rows = rows.transpose(0, 1)
-        right += rows.mT @ wanted
-        if with_gram:
-            gram += rows.mT @ rows
-    return gram, right
+        wanted = gap.movedim(1, -1).reshape(len(rows), groups, -1)
+        rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
+        part = (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
+        gram = part if gram is None else gram + part
+    assert gram is not None
+    inputs = module.weight[0].numel()
+    size = inputs + (module.bias is not None)
+    found = _solve(regression.reduce(gram, "sum"), size, inputs, shrinkage)
+    module.weight += found[:, :inputs].mT.reshape(module.weight.shape).to(module.weight.dtype)
+    if module.bias is not None:
+        module.bias += found[:, inputs].flatten().to(module.bias.dtype)
 
 
 def patches(module: Linear, values: Tensor) -> Tensor:
@@ -100,9 +80,10 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
     return sides
 
 
-def _solve(square: Tensor, right: Tensor, inputs: int, shrinkage: float) -> Tensor:
-    """DW and db of each group, `[groups, size, outputs]`."""
-    ridge = torch.zeros(square.shape[1], dtype=square.dtype, device=square.device)
+def _solve(gram: Tensor, size: int, inputs: int, shrinkage: float) -> Tensor:
+    """DW and db of each group, `[groups, size, outputs]`, from the Gram matrix of both sides."""
+    square, right = gram[:, :, :size], gram[:, :, size:]
+    ridge = torch.zeros(size, dtype=gram.dtype, device=gram.device)
     ridge[:inputs] = 1.0
     strength = shrinkage * square.diagonal(dim1=1, dim2=2)[:, :inputs].mean(1)
     strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
