@@ -7,9 +7,10 @@ the largest difference between the converted graph with activations and the ANN 
 for one picture the mean difference in % between the logits of the SNN with maximum thresholds and
 those of the ANN. Both are in units of the standard deviation of the ANN's logits.
 
-Batch norms get the scale 1/2 and the shift 1, and statistics taken from pictures: most neurons are
-then active, and the limit is reached early. With the usual 1 and 0 half of them hover at zero, where
-spikes that came too early are never taken back, and fifty random layers need T in the ten thousands.
+Batch norms get the scale 1/2 and the shift 1, and statistics taken from pictures: most neurons
+are then active, and the limit is reached early. With the usual 1 and 0 half of them hover at zero,
+where spikes that came too early are never taken back, and fifty random layers need T in the ten
+thousands.
 """
 
 import copy
