@@ -1,9 +1,15 @@
 """Runs that several tests read: one short fit on the digits through the command line."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+
+# Two workers with two threads each on two cores wait for each other most of the time.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "configs" / "digits_cnn.yaml"

@@ -146,7 +146,7 @@ def test_pictures_that_are_watched_are_as_many_as_asked_for(fitted):
 def test_diagnose_names_the_layer_that_was_broken_in_the_file(fitted, tmp_path, capsys):
     checkpoint = torch.load(fitted.folder / "snn.ckpt", weights_only=True)
     for key, value in checkpoint["state_dict"].items():
-        if "block_act2" in key and key.endswith(("threshold", "amplitude", "initial_membrane")):
+        if "block1_act2" in key and key.endswith(("threshold", "amplitude", "initial_membrane")):
             value /= 20
     torch.save(checkpoint, tmp_path / "broken.ckpt")
     shutil.copy(fitted.folder / "snn.ckpt", tmp_path / "whole.ckpt")
@@ -154,7 +154,7 @@ def test_diagnose_names_the_layer_that_was_broken_in_the_file(fitted, tmp_path, 
         command = fitted.args("diagnose", "--ckpt_path", str(tmp_path / f"{name}.ckpt"))
         assert main([*command, "--at", "2"]) == 0
         first = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("1. "))
-        assert first.startswith("1. block_act2: raise the threshold") == (name == "broken")
+        assert first.startswith("1. block1_act2: raise the threshold") == (name == "broken")
 
 
 def test_diagnose_of_a_file_or_time_step_that_is_not_there(fitted, capsys):

@@ -78,7 +78,7 @@ def test_a_qcfs_network_converts_with_its_learned_thresholds():
         net(images)
     snn = convert(net, images[:1], [images], timesteps=4, threshold_rule="learned")
     found = [neuron.threshold[0].item() for neuron in snn.neurons().values()]
-    assert found == [1.0, 2.0, 3.0, 4.0]
+    assert found == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     calibrate(net, snn, [images], method="exact")
 
 

@@ -8,7 +8,7 @@ import yaml
 from ftbc_lightning.cli import main
 from tests.conftest import ROOT
 
-SWEEP = yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text())
+SWEEP = yaml.safe_load((ROOT / "configs" / "logger" / "wandb_sweep.yaml").read_text())
 
 
 def strings(value):
