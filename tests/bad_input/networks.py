@@ -41,7 +41,7 @@ class Clamping(Branching):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
-        return self.layers(images.clamp_(0, 1))
+        return self.layers(images.clamp_(-1, 1))
 
 
 class TwoInputs(Branching):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ftbc_lightning import UserError
+from ftbc_lightning.snn.calibration.method import STAGES
 from tests.bad_input import data, files, networks
 
 EVIL = {"network": {"class_path": "os.system", "init_args": {"command": "touch executed"}}}
