@@ -19,8 +19,14 @@ from ftbc_lightning.module import SpikingClassifier, Variant
 from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.calibration import Target, calibrate
 from ftbc_lightning.snn.calibration.calibrate import check_method
-from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
+from ftbc_lightning.snn.conversion import (
+    MaxPooling,
+    observe_activations,
+    refuse_max_pooling,
+    set_thresholds,
+)
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
+from ftbc_lightning.snn.operators import pools_in_time
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule
 
@@ -48,6 +54,8 @@ class ForwardTemporalBiasCorrection(Callback):
             when the error on that set stops falling.
         shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
         iterations: Of `backpropagation`, for each layer.
+        max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
+            over what has arrived so far, and says so; "refuse" ends with an error.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
             Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
             the same biases as a calibration for each T would, because b[0..t] does not depend on
@@ -72,6 +80,7 @@ class ForwardTemporalBiasCorrection(Callback):
         rounds: int = 1,
         shrinkage: float = 0.1,
         iterations: int = 500,
+        max_pooling: MaxPooling = "sums",
         anytime: bool = False,
     ) -> None:
         if not timesteps:
@@ -91,6 +100,8 @@ class ForwardTemporalBiasCorrection(Callback):
         check_choice("scope", scope, get_args(Scope))
         check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
         check_choice("target", target, get_args(Target))
+        check_choice("max_pooling", max_pooling, get_args(MaxPooling))
+        self.max_pooling = max_pooling
         if not 0 < percent <= 100:
             raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
         names = list(dict.fromkeys(["none", *chosen]))
@@ -139,12 +150,20 @@ class ForwardTemporalBiasCorrection(Callback):
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
         module.convert(_example_input(trainer), self.variants)
+        pools = pools_in_time(trace(module.ann))
+        if pools:
+            rank_zero_info(
+                f"{len(pools)} max poolings read spikes: they take the maximum over what has "
+                "arrived so far, with a counter at each position (--calibration.max_pooling)."
+            )
 
     def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Refuse a network that does not convert, or does not fit the data or the memory."""
         data = _datamodule(trainer)
         classes = getattr(data, "num_classes", None)
         shapes = module.check_convertible(_example_input(trainer), classes)
+        if self.max_pooling == "refuse":
+            refuse_max_pooling(trace(module.ann), name=type(module.ann).__name__)
         check_memory(
             shapes,
             timesteps=max(variant.timesteps for variant in self.variants),

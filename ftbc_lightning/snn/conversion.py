@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,6 +25,9 @@ from ftbc_lightning.snn.statistics import (
 )
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule, choose
 
+MaxPooling = Literal["sums", "refuse"]
+"""What becomes of a max pooling that spikes reach."""
+
 
 def convert(
     ann: nn.Module,
@@ -37,6 +40,7 @@ def convert(
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
     balancing_updates: int = UPDATES,
+    max_pooling: MaxPooling = "sums",
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> SpikingNetwork:
@@ -53,6 +57,9 @@ def convert(
         percent: Of the `percentile` rule.
         balancing_updates: Of the `balanced` rule; a warning names the layers for which they are
             not enough.
+        max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
+            over what has arrived so far, which is the ANN's in the mean but needs a counter at
+            each position; "refuse" raises.
         reduce: Merges sums and maxima over processes.
         progress: Told what is being done.
 
@@ -68,6 +75,9 @@ def convert(
     >>> snn(torch.rand(5, 2)).shape
     torch.Size([4, 5, 2])
     """
+    check_choice("max_pooling", max_pooling, get_args(MaxPooling))
+    if max_pooling == "refuse":
+        refuse_max_pooling(trace(ann), name=type(ann).__name__)
     snn = prepare(ann, example_input, timesteps=timesteps)
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(
@@ -174,6 +184,17 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         raise UserError(
             f"{name}.forward returns a tuple, list or dictionary; it must return one tensor, the "
             "logits. Wrap the network so that it returns these alone."
+        )
+
+
+def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:
+    """Raise `UserError` naming every max pooling that spikes reach."""
+    pools = operators.pools_in_time(graph)
+    if pools:
+        listed = ", ".join(operators.describe(node, graph) for node in pools)
+        raise UserError(
+            f"{name} has {len(pools)} max poolings that spikes reach: {listed}. Train with average "
+            "pooling, or convert with max_pooling=sums."
         )
 
 

@@ -15,6 +15,9 @@ from ftbc_lightning.snn.operators import is_number
 Scope = Literal["channel", "layer"]
 
 
+POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
+
+
 @dataclass(frozen=True)
 class Row:
     """One node of the report.
@@ -104,9 +107,10 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
     becomes = {
         "neuron": "IF neuron",
         "linear": "kept",
-        "pool": "maximum of sums in time: needs a counter at each position",
+        "pool": "kept",
         "refused": "",
     }
+    in_time = operators.pools_in_time(graph)
     for node in graph.graph.nodes:
         role = operators.role(node, graph)
         if role not in becomes:
@@ -115,7 +119,7 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
         yield Row(
             node=path,
             kind=kind,
-            becomes=becomes[role],
+            becomes=POOL_IN_TIME if node in in_time else becomes[role],
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
             way_out=operators.way_out(kind) if role == "refused" else "",

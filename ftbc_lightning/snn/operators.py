@@ -109,6 +109,15 @@ def role(node: fx.Node, graph: fx.GraphModule) -> Role:
     return "linear" if _is_linear(node, graph) else "refused"
 
 
+def pools_in_time(graph: fx.GraphModule) -> list[fx.Node]:
+    """The max poolings that spikes reach; one that reads the picture alone is the ANN's own."""
+    reached: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if role(node, graph) == "neuron" or any(s in reached for s in node.all_input_nodes):
+            reached.add(node)
+    return [node for node in graph.graph.nodes if node in reached and is_max_pool(node, graph)]
+
+
 def _is_linear(node: fx.Node, graph: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return isinstance(graph.get_submodule(str(node.target)), LINEAR_MODULES)

@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning import UserError, calibrate, convert, simulate
 from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.snn.inspection import inspect
 from ftbc_lightning.snn.propagation import Plan, Propagation
 from tests.networks import pictures
 
@@ -86,3 +87,12 @@ def test_calibration_works_with_max_pooling(method):
     before = (simulate(snn, images)[-1] - ann(images)).abs().mean()
     calibrate(ann, snn, [images], method=method)
     assert (simulate(snn, images)[-1] - ann(images)).abs().mean() < 1.2 * before
+
+
+def test_the_user_is_told_of_pools_in_time_and_may_refuse_them():
+    ann, images = net(), pictures(4)
+    rows = {row.node: row.becomes for row in inspect(ann).rows}
+    assert rows["pool"] == "kept"  # behind the first layer: the same at every step
+    assert "maximum of sums in time" in rows["max_pool2d"]
+    with pytest.raises(UserError, match="2 max poolings that spikes reach: max_pool2d "):
+        convert(ann, images[:1], [images], timesteps=2, max_pooling="refuse")
