@@ -260,7 +260,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         trainer_class=Trainer,
         parser_class=OneLineParser,
         trainer_defaults={
-            "callbacks": [LayerCurves(), ResultFiles(), Safeguard()],
+            "callbacks": [ResultFiles(), LayerCurves(), Safeguard()],
             "enable_model_summary": False,
         },
         save_config_callback=RunRecord,

@@ -51,7 +51,9 @@ class ResultFiles(Callback):
                 trainer.progress_bar_callback.teardown(trainer, pl_module, stage)
             console = Console()
             console.print(self.table)
-            for path in () if CalibrationProgress.quiet else self.written:
+            curves = [c for c in trainer.callbacks if isinstance(c, LayerCurves)]  # type: ignore[attr-defined]
+            written = [*self.written, *(path for each in curves for path in each.written)]
+            for path in () if CalibrationProgress.quiet else written:
                 console.print(f"  {path}", highlight=False, soft_wrap=True)
         self.written = []
 
@@ -68,12 +70,7 @@ class ResultFiles(Callback):
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
         self.table = report.table(module.results, split=split)
-        curves = [
-            callback.written
-            for callback in trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, LayerCurves) and split == "val"
-        ]
-        self.written = [*there, *files, *(path for paths in curves for path in paths)]
+        self.written = [*there, *files]
 
 
 def _has_networks(module: LightningModule) -> bool:

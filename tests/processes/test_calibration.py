@@ -51,5 +51,5 @@ def test_several_processes_equal_one(alone, together, method, precision, share):
     assert expected.keys() == found.keys()
     largest = max(float((found[key] - value).abs().max()) for key, value in expected.items())
     assert largest < TOLERANCE[precision], f"{largest:.1e}"
-    if method != "none":
+    if method not in ("none", "weights"):  # those two leave the biases at zero
         assert any(float(v.abs().max()) > 0.01 for k, v in found.items() if "temporal_bias" in k)
