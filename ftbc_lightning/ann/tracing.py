@@ -18,11 +18,16 @@ TRACED = "ftbc_traced"
 
 
 class ActivationTracer(fx.Tracer):
-    """A tracer that keeps this package's activations whole, as it does torch's own modules."""
+    """A tracer that keeps this package's activations whole, as it does torch's own modules.
+
+    So are subclasses of torch's modules that compute what those compute.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether `m` is one node of the graph; torch calls this while it traces."""
-        return isinstance(m, ClippedReLU | QCFS) or super().is_leaf_module(m, module_qualified_name)
+        inherited = type(m).forward.__module__.startswith("torch.nn.")
+        own = isinstance(m, ClippedReLU | QCFS) or (inherited and not isinstance(m, nn.Sequential))
+        return own or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(ann: nn.Module) -> fx.GraphModule:

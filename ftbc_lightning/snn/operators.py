@@ -42,6 +42,12 @@ LINEAR_METHODS = {
     *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "mean", "add", "add_"),
     *("sub", "sub_", "squeeze", "unsqueeze", "chunk", "split"),
 }
+WEIGHTED_FUNCTIONS: set[Callable[..., Any]] = {
+    *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+    F.batch_norm,
+}
+"""Linear in the first argument while the others are the network's own tensors."""
+
 SCALING_FUNCTIONS: set[Callable[..., Any]] = {
     *(operator.mul, operator.imul, operator.truediv, torch.mul, torch.div),
 }
@@ -126,6 +132,8 @@ def _is_linear(node: fx.Node, graph: fx.GraphModule) -> bool:
         return node.target in known or (node.target in scaling and _scales_one_tensor(node))
     if node.target in SCALING_FUNCTIONS:
         return _scales_one_tensor(node)
+    if node.target in WEIGHTED_FUNCTIONS:
+        return all(source.op == "get_attr" for source in node.all_input_nodes[1:])
     return node.target in LINEAR_FUNCTIONS
 
 

@@ -59,6 +59,30 @@ def shuffled(x, m):
     return m.two(y.view(batch, channels, height, width))
 
 
+class OwnConv(nn.Conv2d):
+    """A subclass that computes what torch's class computes."""
+
+    @staticmethod
+    def describe() -> str:
+        return "mine"
+
+
+class Functional(nn.Module):
+    """Weights as parameters, layers as functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(4, 2, 3, 3) / 4)
+        self.scale, self.last = nn.Parameter(torch.ones(4)), nn.Parameter(torch.randn(3, 4))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("variance", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.first, padding=1)
+        x = F.relu(F.batch_norm(x, self.mean, self.variance, self.scale))
+        return F.linear(x.mean((2, 3)), self.last)
+
+
 def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
@@ -98,6 +122,8 @@ RULES = {
     "grouped": (lambda: between(nn.Conv2d(4, 6, 3, groups=2)), PICTURE, 2),
     "depthwise": (lambda: between(nn.Conv2d(4, 4, 3, groups=4)), PICTURE, 2),
     "dilated": (lambda: between(nn.Conv2d(4, 4, 3, dilation=2)), PICTURE, 2),
+    "a subclass": (lambda: between(OwnConv(4, 4, 3)), PICTURE, 2),
+    "functions with parameters": (Functional, PICTURE, 1),
     # batch norm
     "batch norm after": (lambda: between(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)), PICTURE, 2),
     "batch norm before": (lambda: between(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)), PICTURE, 2),
