@@ -198,8 +198,9 @@ def _bisect(values: Sequence[Tensor], k: Tensor, reduce: Reduce) -> Tensor:
     dtype = values[0].dtype
     integer = torch.int32 if dtype == torch.float32 else torch.int64
     bits = torch.iinfo(integer).bits
-    low = torch.full_like(k, torch.iinfo(integer).min)
-    high = torch.full_like(k, torch.iinfo(integer).max)
+    # Beyond the infinities the bits mean NaN, which no value is compared with.
+    infinity = int(torch.tensor(torch.inf, dtype=dtype).view(integer))
+    low, high = torch.full_like(k, -infinity - 1), torch.full_like(k, infinity)
     for _ in range(bits):
         # The mean of two integers of one sign or of two, without overflow.
         middle = (low >> 1) + (high >> 1) + (low & high & 1)

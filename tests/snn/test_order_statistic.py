@@ -13,7 +13,7 @@ def several_processes(values, kind):
 
 @pytest.mark.parametrize("reduce", [None, several_processes])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(max_examples=50, deadline=None)
+@settings(derandomize=True, max_examples=50, deadline=None)
 @given(
     values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30),
     data=st.data(),
@@ -68,3 +68,13 @@ def test_long_rows_are_cut_down_to_the_sorted_answer(dtype, kind, share):
         assert lower == (smaller.max() if len(smaller) else -torch.inf)
         assert higher == (larger.min() if len(larger) else torch.inf)
         assert (above, at_least) == (len(larger), 9000 - len(smaller))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_infinite_values_have_their_place_in_the_counting(dtype):
+    values = torch.tensor([[torch.inf, -torch.inf, 0.5, torch.inf]], dtype=dtype)
+    found = [
+        float(kth_smallest([values], torch.tensor([k]), reduce=lambda counts, kind: counts))
+        for k in (1, 2, 3, 4)
+    ]
+    assert found == [-torch.inf, 0.5, torch.inf, torch.inf]
