@@ -1,6 +1,8 @@
 """`ftbc predict` and `ftbc export` on a finished run, and stopping early."""
 
 import csv
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -176,3 +178,12 @@ def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):
         tmp_path / "snn.ckpt", network=fitted.cli.model.ann
     )
     assert module.phase == "calibrated"
+
+
+def test_a_run_that_was_copied_still_knows_its_configuration(fitted, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(fitted.folder, copied, copy_function=shutil.copyfile)
+    os.utime(copied / "snn.ckpt", (0, 0))
+    found = configuration(copied / "snn.ckpt")
+    assert found is not None
+    assert found.read_text() == configuration(fitted.folder / "snn.ckpt").read_text()
