@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -25,61 +25,11 @@ from ftbc_lightning.described import check_described
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
-from ftbc_lightning.snn.calibration import Stages, parse_method
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One spiking network among those that are compared.
-
-    Attributes:
-        method: How it is calibrated, stages joined by `+`.
-        timesteps: T.
-        seconds: What its thresholds and calibration took; 0 until they are done.
-        serves: Every T that the network stands for, read after that step; T alone if empty.
-    """
-
-    method: str
-    timesteps: int
-    seconds: float = 0.0
-    serves: tuple[int, ...] = ()
-
-    @property
-    def reported(self) -> tuple[int, ...]:
-        """The numbers of steps after which its accuracy is a result."""
-        return self.serves or (self.timesteps,)
-
-    @property
-    def stages(self) -> Stages:
-        """What its calibration consists of."""
-        return parse_method(self.method)
-
-    @property
-    def name(self) -> str:
-        """How the method is called in results, `snn_ftbc_exact`."""
-        return self.stages.result_name
-
-    @property
-    def key(self) -> str:
-        """Its name in the module, `snn_ftbc_exact_T4`."""
-        return f"{self.name}_T{self.timesteps}"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of `results.csv`; `timesteps` is None for the ANN."""
-
-    split: str
-    method: str
-    timesteps: int | None
-    accuracy: float
-    n: int
-    seed: int | None
-    seconds: float
+from ftbc_lightning.variant import Result, Variant
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

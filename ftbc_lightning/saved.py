@@ -10,7 +10,8 @@ from lightning import LightningDataModule
 from ftbc_lightning.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.variant import Variant
 
 
 def reload(ckpt_path: str | Path) -> SpikingClassifier:

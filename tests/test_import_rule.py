@@ -41,6 +41,7 @@ ORDER = [
     "described",
     "checkpoints",
     "failures",
+    "variant",
     "module",
     "comparison",
     "saved",

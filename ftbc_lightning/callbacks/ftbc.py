@@ -15,7 +15,7 @@ from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.memory import check_memory, total_memory
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.errors import UserError, check_choice
-from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.calibration import Target, calibrate
 from ftbc_lightning.snn.calibration.calibrate import check_method
@@ -29,6 +29,7 @@ from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.operators import pools_in_time
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.threshold import Scope, ThresholdRule
+from ftbc_lightning.variant import Variant
 
 SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)

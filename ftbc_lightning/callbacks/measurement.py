@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ftbc_lightning import report
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.rows import HistogramRow, LayerRow, Measurements, OperationRow, bias_rows
 from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
@@ -15,6 +15,7 @@ from ftbc_lightning.snn.energy import COST_TABLES, DEFAULT_TABLE, energy, quanti
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.observation import watch
 from ftbc_lightning.snn.operations import OperationCount, count_ann_operations, count_operations
+from ftbc_lightning.variant import Variant
 
 BINS = 40
 ACTIVATION_RANGE, MEMBRANE_RANGE = (0.0, 2.0), (-1.0, 2.0)

@@ -10,10 +10,10 @@ from torch import Tensor, fx
 
 from ftbc_lightning.comparison.rows import Row, RowFile
 from ftbc_lightning.metrics import StepAccuracy
-from ftbc_lightning.module import Variant
 from ftbc_lightning.snn.calibration import calibrate
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.variant import Variant
 
 
 @dataclass(frozen=True)

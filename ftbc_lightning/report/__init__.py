@@ -5,13 +5,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ftbc_lightning.module import Result, SpikingClassifier, Variant
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.results_file import read_results, write_results
 from ftbc_lightning.report.rows import StepRow, bias_rows, read_rows, write_rows
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.tables import diagnosis_table, exit_table, inspection_table, table
+from ftbc_lightning.variant import Result, Variant
 from ftbc_lightning.whole_file import write_whole
 
 __all__ = [

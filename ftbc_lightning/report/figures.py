@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from ftbc_lightning.module import Result
 from ftbc_lightning.report.rows import BiasRow, OperationRow, StepRow
 from ftbc_lightning.report.style import AFTER, MAP, label_of, new_figure, style_of
+from ftbc_lightning.variant import Result
 
 SPLITS = {"val": "validation", "test": "test"}
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ftbc_lightning.module import Result
 from ftbc_lightning.report.figures import (
     accuracy_figure,
     bias_figure,
@@ -21,6 +20,7 @@ from ftbc_lightning.report.layer_figures import (
 )
 from ftbc_lightning.report.rows import Measurements, StepRow
 from ftbc_lightning.report.style import label_of
+from ftbc_lightning.variant import Result
 
 PICTURES = {
     "energy": "Accuracy against energy",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from ftbc_lightning.module import Result
+from ftbc_lightning.variant import Result
 
 COLUMNS = [field.name for field in fields(Result)]
 

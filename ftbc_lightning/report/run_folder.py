@@ -9,7 +9,6 @@ import yaml
 from ftbc_lightning.ann.weights import read_file
 from ftbc_lightning.checkpoints import CHECKPOINT_KEY
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.module import Result, Variant
 from ftbc_lightning.report.results_file import read_results
 from ftbc_lightning.report.rows import (
     BiasRow,
@@ -21,6 +20,7 @@ from ftbc_lightning.report.rows import (
     bias_rows,
     read_rows,
 )
+from ftbc_lightning.variant import Result, Variant
 
 CURVES = "curves"
 """The folder of what is measured layer by layer, inside a run's folder."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ftbc_lightning.module import Result
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.diagnosis import Diagnosis
 from ftbc_lightning.snn.early_exit import ExitPoint
 from ftbc_lightning.snn.inspection import Inspection
+from ftbc_lightning.variant import Result
 
 DIAGNOSIS_CAPTION = (
     "errors in % of the activation (root mean squares), before and after calibration; then parts: "

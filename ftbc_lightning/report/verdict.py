@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftbc_lightning.module import Result
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.rows import LayerRow
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.diagnosis import ADVICE, SMALL
+from ftbc_lightning.variant import Result
 
 
 @dataclass(frozen=True)

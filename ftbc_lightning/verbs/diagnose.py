@@ -11,8 +11,9 @@ from torch import Tensor
 from ftbc_lightning import report
 from ftbc_lightning.checkpoints import read_checkpoint
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.module import SpikingClassifier, Variant
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
+from ftbc_lightning.variant import Variant
 
 
 class DiagnoseTrainer(lightning.Trainer):

@@ -46,7 +46,7 @@ def described(**entry: Any) -> dict[str, Any]:
     """A checkpoint with a spiking network whose description is changed."""
     own = module()
     example = torch.zeros(1, 1, 8, 8)
-    from ftbc_lightning.module import Variant
+    from ftbc_lightning.variant import Variant
 
     own.convert(example, [Variant("exact", 2)])
     content: dict[str, Any] = checkpoint(state_dict=own.state_dict())

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from ftbc_lightning.cli import main
-from ftbc_lightning.module import Result
 from ftbc_lightning.report.rows import LayerRow
 from ftbc_lightning.report.verdict import recommend, worst_layers
+from ftbc_lightning.variant import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

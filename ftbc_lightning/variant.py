@@ -1,0 +1,55 @@
+"""What is compared: a spiking network among others, and one row of results."""
+
+from dataclasses import dataclass
+
+from ftbc_lightning.snn.calibration import Stages, parse_method
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One spiking network among those that are compared.
+
+    Attributes:
+        method: How it is calibrated, stages joined by `+`.
+        timesteps: T.
+        seconds: What its thresholds and calibration took; 0 until they are done.
+        serves: Every T that the network stands for, read after that step; T alone if empty.
+    """
+
+    method: str
+    timesteps: int
+    seconds: float = 0.0
+    serves: tuple[int, ...] = ()
+
+    @property
+    def reported(self) -> tuple[int, ...]:
+        """The numbers of steps after which its accuracy is a result."""
+        return self.serves or (self.timesteps,)
+
+    @property
+    def stages(self) -> Stages:
+        """What its calibration consists of."""
+        return parse_method(self.method)
+
+    @property
+    def name(self) -> str:
+        """How the method is called in results, `snn_ftbc_exact`."""
+        return self.stages.result_name
+
+    @property
+    def key(self) -> str:
+        """Its name in the module, `snn_ftbc_exact_T4`."""
+        return f"{self.name}_T{self.timesteps}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of `results.csv`; `timesteps` is None for the ANN."""
+
+    split: str
+    method: str
+    timesteps: int | None
+    accuracy: float
+    n: int
+    seed: int | None
+    seconds: float
