@@ -1,4 +1,4 @@
-"""The command line: LightningCLI with one more verb and with errors a person can read."""
+"""The command line: LightningCLI with more verbs and with errors a person can read."""
 
 import logging
 import shlex

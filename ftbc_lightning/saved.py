@@ -66,6 +66,17 @@ def choose(module: SpikingClassifier, *, method: str | None, timesteps: int | No
     return max(best, key=lambda variant: variant.timesteps)
 
 
+def fill(module: SpikingClassifier, ckpt_path: str | Path) -> None:
+    """Make a module what its file says: structure, phase and values.
+
+    Raises:
+        UserError: The file cannot be read or holds another network.
+    """
+    content = read_checkpoint(ckpt_path)
+    module.on_load_checkpoint(content)
+    module.load_state_dict(content["state_dict"])
+
+
 def configuration(ckpt_path: str | Path) -> Path | None:
     """The configuration of the run that left a checkpoint, or None if it is not beside it.
 

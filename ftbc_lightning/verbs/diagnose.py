@@ -9,9 +9,9 @@ from rich.console import Console
 from torch import Tensor
 
 from ftbc_lightning import report
-from ftbc_lightning.checkpoints import read_checkpoint
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.saved import fill
 from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.variant import Variant
 
@@ -44,9 +44,7 @@ class DiagnoseTrainer(lightning.Trainer):
         """
         if ckpt_path is None:
             raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
-        checkpoint = read_checkpoint(ckpt_path)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
+        fill(model, ckpt_path)
         if model.phase != "calibrated" or datamodule is None:
             raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
         best = _network_at(model, at)

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ftbc_lightning import report
-from ftbc_lightning.checkpoints import read_checkpoint
 from ftbc_lightning.data.picture_folder import picture_folder
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.prediction import join, names_of, summary, write_predictions
+from ftbc_lightning.saved import fill
 from ftbc_lightning.snn.early_exit import (
     ExitPoint,
     check_confidence,
@@ -77,9 +77,7 @@ class PredictTrainer(lightning.Trainer):
         if datamodule is None:
             raise UserError("A data module tells how pictures are prepared; give one.")
         if ckpt_path is not None:
-            content = read_checkpoint(ckpt_path)
-            model.on_load_checkpoint(content)
-            model.load_state_dict(content["state_dict"])
+            fill(model, ckpt_path)
         datamodule.prepare_data()
         datamodule.setup("predict")
         loader = self._pictures(datamodule, folder)
