@@ -1,17 +1,24 @@
 """The k-th smallest value of each channel and its neighbours, over batches and processes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ftbc_lightning.snn.statistics import Reduce, identity
 
 SORTED_AT_ONCE = 1024
 """A row this short is sorted; a longer one is first cut down to a window around its rank."""
 
-SAMPLE = 512
+CACHED_ELEMENTS = 2**20
+"""How many values are looked at together, so that the several looks at them find them in cache."""
+
+EXACT_SUM = 2**24
+"""Ones in float32 add up without error to this number."""
+
+SAMPLE = 1024
 """How many values of a row that window is taken from."""
 
 SPREAD = 3.0
@@ -72,11 +79,21 @@ def place_of(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identity) 
     if reduce is not identity:
         return _around(values, _bisect(values, k, reduce), reduce)
     joined = torch.cat(list(values), dim=1).contiguous()
-    window = _Window.around(joined, k)
-    place = window.place(k, joined.shape[1])
+    at_once = max(1, CACHED_ELEMENTS // joined.shape[1])
+    found = [
+        _select(rows, ranks)
+        for rows, ranks in zip(torch.split(joined, at_once), torch.split(k, at_once), strict=True)
+    ]
+    return Place(*(torch.cat([getattr(p, f.name) for p in found]) for f in fields(Place)))
+
+
+def _select(rows: Tensor, k: Tensor) -> Place:
+    """The place of the k-th smallest value of each row, `[C, n]`."""
+    window = _Window.around(rows, k)
+    place = window.place(k, rows.shape[1])
     missed = ~window.holds(k)
     if bool(missed.any()):
-        rows = joined[missed]
+        rows = rows[missed]
         pivots = [row.kthvalue(rank).values for row, rank in zip(rows, k[missed], strict=True)]
         found = _around([rows], torch.stack(pivots), identity)
         for name, part in vars(found).items():
@@ -123,23 +140,27 @@ class _Window:
         stride = max(3, width // SAMPLE | 1)
         sample = self.values[:, ::stride].sort(dim=1).values
         drawn = sample.shape[1]
-        center = (k - self.before).clamp(1, width) * (drawn / width)
-        spread = SPREAD * (center * (1 - center / drawn)).clamp_min(0).sqrt() + 2
-        left, right = (center - spread).floor().long(), (center + spread).ceil().long()
+        rank = (k - self.before).clamp(1, width)
+        # How far the sample is off at this rank is counted; only the rest of it is uncertain.
+        guess = (rank * (drawn / width)).long().clamp_max(drawn - 1)
+        pivot = sample.gather(1, guess[:, None])
+        counted = width - _total(_marks(torch.gt, self.values, pivot))
+        shift = (rank - counted) * (drawn / width)
+        spread = SPREAD * (shift.abs() + 1).sqrt() + 2
+        left = (guess + shift - spread).floor().long()
+        right = (guess + shift + spread).ceil().long()
         low = sample.gather(1, left.clamp(0, drawn - 1)[:, None])[:, 0]
         high = sample.gather(1, right.clamp(0, drawn - 1)[:, None])[:, 0]
         low = torch.where(left < 0, self.low, low)
         high = torch.where(right >= drawn, self.high, torch.minimum(high, self.high))
-        above, below = self.values > low[:, None], self.values < high[:, None]
-        inside = above.logical_and_(below).flatten().nonzero()[:, 0]
-        row = inside // width
-        sizes = torch.bincount(row, minlength=len(k))
-        before = self.before + width - _count(self.values, low)
-        starts = sizes.cumsum(0) - sizes
-        place = torch.arange(len(row), device=row.device) - starts[row]
-        shape = (len(k), max(1, int(sizes.max())))
-        values = torch.full(shape, torch.inf, dtype=sample.dtype, device=sample.device)
-        values[row, place] = self.values.flatten()[inside]
+        above = _marks(torch.gt, self.values, low[:, None])
+        before = self.before + width - _total(above)
+        inside = _marks(torch.lt, self.values, high[:, None]).mul_(above)
+        sizes = _total(inside)
+        pieces = torch.split(self.values.masked_select(inside.bool()), sizes.tolist())
+        values = pad_sequence(list(pieces), batch_first=True, padding_value=torch.inf)
+        if values.shape[1] == 0:
+            values = torch.full_like(low, torch.inf)[:, None]
         return _Window(low, high, before, sizes, values)
 
     def holds(self, k: Tensor) -> Tensor:
@@ -162,17 +183,18 @@ class _Window:
         return Place(pivot[:, 0], lower, higher, count - self.before - after, count - below)
 
 
-def _count(values: Tensor, bound: Tensor) -> Tensor:
-    """How many values of each row exceed its bound, int64 `[C]`.
+def _marks(compare: Callable[..., Tensor], values: Tensor, bound: Tensor) -> Tensor:
+    """Where a comparison holds, as zeros and ones in the type of the values.
 
-    Added up as numbers, block by block: booleans take five times as long, and float32 counts
-    without error to 2^24 only.
+    Booleans, and their sums, take several times as long.
     """
-    counts = [
-        torch.gt(block, bound[:, None], out=torch.empty_like(block)).sum(1).long()
-        for block in torch.split(values, 2**24, dim=1)
-    ]
-    return torch.stack(counts).sum(0)
+    marks: Tensor = compare(values, bound, out=torch.empty_like(values))
+    return marks
+
+
+def _total(marks: Tensor) -> Tensor:
+    """How many ones each row of zeros and ones has, int64 `[C]`."""
+    return torch.stack([part.sum(1).long() for part in torch.split(marks, EXACT_SUM, dim=1)]).sum(0)
 
 
 def _around(values: Sequence[Tensor], pivot: Tensor, reduce: Reduce) -> Place:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.snn.calibration.layer import Layer, by_channel
-from ftbc_lightning.snn.order_statistic import place_of
+from ftbc_lightning.snn.order_statistic import Place, place_of
 
 MARGIN = 0.01
 """How far, in thresholds, the last potential stays from theta where no other one bounds it."""
@@ -39,40 +39,37 @@ def exact(
         b, `[C]`.
     """
     threshold = layer.neuron.threshold
-    values = [by_channel(potential) for potential in potentials]
     count = layer.count()
     share = wanted / threshold.double() * count
     spikes = share.round().long()
-    cut, reachable = _cut(layer, values, share, spikes, count)
-    found = threshold - cut
+    values = [by_channel(potential) for potential in potentials]
+    place = place_of(values, (count - spikes).clamp_min(1), reduce=layer.reduce)
+    silent, firing = _sides(place, share)
+    margin = 2 * MARGIN * threshold
+    above = torch.where(firing.isinf(), silent + margin, firing)
+    below = torch.where(silent.isinf(), firing - margin, silent)
+    found = threshold - (below + above) / 2
     found = torch.where(spikes == 0, found.clamp_max(0), found)
     found = torch.where(spikes == count, found.clamp_min(0), found)
-    return _mend_rounding(layer, potentials, found, reachable)
+    return _mend_rounding(found, silent, firing, threshold)
 
 
-def _cut(
-    layer: Layer, values: list[Tensor], share: Tensor, spikes: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """A cut with as many potentials above it as ties allow, and that number."""
-    margin = MARGIN * layer.neuron.threshold
-    place = place_of(values, (count - spikes).clamp_min(1), reduce=layer.reduce)
-    pivot, lower, higher = place.pivot, place.lower, place.higher
-    above, at_least = place.above, place.at_least
-    include = (at_least - share).abs() < (above - share).abs()
-    over = torch.where(higher.isinf(), pivot + 2 * margin, higher)
-    under = torch.where(lower.isinf(), pivot - 2 * margin, lower)
-    cut = torch.where(include, (pivot + under) / 2, (pivot + over) / 2)
-    return cut, torch.where(include, at_least, above)
+def _sides(place: Place, share: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest potential that stays silent and the smallest that fires, `[C]`."""
+    include = (place.at_least - share).abs() < (place.above - share).abs()
+    silent = torch.where(include, place.lower, place.pivot)
+    return silent, torch.where(include, place.pivot, place.higher)
 
 
-def _mend_rounding(
-    layer: Layer, potentials: Sequence[Tensor], bias: Tensor, reachable: Tensor
-) -> Tensor:
-    """Move a bias by the last digits of theta where u0 + b rounds over the threshold."""
-    digit = torch.finfo(bias.dtype).eps * layer.neuron.threshold
+def _mend_rounding(bias: Tensor, silent: Tensor, firing: Tensor, threshold: Tensor) -> Tensor:
+    """Move a bias by the last digits of theta where u0 + b rounds over the threshold.
+
+    Rounding keeps the order of potentials, so what holds for the two beside the cut holds for all.
+    """
+    digit = torch.finfo(bias.dtype).eps * threshold
     for _ in range(ROUNDING_ATTEMPTS):
-        excess = layer.spike_counts(potentials, bias) - reachable
-        if not excess.any():
+        fires, rests = silent + bias >= threshold, firing + bias < threshold
+        if not (fires | rests).any():
             break
-        bias = bias - excess.sign() * digit
+        bias = bias + digit * (rests.to(bias.dtype) - fires.to(bias.dtype))
     return bias

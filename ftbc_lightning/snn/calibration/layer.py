@@ -121,7 +121,7 @@ def correct_step_by_step(
     threshold = neuron.threshold.double()
     target, count = layer.target(), layer.count()
     membranes = layer.rests()
-    trains = [SpikeTrain(m.shape, neuron.timesteps, m.device) for m in membranes]
+    trains = [SpikeTrain(membrane, neuron.timesteps) for membrane in membranes]
     emitted = torch.zeros_like(target)
     before, after = [], []
     for t in range(neuron.timesteps):
@@ -137,8 +137,9 @@ def correct_step_by_step(
         counts = torch.zeros_like(target, dtype=torch.int64)
         for membrane, train in zip(membranes, trains, strict=True):
             membrane += over(bias, membrane)
-            spikes = (membrane >= over(neuron.threshold, membrane)).to(membrane.dtype)
-            membrane -= spikes * over(neuron.threshold, membrane)
+            height = over(neuron.threshold, membrane)
+            spikes = torch.ge(membrane, height, out=torch.empty_like(membrane))
+            membrane.addcmul_(spikes, height, value=-1)
             train.write(t, spikes)
             counts += numbers(spikes)
         mean = threshold * layer.reduce(counts, "sum") / count

@@ -113,7 +113,7 @@ class MicroBatch:
 
     def _step(self, node: fx.Node, t: int) -> Any:
         if node in self.spikes:
-            return self.spikes[node].step(t) * self._amplitude(node)
+            return self.spikes[node].step(t, self._amplitude(node))
         return self.analog[node][t] if node in self.analog else self.constant[node]
 
     def _mean(self, node: fx.Node) -> Any:
@@ -126,4 +126,4 @@ class MicroBatch:
     def _amplitude(self, node: fx.Node) -> Tensor:
         neuron = self.plan.modules[str(node.target)]
         assert isinstance(neuron, IFNeuron)
-        return neuron.amplitude.view(-1, *(1,) * (self.spikes[node].bytes.ndim - 3))
+        return neuron.amplitude.view(-1, *(1,) * (self.spikes[node].bytes[0].ndim - 2))

@@ -1,7 +1,5 @@
 """The spikes of a layer as bits."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -10,31 +8,36 @@ class SpikeTrain:
     """Spikes of one layer for a few pictures, eight steps to a byte.
 
     Args:
-        shape: `(B, C, ...)`.
+        membrane: Of that layer, `[B, C, ...]`: the bytes are stored on its device and in its
+            memory layout, which the convolutions behind the layer then keep.
         timesteps: T.
-        device: Where the bytes are.
 
-    >>> train = SpikeTrain((1, 2), 9, torch.device("cpu"))
+    >>> train = SpikeTrain(torch.zeros(1, 2), 9)
     >>> train.write(8, torch.tensor([[True, False]]))
-    >>> train.step(8).tolist(), train.step(0).tolist(), train.counts().tolist()
-    ([[True, False]], [[False, False]], [[1, 0]])
+    >>> one = torch.ones(())
+    >>> train.step(8, one).tolist(), train.step(0, one).tolist(), train.counts().tolist()
+    ([[1.0, 0.0]], [[0.0, 0.0]], [[1, 0]])
     """
 
-    def __init__(self, shape: Sequence[int], timesteps: int, device: torch.device) -> None:
+    def __init__(self, membrane: Tensor, timesteps: int) -> None:
         self.timesteps = timesteps
-        self.bytes = torch.zeros(-(-timesteps // 8), *shape, dtype=torch.uint8, device=device)
+        self.bytes = [
+            torch.zeros_like(membrane, dtype=torch.uint8) for _ in range(-(-timesteps // 8))
+        ]
 
-    def write(self, t: int, fired: Tensor) -> None:
-        """Store the spikes of a step, bool or 0 and 1, `[B, C, ...]`; each step once."""
-        self.bytes[t // 8] |= fired.to(torch.uint8) << (t % 8)
+    def write(self, t: int, spikes: Tensor) -> None:
+        """Store the spikes of a step, 0 and 1 in any type, `[B, C, ...]`; each step once."""
+        # By way of int8: a float becomes a uint8 six times as slowly.
+        self.bytes[t // 8].add_(spikes.to(torch.int8).view(torch.uint8), alpha=1 << t % 8)
 
-    def step(self, t: int) -> Tensor:
-        """The spikes of a step, bool `[B, C, ...]`."""
-        return ((self.bytes[t // 8] >> (t % 8)) & 1).bool()
+    def step(self, t: int, amplitude: Tensor) -> Tensor:
+        """The spikes of a step, each as high as `amplitude`, which broadcasts: `[B, C, ...]`."""
+        bit = 1 << t % 8
+        return (self.bytes[t // 8] & bit).to(amplitude.dtype).mul_(amplitude / bit)
 
     def counts(self) -> Tensor:
         """How often each neuron fired, int16 `[B, C, ...]`."""
-        counts = torch.zeros(self.bytes.shape[1:], dtype=torch.int16, device=self.bytes.device)
+        counts = torch.zeros_like(self.bytes[0], dtype=torch.int16)
         for t in range(self.timesteps):
-            counts += self.step(t)
+            counts += (self.bytes[t // 8] >> t % 8) & 1
         return counts
