@@ -79,7 +79,7 @@ class ForwardTemporalBiasCorrection(Callback):
         target: Target = "step",
         alpha: float = 0.5,
         rounds: int = 1,
-        shrinkage: float = 0.1,
+        shrinkage: float = 0.03,
         iterations: int = 500,
         max_pooling: MaxPooling = "sums",
         anytime: bool = False,

@@ -73,7 +73,7 @@ def calibrate(
     target: Target = "step",
     alpha: float = 0.5,
     rounds: int = 1,
-    shrinkage: float = 0.1,
+    shrinkage: float = 0.03,
     iterations: int = 500,
     reduce: Reduce = identity,
     progress: Progress = silent,
@@ -195,7 +195,7 @@ def check_method(
     *,
     alpha: float = 0.5,
     rounds: int = 1,
-    shrinkage: float = 0.1,
+    shrinkage: float = 0.03,
     iterations: int = 500,
 ) -> Stages:
     """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
