@@ -170,8 +170,12 @@ class FTBCCLI(LightningCLI):
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def before_instantiate_classes(self) -> None:
-        """Let loggers without a folder write into the run's."""
-        trainer = self.config[self.subcommand].trainer
+        """Let one seed be every draw's, and loggers without a folder write into the run's."""
+        chosen = self.config[self.subcommand]
+        data = chosen.data.get("init_args") or {}
+        if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
+            data["seed"] = chosen.seed_everything
+        trainer = chosen.trainer
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]

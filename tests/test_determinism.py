@@ -8,6 +8,7 @@ from PIL import Image
 
 from ftbc_lightning.cli import run
 from ftbc_lightning.data import ImageFolderDataModule
+from tests.conftest import digits
 from tests.test_load_paths import rows
 
 
@@ -17,6 +18,15 @@ def test_evaluation_does_not_depend_on_the_batch_size(fitted, tmp_path, batch_si
     command = fitted.args("validate", "--ckpt_path", path, folder=tmp_path)
     run([*command, "--data.batch_size", str(batch_size)])
     assert rows(tmp_path, "val") == rows(fitted.folder, "val")
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], 3), (["--data.seed", "5"], 5)])
+def test_seed_everything_covers_division_and_calibration_draw(given, expected, tmp_path):
+    command = digits("inspect", tmp_path)
+    cli = run([*command, "--seed_everything", "3", *given])
+    assert cli.datamodule.seed == expected
+    # the record of a run, which other commands read, holds the seed that was used
+    assert cli.config["inspect"].data.init_args.seed == expected
 
 
 def test_splits_do_not_depend_on_the_order_in_which_files_were_made(tmp_path):

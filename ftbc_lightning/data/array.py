@@ -35,7 +35,7 @@ class ArrayDataModule(InMemoryDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw.
+        seed: Of the division and of the calibration draw; 0 if None.
 
     Raises:
         UserError: The file is missing, truncated, or does not hold such arrays.
@@ -52,7 +52,7 @@ class ArrayDataModule(InMemoryDataModule):
         num_workers: int = 0,
         validation_fraction: float = 0.1,
         calibration_pictures: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.arrays = read_archive(self.path)

@@ -35,7 +35,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates, above 0 and below 1.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw.
+        seed: Of the division and of the calibration draw; 0 if None.
 
     Raises:
         UserError: A setting is out of range.
@@ -51,7 +51,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         validation_fraction: float = 0.1,
         calibration_pictures: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -71,7 +71,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.validation_fraction = validation_fraction
         self.calibration_pictures = calibration_pictures
-        self.seed = seed
+        self.seed = 0 if seed is None else seed
         self._is_set_up = False
 
     @abstractmethod

@@ -20,7 +20,7 @@ class DigitsDataModule(ClassificationDataModule):
         batch_size: Pictures in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the divisions and of the calibration draw.
+        seed: Of the divisions and of the calibration draw; 0 if None.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class DigitsDataModule(ClassificationDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         calibration_pictures: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,

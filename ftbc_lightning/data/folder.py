@@ -64,7 +64,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the divisions and of the calibration draw.
+        seed: Of the divisions and of the calibration draw; 0 if None.
 
     Raises:
         UserError: The folder is missing, or has no class folders or pictures.
@@ -86,7 +86,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         num_workers: int = 2,
         validation_fraction: float = 0.1,
         calibration_pictures: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,

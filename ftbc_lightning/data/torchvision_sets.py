@@ -26,7 +26,7 @@ class TorchvisionDataModule(InMemoryDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw.
+        seed: Of the division and of the calibration draw; 0 if None.
 
     Raises:
         UserError: The files are missing and were not to be fetched.
@@ -49,7 +49,7 @@ class TorchvisionDataModule(InMemoryDataModule):
         num_workers: int = 0,
         validation_fraction: float = 0.1,
         calibration_pictures: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             mean=self.normalization[0] if mean is None else mean,
