@@ -111,3 +111,12 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
     assert process.returncode == 2
     assert "Nothing can be written into" in output.splitlines()[-1]
     assert "Traceback" not in output
+
+
+def test_a_file_system_that_is_mounted_read_only_is_refused_at_once(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    process = start([*PROGRAM, *command("fit", small_disk / "run")])
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 2
+    assert "(Read-only file system)" in output.splitlines()[-1]
+    assert "Traceback" not in output
