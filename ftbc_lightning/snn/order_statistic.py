@@ -29,15 +29,19 @@ SPREAD = 3.0
 class Place:
     """Where a rank lies among the values of each channel.
 
+    Those that count as equal to the k-th smallest value lie within the tolerance of it.
+
     Attributes:
-        pivot: The k-th smallest value, `[C]`.
-        lower: The largest value below it, `[C]`; minus infinity if there is none.
-        higher: The smallest value above it, `[C]`; infinity if there is none.
-        above: How many values lie above it, int64 `[C]`.
-        at_least: How many are not below it, int64 `[C]`.
+        least: The smallest that counts as equal to the k-th smallest value, `[C]`.
+        most: The largest that does, `[C]`.
+        lower: The largest value below those, `[C]`; minus infinity if there is none.
+        higher: The smallest value above those, `[C]`; infinity if there is none.
+        above: How many values lie above those, int64 `[C]`.
+        at_least: How many are not below those, int64 `[C]`.
     """
 
-    pivot: Tensor
+    least: Tensor
+    most: Tensor
     lower: Tensor
     higher: Tensor
     above: Tensor
@@ -60,10 +64,16 @@ def kth_smallest(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identi
     """
     if reduce is not identity:
         return _bisect(values, k, reduce)
-    return place_of(values, k).pivot
+    return place_of(values, k).least
 
 
-def place_of(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identity) -> Place:
+def place_of(
+    values: Sequence[Tensor],
+    k: Tensor,
+    *,
+    reduce: Reduce = identity,
+    tolerance: Tensor | None = None,
+) -> Place:
     """The k-th smallest value of each channel, the values beside it and how many lie above.
 
     In one process it is found by selection (Floyd and Rivest, 1975): a sorted sample gives two
@@ -75,27 +85,28 @@ def place_of(values: Sequence[Tensor], k: Tensor, *, reduce: Reduce = identity) 
         values: Pieces `[C, n]`; a process may have none with n above 0.
         k: Rank for each channel, int64 `[C]`, 1 to N where N is the number over all processes.
         reduce: Merges counts and maxima over processes.
+        tolerance: How far from the k-th smallest value others count as equal to it, `[C]`; 0 if
+            not given.
     """
+    near = values[0].new_zeros(len(k)) if tolerance is None else tolerance
     if reduce is not identity:
-        return _around(values, _bisect(values, k, reduce), reduce)
+        return _around(values, _bisect(values, k, reduce), near, reduce)
     joined = torch.cat(list(values), dim=1).contiguous()
     at_once = max(1, CACHED_ELEMENTS // joined.shape[1])
     found = [
-        _select(rows, ranks)
-        for rows, ranks in zip(torch.split(joined, at_once), torch.split(k, at_once), strict=True)
+        _select(*parts)
+        for parts in zip(*(torch.split(of, at_once) for of in (joined, k, near)), strict=True)
     ]
     return Place(*(torch.cat([getattr(p, f.name) for p in found]) for f in fields(Place)))
 
 
-def _select(rows: Tensor, k: Tensor) -> Place:
+def _select(rows: Tensor, k: Tensor, near: Tensor) -> Place:
     """The place of the k-th smallest value of each row, `[C, n]`."""
-    window = _Window.around(rows, k)
-    place = window.place(k, rows.shape[1])
-    missed = ~window.holds(k)
+    place, missed = _Window.around(rows, k).place(k, rows.shape[1], near)
     if bool(missed.any()):
         rows = rows[missed]
         pivots = [row.kthvalue(rank).values for row, rank in zip(rows, k[missed], strict=True)]
-        found = _around([rows], torch.stack(pivots), identity)
+        found = _around([rows], torch.stack(pivots), near[missed], identity)
         for name, part in vars(found).items():
             getattr(place, name)[missed] = part
     return place
@@ -167,20 +178,27 @@ class _Window:
         """Which rows have their k-th smallest value between the bounds, bool `[C]`."""
         return (self.before < k) & (k <= self.before + self.sizes)
 
-    def place(self, k: Tensor, count: int) -> Place:
-        """The place of rank k in each row that holds it; of the others nothing that counts."""
+    def place(self, k: Tensor, count: int, near: Tensor) -> tuple[Place, Tensor]:
+        """The place of rank k in each row, and for which rows, bool `[C]`, it does not count."""
         width = self.values.shape[1]
         index = (k - self.before - 1).clamp(0, width - 1)[:, None]
         pivot = self.values.gather(1, index)
-        first = torch.searchsorted(self.values, pivot)
-        after = torch.searchsorted(self.values, pivot, right=True)
-        lower = self.values.gather(1, (first - 1).clamp_min(0))[:, 0]
-        higher = self.values.gather(1, after.clamp_max(width - 1))[:, 0]
+        down, up = pivot - near[:, None], pivot + near[:, None]
+        first = torch.searchsorted(self.values, down)
+        after = torch.searchsorted(self.values, up, right=True).minimum(self.sizes[:, None])
+        found = [
+            self.values.gather(1, place.clamp(0, width - 1))[:, 0]
+            for place in (first, after - 1, first - 1, after)
+        ]
         first, after = first[:, 0], after[:, 0]
-        lower = torch.where(first == 0, self.low, lower)
-        higher = torch.where(after >= self.sizes, self.high, higher)
-        below = self.before + first
-        return Place(pivot[:, 0], lower, higher, count - self.before - after, count - below)
+        lower = torch.where(first == 0, self.low, found[2])
+        higher = torch.where(after >= self.sizes, self.high, found[3])
+        whole = (lower < down[:, 0]) & (higher > up[:, 0]) | pivot[:, 0].isinf()
+        place = Place(
+            *(found[0], found[1], lower, higher),
+            *(count - self.before - after, count - self.before - first),
+        )
+        return place, ~(self.holds(k) & whole)
 
 
 def _marks(compare: Callable[..., Tensor], values: Tensor, bound: Tensor) -> Tensor:
@@ -197,22 +215,22 @@ def _total(marks: Tensor) -> Tensor:
     return torch.stack([part.sum(1).long() for part in torch.split(marks, EXACT_SUM, dim=1)]).sum(0)
 
 
-def _around(values: Sequence[Tensor], pivot: Tensor, reduce: Reduce) -> Place:
+def _around(values: Sequence[Tensor], pivot: Tensor, near: Tensor, reduce: Reduce) -> Place:
     """The place of a value that is known already."""
-    bound = pivot[:, None]
+    down, up = (pivot - near)[:, None], (pivot + near)[:, None]
     infinity = torch.tensor(torch.inf, dtype=pivot.dtype, device=pivot.device)
-    above = reduce(torch.stack([(v > bound).sum(1) for v in values]).sum(0), "sum")
-    at_least = reduce(torch.stack([(v >= bound).sum(1) for v in values]).sum(0), "sum")
-    filled = [v for v in values if v.shape[1] > 0] or [bound]
-    lower = [torch.where(v < bound, v, -infinity).amax(1) for v in filled]
-    higher = [torch.where(v > bound, -v, -infinity).amax(1) for v in filled]
-    return Place(
-        pivot,
-        reduce(torch.stack(lower).amax(0), "max"),
-        -reduce(torch.stack(higher).amax(0), "max"),
-        above,
-        at_least,
-    )
+    above = reduce(torch.stack([(v > up).sum(1) for v in values]).sum(0), "sum")
+    at_least = reduce(torch.stack([(v >= down).sum(1) for v in values]).sum(0), "sum")
+    filled = [v for v in values if v.shape[1] > 0] or [pivot[:, None]]
+    # Each is a maximum, for the minima of the negative, because processes merge maxima.
+    parts = [
+        [torch.where(v >= down, -v, -infinity).amax(1) for v in filled],
+        [torch.where(v <= up, v, -infinity).amax(1) for v in filled],
+        [torch.where(v < down, v, -infinity).amax(1) for v in filled],
+        [torch.where(v > up, -v, -infinity).amax(1) for v in filled],
+    ]
+    least, most, lower, higher = (reduce(torch.stack(part).amax(0), "max") for part in parts)
+    return Place(-least, most, lower, -higher, above, at_least)
 
 
 def _bisect(values: Sequence[Tensor], k: Tensor, reduce: Reduce) -> Tensor:

@@ -4,9 +4,11 @@ from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, simulate
 from ftbc_lightning.snn.calibration import parse_method
-from ftbc_lightning.snn.calibration.layer import correct_step_by_step
+from ftbc_lightning.snn.calibration.exact import exact
+from ftbc_lightning.snn.calibration.layer import Layer, correct_step_by_step
 from ftbc_lightning.snn.calibration.static import as_it_is
 from ftbc_lightning.snn.calibration.sweep import sweep
+from ftbc_lightning.snn.neuron import IFNeuron
 from ftbc_lightning.snn.operators import is_neuron
 from tests.networks import pictures, residual_net
 from tests.reference import loops
@@ -92,6 +94,22 @@ def check_one_spike(net, snn, images):
     seen: list[str] = []
     sweep(trace(net), snn, [images], look, reduce=lambda x, kind: x, reached=lambda n: None)
     assert seen == list(NAMES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wanted", [0.2, 0.3, 0.6, 0.8])
+def test_exact_does_not_cut_between_copies_of_one_potential_that_round_differently(dtype, wanted):
+    torch.manual_seed(0)
+    digit = torch.finfo(dtype).eps
+    copies = torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=dtype).repeat(50)[:, None]
+    potentials = copies + digit * torch.randint(-2, 3, copies.shape)
+    neuron = IFNeuron(1, timesteps=1).to(dtype)
+    neuron.threshold.fill_(1.0)
+    activations = torch.full_like(potentials, wanted)
+    layer = Layer("act", neuron, [lambda t: potentials], [activations], lambda x, kind: x)
+    target = layer.target()
+    bias = exact(layer, [potentials], target, target, torch.zeros(1, dtype=dtype))
+    assert ((potentials + bias - 1).abs() > 0.1).all()
 
 
 def test_exact_cumulative_matches_the_running_mean():

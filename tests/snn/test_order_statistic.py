@@ -62,7 +62,8 @@ def test_long_rows_are_cut_down_to_the_sorted_answer(dtype, kind, share):
     k[4] = 4500
     found = place_of([values[:, :4000], values[:, 4000:]], k)
     for row, rank, *place in zip(values, k, *vars(found).values(), strict=True):
-        pivot, lower, higher, above, at_least = place
+        pivot, most, lower, higher, above, at_least = place
+        assert most == pivot
         assert pivot == row.sort().values[rank - 1]
         smaller, larger = row[row < pivot], row[row > pivot]
         assert lower == (smaller.max() if len(smaller) else -torch.inf)
@@ -78,3 +79,25 @@ def test_infinite_values_have_their_place_in_the_counting(dtype):
         for k in (1, 2, 3, 4)
     ]
     assert found == [-torch.inf, 0.5, torch.inf, torch.inf]
+
+
+@pytest.mark.parametrize("reduce", [None, several_processes])
+@pytest.mark.parametrize("rank", [1, 2800, 4000, 5000, 9000])
+def test_values_within_the_tolerance_count_as_one(reduce, rank):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(3, 9000, generator=generator).double()
+    values[:, 1000:5000] = 0.25 + 1e-9 * values[:, 1000:5000].clamp(-1, 1)
+    values[2] = values[2].round()
+    settings = {} if reduce is None else {"reduce": reduce}
+    near = torch.tensor([2e-9, 0.0, 0.5]).double()
+    k = torch.full((3,), rank)
+    found = place_of([values[:, :4000], values[:, 4000:]], k, tolerance=near, **settings)
+    for row, tolerance, *place in zip(values, near, *vars(found).values(), strict=True):
+        least, most, lower, higher, above, at_least = place
+        pivot = row.sort().values[rank - 1]
+        equal = row[(row >= pivot - tolerance) & (row <= pivot + tolerance)]
+        smaller, larger = row[row < pivot - tolerance], row[row > pivot + tolerance]
+        assert (least, most) == (equal.min(), equal.max())
+        assert lower == (smaller.max() if len(smaller) else -torch.inf)
+        assert higher == (larger.min() if len(larger) else torch.inf)
+        assert (above, at_least) == (len(larger), 9000 - len(smaller))

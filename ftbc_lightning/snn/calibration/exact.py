@@ -11,6 +11,14 @@ from ftbc_lightning.snn.order_statistic import Place, place_of
 MARGIN = 0.01
 """How far, in thresholds, the last potential stays from theta where no other one bounds it."""
 
+TIE = 32
+"""How many of the last digits of theta two potentials may differ by and count as equal.
+
+Neurons that see the same spikes, or none, have equal potentials, but sums that differ in the order
+of their terms round differently. A cut between such copies would leave it to rounding whether a
+large part of a layer fires.
+"""
+
 ROUNDING_ATTEMPTS = 4
 
 
@@ -23,8 +31,9 @@ def exact(
 
     P(u0 + b >= theta) grows with b, so one quantile of the potentials u0, taken before the bias,
     solves E[theta * s[t]] = E[a] up to one spike: theta / N. The cut lies in the middle between
-    two neighbouring potentials. Where many are equal, all or none of them fire, whichever is
-    nearer. Where none (or all) shall fire and they do so without a bias, the bias is 0.
+    two neighbouring potentials. Where many are equal up to rounding, all or none of them fire,
+    whichever is nearer. Where none (or all) shall fire and they do so without a bias, the bias
+    is 0.
 
     Not in the paper, whose heuristic approaches the same solution; see `iterative`.
 
@@ -43,7 +52,9 @@ def exact(
     share = wanted / threshold.double() * count
     spikes = share.round().long()
     values = [by_channel(potential) for potential in potentials]
-    place = place_of(values, (count - spikes).clamp_min(1), reduce=layer.reduce)
+    equal = TIE * torch.finfo(threshold.dtype).eps * threshold
+    rank = (count - spikes).clamp_min(1)
+    place = place_of(values, rank, reduce=layer.reduce, tolerance=equal)
     silent, firing = _sides(place, share)
     margin = 2 * MARGIN * threshold
     above = torch.where(firing.isinf(), silent + margin, firing)
@@ -57,8 +68,8 @@ def exact(
 def _sides(place: Place, share: Tensor) -> tuple[Tensor, Tensor]:
     """The largest potential that stays silent and the smallest that fires, `[C]`."""
     include = (place.at_least - share).abs() < (place.above - share).abs()
-    silent = torch.where(include, place.lower, place.pivot)
-    return silent, torch.where(include, place.pivot, place.higher)
+    silent = torch.where(include, place.lower, place.most)
+    return silent, torch.where(include, place.least, place.higher)
 
 
 def _mend_rounding(bias: Tensor, silent: Tensor, firing: Tensor, threshold: Tensor) -> Tensor:
