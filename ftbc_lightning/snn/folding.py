@@ -17,10 +17,10 @@ Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TRANSPARENT_MODULES = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.Flatten),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity),
 )
 TRANSPARENT_FUNCTIONS = {
-    *(torch.flatten, F.dropout, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.dropout, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
 }
 """What a factor for each channel may pass through unchanged."""
@@ -85,7 +85,7 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
             continue
         theta = neuron.amplitude.clone()
         for reader in [user for user in node.users if not is_number(user)]:
-            ends = weights_behind(reader, folded.layers)
+            ends = weights_behind(reader, folded.layers, axes=len(folded.shapes[node.name]))
             for end in ends or ():
                 _scale_inputs(folded.layers.get_submodule(str(end.target)), theta)
             if ends is None:
@@ -97,25 +97,32 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
     return folded, edges
 
 
-def weights_behind(node: fx.Node, graph: fx.GraphModule) -> Sequence[fx.Node] | None:
+def weights_behind(
+    node: fx.Node, graph: fx.GraphModule, *, axes: int | None = None
+) -> Sequence[fx.Node] | None:
     """The linear layers that a factor reaches from `node` on, or None if it meets anything else.
 
     Args:
         node: What reads the spikes of a neuron.
         graph: The graph it stands in.
+        axes: Of the spikes of one picture; where they are not known, an `nn.Linear` is taken to
+            read vectors.
     """
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
         if isinstance(module, Convolution | nn.Linear):
+            # over the last of several axes it does not see the channels, which are the first
+            fits = isinstance(module, Convolution) or axes in (1, None)
             uses = sum(other.target == node.target for other in graph.graph.nodes)
-            return [node] if uses == 1 else None
-    if not _is_transparent(node, graph):
+            return [node] if uses == 1 and fits else None
+    flattens = _flattens(node, graph)
+    if not (flattens or _is_transparent(node, graph)):
         return None
     ends: list[fx.Node] = []
     for user in node.users:
         if is_number(user):
             continue
-        reached = weights_behind(user, graph)
+        reached = weights_behind(user, graph, axes=1 if flattens else axes)
         if reached is None:
             return None
         ends += reached
@@ -128,9 +135,21 @@ def _is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return isinstance(graph.get_submodule(str(node.target)), TRANSPARENT_MODULES)
     if node.op == "call_method":
-        flattens = node.target in ("view", "reshape") and node.args[2:] == (-1,)
-        return flattens or node.target in ("contiguous", "flatten") or _is_spatial_mean(node)
+        return node.target == "contiguous" or _is_spatial_mean(node)
     return node.target in TRANSPARENT_FUNCTIONS or _is_spatial_mean(node)
+
+
+def _flattens(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Say whether a node makes a vector of all that belongs to a picture, channel by channel."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+    if node.target in ("view", "reshape"):
+        return node.args[2:] == (-1,)
+    if node.target in ("flatten", torch.flatten):
+        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+        return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
+    return _is_spatial_mean(node) and not (node.args[2:] or node.kwargs.get("keepdim"))
 
 
 def _is_spatial_mean(node: fx.Node) -> bool:

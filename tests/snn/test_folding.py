@@ -92,3 +92,15 @@ def test_a_layer_that_is_used_twice_keeps_its_weights():
     folded, edges = fold_thresholds(snn)
     assert all(edge.folded_into == () for edge in edges)
     torch.testing.assert_close(simulate(folded, images), simulate(snn, images))
+
+
+@pytest.mark.parametrize("features", [8, 6, 3])
+@pytest.mark.parametrize("flatten", [nn.Identity(), nn.Flatten(2)])
+def test_a_linear_layer_over_the_last_of_several_axes_takes_no_thresholds(features, flatten):
+    torch.manual_seed(0)
+    layers = nn.Linear(5, features), nn.ReLU(), flatten, nn.Linear(features, 3), nn.Flatten()
+    ann, images = nn.Sequential(*layers).double(), torch.randn(16, 4, 5).double()
+    snn = calibrated(ann, images)
+    folded, edges = fold_thresholds(snn)
+    assert [edge.folded_into for edge in edges] == [()]
+    torch.testing.assert_close(simulate(folded, images), simulate(snn, images))
