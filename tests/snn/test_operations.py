@@ -112,6 +112,18 @@ def test_the_quantised_ann_is_the_limit_of_many_steps():
     assert ratios[1] < 0.02 < ratios[0]
 
 
+def test_the_cost_tables_are_the_published_figures_and_nothing_else():
+    published = {  # product and sum in pJ, Horowitz, ISSCC 2014, 45 nm
+        "45nm-fp32": (3.7, 0.9),
+        "45nm-fp16": (1.1, 0.4),
+        "45nm-int32": (3.1, 0.1),
+        "45nm-int8": (0.2, 0.03),
+    }
+    found = {name: (table.mac - table.ac, table.ac) for name, table in COST_TABLES.items()}
+    assert found == {name: pytest.approx(pair) for name, pair in published.items()}
+    assert all("Horowitz" in table.source for table in COST_TABLES.values())
+
+
 def test_a_cost_table_that_is_not_there():
     with pytest.raises(UserError, match="choose one of 45nm-fp32"):
         cost_table("3nm")
