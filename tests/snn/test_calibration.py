@@ -223,6 +223,21 @@ def test_rounds_end_when_the_error_on_the_calibration_set_stops_falling():
     assert errors[1] < errors[0]
 
 
+def test_the_errors_of_a_round_are_means_over_its_batches_behind_those_of_the_stages_before():
+    net, images = residual_net(), pictures(48)
+    outcome = calibrate(
+        net, converted(net, images), images.split(16), method="potential+iterative", rounds=2
+    )
+    first, *rounds = outcome.by_round()
+    assert outcome.sweeps == [1, 3, 3]
+    errors = outcome.errors["act2"]
+    assert torch.equal(first["act2"].after, errors[0].after)
+    assert [list(found) for found in (first, *rounds)] == [list(NAMES)] * 3
+    for found, part in zip(rounds, (errors[1:4], errors[4:]), strict=True):
+        mean = sum(error.before for error in part) / 3
+        assert torch.allclose(found["act2"].before, mean)
+
+
 @pytest.mark.parametrize("method", ["exact", "iterative"])
 @pytest.mark.parametrize("target", ["step", "cumulative"])
 def test_biases_for_the_largest_t_begin_with_those_for_a_smaller_one(method, target):

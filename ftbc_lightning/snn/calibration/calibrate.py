@@ -1,6 +1,6 @@
 """The one way in: choose a method, give batches, and the biases are written in place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
@@ -43,6 +43,8 @@ class CalibrationTrace:
         method: The method.
         errors: For each layer one `LayerError` a sweep, in order: |E[theta s[t]] - E[a]| before
             and after. `iterative` makes one sweep a batch and round, the others one in all.
+        sweeps: How many sweeps belong together: one for the stages that see all batches at once,
+            then for each round of `iterative` one a batch.
         rounds: How often `iterative` went through the batches.
         left_alone: The linear layers whose weights a weight stage has not changed: those that see
             the analog picture, those with no neuron right behind them, those used twice.
@@ -50,13 +52,30 @@ class CalibrationTrace:
 
     method: str
     errors: dict[str, list[LayerError]] = field(default_factory=dict)
+    sweeps: list[int] = field(default_factory=list)
     rounds: int = 0
     left_alone: list[str] = field(default_factory=list)
 
-    def append(self, errors: dict[str, LayerError]) -> None:
-        """Add the errors of one sweep."""
-        for name, error in errors.items():
-            self.errors.setdefault(name, []).append(error)
+    def extend(self, sweeps: Sequence[dict[str, LayerError]]) -> None:
+        """Add the errors of sweeps that belong together."""
+        self.sweeps.append(len(sweeps))
+        for errors in sweeps:
+            for name, error in errors.items():
+                self.errors.setdefault(name, []).append(error)
+
+    def by_round(self) -> Iterator[dict[str, LayerError]]:
+        """The errors of each layer, averaged over the sweeps that belong together, in order."""
+        end = 0
+        for number in self.sweeps:
+            first, end = end, end + number
+            parts = {name: errors[first:end] for name, errors in self.errors.items()}
+            yield {
+                name: LayerError(
+                    torch.stack([error.before for error in part]).mean(0),
+                    torch.stack([error.after for error in part]).mean(0),
+                )
+                for name, part in parts.items()
+            }
 
     def last(self) -> dict[str, Tensor]:
         """The error of each layer after the last sweep, `[T]`."""
@@ -138,8 +157,8 @@ def calibrate(
         correct = partial(_with_potential, bias=bias) if stages.potential else bias
         passes = 1 + stages.potential + (stages.bias == "static")
         reached = partial(told, 0, total * len(neurons))
-        outcome.append(
-            run(pictures, correct, correct_weights=weights, passes=passes, reached=reached)
+        outcome.extend(
+            [run(pictures, correct, correct_weights=weights, passes=passes, reached=reached)]
         )
     if stages.weights:
         outcome.left_alone = left_alone(snn)
@@ -151,7 +170,7 @@ def calibrate(
                 sweeps = (not alone) + len(errors) * len(pictures) + index
                 reached = partial(told, sweeps * len(neurons), total * len(neurons))
                 found.append(run([batch], bias, reached=reached))
-                outcome.append(found[-1])
+            outcome.extend(found)
             errors.append(_mean_error(snn, found))
         outcome.rounds = len(errors)
     return outcome
