@@ -22,6 +22,7 @@ from ftbc_lightning.callbacks import (
     RunRecord,
     Safeguard,
 )
+from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.callbacks.safeguard import check_writable
 from ftbc_lightning.checkpoints import SafeCheckpointIO
@@ -257,23 +258,24 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
         logging.getLogger(name).setLevel(level)
     words = with_configuration(FTBCCLI.given)
-    return FTBCCLI(
-        SpikingClassifier,
-        ClassificationDataModule,
-        subclass_mode_data=True,
-        trainer_class=Trainer,
-        parser_class=OneLineParser,
-        trainer_defaults={
-            "callbacks": [ResultFiles(), LayerCurves(), Safeguard()],
-            "enable_model_summary": False,
-        },
-        save_config_callback=RunRecord,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-        parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
-        args=words if args is not None or words != list(FTBCCLI.given) else None,
-    )
+    with finished_runs():
+        return FTBCCLI(
+            SpikingClassifier,
+            ClassificationDataModule,
+            subclass_mode_data=True,
+            trainer_class=Trainer,
+            parser_class=OneLineParser,
+            trainer_defaults={
+                "callbacks": [ResultFiles(), LayerCurves(), Safeguard()],
+                "enable_model_summary": False,
+            },
+            save_config_callback=RunRecord,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
+            args=words if args is not None or words != list(FTBCCLI.given) else None,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -2,14 +2,19 @@
 
 import csv
 import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ftbc_lightning.callbacks import ftbc
 from ftbc_lightning.callbacks.curves import LayerCurves
+from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.cli import main, run
 from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow, read_rows
 from ftbc_lightning.snn.diagnosis import diagnose
+from ftbc_lightning.trainer import Trainer
 from tests.conftest import ROOT
 from tests.wandb_file import OfflineRun
 
@@ -62,16 +67,11 @@ def test_at_one_step_the_uncalibrated_network_is_the_quantised_ann(fitted):
     assert energies["snn_ftbc_exact", 1] < energies["snn_ftbc_exact", 2] < energies["ann_dense", 1]
 
 
-# On a busy machine wandb has left the summary out of its file once in five runs.
-@pytest.mark.slow
 def test_the_offline_run_of_wandb_holds_curves_axes_and_summary(fitted, tmp_path):
-    import wandb
-
-    path = str(fitted.folder / "snn.ckpt")
-    config = ["--config", str(LOGGERS / "wandb.yaml")]
-    args = fitted.args("validate", *config, "--ckpt_path", path, folder=tmp_path)
-    cli = run(args)
-    wandb.finish()
+    # A calibration, and nothing between its end and the reading: the file is whole by then.
+    path = str(fitted.folder / "ann.ckpt")
+    config = ["--config", str(LOGGERS / "wandb.yaml"), "--timesteps", "1,2"]
+    cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
     found, results = OfflineRun(tmp_path), cli.model.results
     expected = [(r.timesteps, r.accuracy) for r in results if r.method == "snn_ftbc_exact"]
     assert found.curve("acc_by_T/snn_ftbc_exact", "timesteps") == expected
@@ -84,6 +84,11 @@ def test_the_offline_run_of_wandb_holds_curves_axes_and_summary(fitted, tmp_path
     assert drawn == pytest.approx(middle, rel=1e-5, abs=1e-7)
     for name in ("error/act1/before", "error/act1/after", "firing_rate/act1"):
         assert found.curve(name, "timestep")
+    layers = len(cli.model.network(cli.model.headline()).neurons())
+    for when in ("before", "after"):
+        went = found.curve(f"calibration/snn_ftbc_exact/T2/{when}", "calibration_layer")
+        assert [place for place, _ in went] == list(range(1, layers + 1))
+    assert found.axes["calibration/*"] == "calibration_layer"
     assert found.axes["acc_by_T/*"] == "timesteps"
     for name in ("acc_by_step/*", "bias/*", "error/*", "firing_rate/*"):
         assert found.axes[name] == "timestep"
@@ -104,15 +109,23 @@ def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    path = str(fitted.folder / "snn.ckpt")
-    config = ["--config", str(LOGGERS / "tensorboard.yaml")]
-    cli = run(fitted.args("validate", *config, "--ckpt_path", path, folder=tmp_path))
+    path = str(fitted.folder / "ann.ckpt")
+    config = ["--config", str(LOGGERS / "tensorboard.yaml"), "--calibration.rounds", "2"]
+    cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
     (folder,) = (tmp_path / "tensorboard").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     expected = {r.timesteps: r.accuracy for r in cli.model.results if r.method == "snn_ftbc_exact"}
     found = {e.step: e.value for e in events.Scalars("acc_by_T/snn_ftbc_exact")}
     assert found == pytest.approx(expected)
     assert "figures/energy" in events.Tags()["images"]
+    assert {"activation/act1", "membrane/act1/t1"} <= set(events.Tags()["histograms"])
+    layers = len(cli.model.network(cli.model.headline()).neurons())
+    went = {
+        when: [e.value for e in events.Scalars(f"calibration/snn_ftbc_iterative/T2/{when}")]
+        for when in ("before", "after")
+    }
+    assert len(went["before"]) == len(went["after"]) == 2 * layers  # two rounds
+    assert sum(went["after"][layers:]) < sum(went["before"][:layers])
     (metrics,) = tmp_path.glob("logs/version_*/metrics.csv")
     with metrics.open() as file:
         rows = list(csv.DictReader(file))
@@ -123,6 +136,38 @@ def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
     }
     assert written == pytest.approx(expected)
     assert any(row["acc/snn_ftbc/T2"] for row in rows)
+    for when, values in went.items():
+        column = [row[f"calibration/snn_ftbc_iterative/T2/{when}"] for row in rows]
+        assert [float(value) for value in column if value] == pytest.approx(values)
+
+
+def test_a_run_of_wandb_that_was_there_before_is_left_open(monkeypatch):
+    calls = []
+    wandb = SimpleNamespace(run=None, finish=lambda **k: calls.append(k), teardown=calls.append)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    wandb.run = "begun in a notebook"
+    with finished_runs():
+        pass
+    assert calls == []
+    wandb.run, wandb.teardown = None, lambda **k: calls.append("teardown")
+
+    @finished_runs()
+    def command():
+        wandb.run = "begun by the command"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    assert calls == [{"exit_code": 1}, "teardown"]
+
+
+def test_only_the_first_process_logs_how_the_calibration_went(fitted, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(ftbc, "log_rows", lambda loggers, found: rows.append(loggers))
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    command = fitted.args("calibrate", "--calibration.methods", "[exact]", folder=tmp_path)
+    run([*command, "--ckpt_path", str(fitted.folder / "ann.ckpt")])
+    assert rows == [[]] * len(rows) != []
 
 
 def test_an_evaluation_of_an_ann_measures_nothing(fitted, tmp_path):

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, fx
 
+from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.loggers import log
 from ftbc_lightning.callbacks.measurement import measure
 from ftbc_lightning.module import SpikingClassifier
@@ -35,6 +36,7 @@ class LayerCurves(Callback):
         self.kept: list[Tensor] = []
         self.right: dict[int, int] = {}
         self.total = 0
+        self.graph: fx.GraphModule | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -59,9 +61,10 @@ class LayerCurves(Callback):
         if missing > 0:
             self.kept.append(images[:missing])
         self.total += len(labels)
+        self.graph = self.graph or trace(pl_module.ann)
         networks = {v.timesteps: v for v in pl_module.variants.values() if v.method == "none"}
         for timesteps, variant in networks.items():
-            logits = quantized_logits(pl_module.ann, pl_module.network(variant), images)
+            logits = quantized_logits(self.graph, pl_module.network(variant), images)
             right = int((logits.argmax(-1) == labels).sum())
             self.right[timesteps] = self.right.get(timesteps, 0) + right
 

@@ -12,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.callbacks.logged import by_calibration
+from ftbc_lightning.callbacks.loggers import Plain, log_rows, takers
 from ftbc_lightning.callbacks.memory import check_memory, total_memory
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.errors import UserError, check_choice
@@ -185,16 +187,17 @@ class ForwardTemporalBiasCorrection(Callback):
         loader = _datamodule(trainer).calibration_dataloader()
         batches = [trainer.strategy.batch_to_device(batch) for batch in loader]
         with trainer.precision_plugin.forward_context():
-            seconds = self._calibrate(module, batches, _reduction(trainer))
+            loggers = trainer.loggers if trainer.is_global_zero else []
+            seconds = self._calibrate(module, batches, _reduction(trainer), takers(loggers))
         module.calibrated(seconds)
         own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
         pictures = int(_reduction(trainer)(own, "sum"))
         rank_zero_info(f"Calibrated {len(self.variants)} networks on {pictures} pictures.")
 
     def _calibrate(
-        self, module: SpikingClassifier, batches: list[Any], reduce: Reduce
+        self, module: SpikingClassifier, batches: list[Any], reduce: Reduce, loggers: list[Plain]
     ) -> dict[str, float]:
-        """Thresholds and biases of every variant; returns the seconds that each took."""
+        """Thresholds and biases of every variant, logged; returns the seconds that each took."""
         reference = trace(module.ann)
         networks = {variant: module.network(variant) for variant in self.variants}
         seconds = {}
@@ -209,7 +212,7 @@ class ForwardTemporalBiasCorrection(Callback):
                 progress.begin(f"T={variant.timesteps} {variant.method}")
                 began = time.perf_counter()
                 set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
-                calibrate(
+                outcome = calibrate(
                     reference,
                     network,
                     batches,
@@ -219,6 +222,7 @@ class ForwardTemporalBiasCorrection(Callback):
                     **self.settings,
                 )
                 seconds[variant.key] = observed + time.perf_counter() - began
+                log_rows(loggers, by_calibration(variant, network, outcome))
         return seconds
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ftbc_lightning import report
 from ftbc_lightning.ann.tracing import trace
@@ -33,15 +33,15 @@ def measure(
     """
     best = module.headline()
     shown = shown_variant(module, best)
-    method = report.method_of(best)
+    method, graph = report.method_of(best), trace(module.ann)
     found = Measurements(method, shown.timesteps)
     found.biases = bias_rows(report.relative_biases(module, best))
     for variant in pair(module, shown):
         network = module.network(variant)
-        diagnosis = diagnose(module.ann, network, [images])
+        diagnosis = diagnose(graph, network, [images])
         found.layers += layer_rows(diagnosis, report.method_of(variant))
-    found.histograms = _histograms(module, module.network(shown), images)
-    found.operations = _operations(module, best, images, quantized_accuracy)
+    found.histograms = _histograms(graph, module.network(shown), images)
+    found.operations = _operations(module, graph, best, images, quantized_accuracy)
     return found
 
 
@@ -84,13 +84,13 @@ def layer_rows(diagnosis: Diagnosis, method: str) -> list[LayerRow]:
 
 
 def _histograms(
-    module: SpikingClassifier, network: SpikingNetwork, images: Tensor
+    graph: fx.GraphModule, network: SpikingNetwork, images: Tensor
 ) -> list[HistogramRow]:
     """Activations that are not 0 and membranes, in units of theta; end bins hold all beyond."""
     last = network.timesteps
     steps = sorted({1, (last + 1) // 2, last})
     counts: dict[tuple[str, str, int], Tensor] = {}
-    for view in watch(trace(module.ann), network, images):
+    for view in watch(graph, network, images):
         theta = view.neuron.threshold.view(-1, *(1,) * (view.activations.ndim - 2))
         relative = view.activations / theta
         found = {("activation", 0): (relative[relative > 0], ACTIVATION_RANGE)}
@@ -112,6 +112,7 @@ def _histograms(
 
 def _operations(
     module: SpikingClassifier,
+    graph: fx.GraphModule,
     best: Variant,
     images: Tensor,
     quantized_accuracy: Mapping[int, float],
@@ -119,7 +120,7 @@ def _operations(
     table = COST_TABLES[DEFAULT_TABLE]
     accuracy = {(row.method, row.timesteps): row.accuracy for row in module.results}
     networks = {v.timesteps: module.network(v) for v in module.variants.values()}
-    ann = count_ann_operations(module.ann, next(iter(networks.values())), images)
+    ann = count_ann_operations(graph, next(iter(networks.values())), images)
     of_ann = accuracy["ann", None]
     rows = [
         _row("ann", 1, of_ann, ann, energy(ann, table).synapses),
@@ -127,7 +128,7 @@ def _operations(
     ]
     for timesteps, network in sorted(networks.items()):
         if timesteps in quantized_accuracy:
-            count = count_ann_operations(module.ann, network, images, quantized=True)
+            count = count_ann_operations(graph, network, images, quantized=True)
             joules = quantized_energy(count, table, timesteps=timesteps).synapses
             of_grid = quantized_accuracy[timesteps]
             rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))

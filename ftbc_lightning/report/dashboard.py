@@ -62,12 +62,12 @@ def definition(project: str, entity: str) -> Any:
             line_colors={f"{prefix}/{m}": _color(m) for m in COMPARED},
         )
 
-    def grouped(title: str, pattern: str, title_y: str) -> Any:
+    def grouped(title: str, pattern: str, title_y: str, axis: str = "timestep") -> Any:
         return wr.LinePlot(
             title=title,
-            x="timestep",
+            x=axis,
             metric_regex=pattern,
-            title_x="time step",
+            title_x="time step" if axis == "timestep" else "layer, round after round",
             title_y=title_y,
         )
 
@@ -76,6 +76,7 @@ def definition(project: str, entity: str) -> Any:
 
     compared = [f"acc/{m}" if m == "ann" else f"acc/{m}/T{AT}" for m in COMPARED]
     energies = ["energy_nJ/ann", f"energy_nJ/ann_quantized/T{AT}", f"energy_nJ/snn_ftbc/T{AT}"]
+    went = "calibration_layer"
     sections = {
         "Accuracy": [
             lines("Accuracy by T", "acc_by_T", "timesteps", "time steps T"),
@@ -97,6 +98,10 @@ def definition(project: str, entity: str) -> Any:
                 for name, title in PICTURES.items()
                 if name != "energy"
             ),
+        ],
+        "Calibration, layer by layer": [
+            grouped(title, f"^calibration/.*/T{AT}/{when}$", "error / threshold", went)
+            for title, when in (("Error met", "before"), ("Error left", "after"))
         ],
         "Settings": [wr.RunComparer(diff_only="split")],
     }

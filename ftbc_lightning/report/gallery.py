@@ -53,11 +53,6 @@ class Picture:
     figure: Figure
 
 
-def draw(found: Measurements) -> dict[str, Figure]:
-    """The figures of the layers and of the energy, by name."""
-    return {picture.name: picture.figure for picture in layer_pictures(found)}
-
-
 def accuracy_picture(results: Sequence[Result], steps: Sequence[StepRow]) -> Picture:
     """Accuracy by T and by step."""
     rows = [row for row in results if row.split == "val"]

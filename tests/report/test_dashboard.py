@@ -27,6 +27,7 @@ def test_the_definition_compares_calibrated_and_uncalibrated_over_the_right_axis
     assert {"acc_by_T/ann", "acc_by_T/snn_uncalibrated", "acc_by_T/snn_ftbc_exact"} <= text
     assert {"timesteps", "timestep"} <= text
     assert {"^bias/.*/q50$", "figures/bias_maps", "^firing_rate/"} <= text
+    assert {"^calibration/.*/T4/after$", "calibration_layer"} <= text
     assert any("gain/T4" in word for word in text)
 
 
