@@ -44,7 +44,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Result:
-    """One row of `results.csv`; `timesteps` is None for the ANN."""
+    """One row of `results.csv`; `timesteps` is None for the ANN.
+
+    Attributes:
+        split: The pictures it was measured on.
+        method: Its name in results.
+        timesteps: T.
+        accuracy: 0 to 1.
+        n: How many pictures.
+        seed: Of the calibration draw.
+        seconds: What thresholds and calibration took; of a network that serves every T, the same
+            for each.
+    """
 
     split: str
     method: str
@@ -52,4 +63,4 @@ class Result:
     accuracy: float
     n: int
     seed: int | None
-    seconds: float
+    seconds: float | None

@@ -12,7 +12,8 @@ from ftbc_lightning.callbacks import ftbc
 from ftbc_lightning.callbacks.curves import LayerCurves
 from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.cli import main, run
-from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow, read_rows
+from ftbc_lightning.csv_rows import read_rows
+from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
 from ftbc_lightning.snn.diagnosis import diagnose
 from ftbc_lightning.trainer import Trainer
 from tests.conftest import ROOT

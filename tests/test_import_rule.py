@@ -13,6 +13,7 @@ ORDER = [
     "version",
     "errors",
     "whole_file",
+    "csv_rows",
     "ann",
     "snn.neuron",
     "snn.operators",

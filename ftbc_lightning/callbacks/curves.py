@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks.loggers import log
 from ftbc_lightning.callbacks.measurement import measure
+from ftbc_lightning.csv_rows import write_rows
 from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.report.rows import Measurements, write_rows
+from ftbc_lightning.report.rows import Measurements
 from ftbc_lightning.report.run_folder import CURVES
 from ftbc_lightning.snn.quantized import quantized_logits
 

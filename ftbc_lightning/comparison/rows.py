@@ -1,47 +1,32 @@
 """`results.csv` of a comparison: appended row by row, never mixed, resumed where it ended."""
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ftbc_lightning.csv_rows import read_rows, write_rows
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.variant import Result
 from ftbc_lightning.whole_file import write_whole
+
+ELSEWHERE = "delete it, or write elsewhere with --trainer.default_root_dir"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One accuracy; `timesteps`, `seed` and `seconds` say nothing of the ANN and are None.
+class Row(Result):
+    """A result of a comparison; `timesteps`, `seed` and `seconds` are None for the ANN.
 
     Attributes:
-        split: The pictures it was measured on.
-        method: Its name in results.
-        timesteps: T.
-        accuracy: 0 to 1.
-        n: How many pictures.
-        seed: Of the calibration draw.
-        seconds: What thresholds and calibration took; of a network that serves every T, the same
-            for each.
-        settings: Fingerprint of all that a figure depends on besides these columns.
+        settings: Fingerprint of all that a figure depends on besides the columns of a result.
     """
 
-    split: str
-    method: str
-    timesteps: int | None
-    accuracy: float
-    n: int
-    seed: int | None
-    seconds: float | None
     settings: str
-
-
-COLUMNS = [field.name for field in fields(Row)]
 
 
 class RowFile:
@@ -59,13 +44,13 @@ class RowFile:
         self.path, self.settings = path, json.loads(json.dumps(settings))
         self.fingerprint = fingerprint(self.settings)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = read_rows(path)
+        self.rows = read_rows(path, Row, advice=ELSEWHERE)
         beside = path.with_name("settings.json")
         if any(row.settings != self.fingerprint for row in self.rows):
             raise UserError(
                 f"{path} holds rows of other settings ({_differences(beside, self.settings)}); "
-                "rows of two settings are not mixed. Give the settings it was begun with, delete "
-                "it, or write elsewhere with --trainer.default_root_dir."
+                "rows of two settings are not mixed. Give the settings it was begun with, "
+                f"{ELSEWHERE}."
             )
         text = json.dumps(self.settings, indent=2)
         write_whole(beside, lambda place: place.write_text(f"{text}\n"))
@@ -78,48 +63,7 @@ class RowFile:
     def append(self, *rows: Row) -> None:
         """Add rows and write the file."""
         self.rows += rows
-        write_whole(self.path, lambda place: write_rows(place, self.rows))
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read what `write_rows` wrote; nothing where there is no file.
-
-    Raises:
-        UserError: The file has other columns, or a line is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != COLUMNS:
-                raise ValueError(f"its columns are {reader.fieldnames}")
-            return [
-                Row(
-                    line["split"],
-                    line["method"],
-                    int(line["timesteps"]) if line["timesteps"] else None,
-                    float(line["accuracy"]),
-                    int(line["n"]),
-                    int(line["seed"]) if line["seed"] else None,
-                    float(line["seconds"]) if line["seconds"] else None,
-                    line["settings"],
-                )
-                for line in reader
-            ]
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a file of `ftbc compare` ({error}); delete it or write elsewhere with "
-            "--trainer.default_root_dir."
-        ) from error
+        write_rows(self.path, self.rows)
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

@@ -1,15 +1,15 @@
 """From results to a table, files and figures. Reads, never computes."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from ftbc_lightning.csv_rows import Row, read_rows, write_rows
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
-from ftbc_lightning.report.results_file import read_results, write_results
-from ftbc_lightning.report.rows import StepRow, bias_rows, read_rows, write_rows
+from ftbc_lightning.report.rows import StepRow, bias_rows
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.tables import diagnosis_table, exit_table, inspection_table, table
 from ftbc_lightning.variant import Result, Variant
@@ -33,16 +33,9 @@ __all__ = [
 def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:
     """Write `results.csv`, `steps.csv` and the figures of one split; returns their paths."""
     path, steps_path = folder / "results.csv", folder / "steps.csv"
-    rows: Sequence[Result] = [
-        *(row for row in read_results(path) if row.split != split),
-        *module.results,
-    ]
-    steps = [
-        *(row for row in read_rows(steps_path, StepRow) if row.split != split),
-        *step_rows(module, split=split),
-    ]
-    written = [write_whole(path, lambda beside: write_results(beside, rows))]
-    written.append(write_rows(steps_path, steps))
+    rows = [*_others(path, Result, split), *module.results]
+    steps = [*_others(steps_path, StepRow, split), *step_rows(module, split=split)]
+    written = [write_rows(path, rows), write_rows(steps_path, steps)]
     if split == "val":
         best = module.headline()
         title = f"{label_of(method_of(best))}, T = {best.timesteps}: bias over channels"
@@ -54,6 +47,14 @@ def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:
         for name, figure in figures.items():
             written.append(write_whole(folder / name, figure.savefig))
     return written
+
+
+def _others(path: Path, kind: type[Row], split: str) -> list[Row]:
+    """What the file holds of other splits; a file that is no such file is written anew."""
+    try:
+        return [row for row in read_rows(path, kind) if row.split != split]  # type: ignore[attr-defined]
+    except UserError:
+        return []
 
 
 def method_of(variant: Variant) -> str:

@@ -1,16 +1,10 @@
 """What a run leaves to be drawn: rows of plain values, each kind in a CSV file of its own."""
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-
-from ftbc_lightning.errors import UserError
-from ftbc_lightning.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -110,52 +104,6 @@ class Measurements:
     def of(self, *, calibrated: bool) -> list[LayerRow]:
         """The layers of one of the two networks."""
         return [row for row in self.layers if (row.method == self.method) == calibrated]
-
-
-Row = TypeVar("Row")
-
-
-def write_rows(path: Path, rows: Sequence[Any]) -> Path:
-    """Write rows of one kind as CSV, whole or not at all."""
-
-    def write(beside: Path) -> None:
-        with beside.open("w", newline="") as file:
-            names = [column.name for column in fields(rows[0])]
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _short(v) for key, v in asdict(row).items()} for row in rows)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_whole(path, write)
-
-
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Read what `write_rows` wrote; nothing where there is no file.
-
-    Raises:
-        UserError: The file has other columns, or a value is no number.
-    """
-    if not path.is_file():
-        return []
-    kinds = {column.name: column.type for column in fields(kind)}  # type: ignore[arg-type]
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != list(kinds):
-            raise UserError(
-                f"{path} has other columns than this program writes ({', '.join(kinds)}); run "
-                "`ftbc validate` again to write it anew."
-            )
-        try:
-            return [
-                kind(**{name: as_type(row[name]) for name, as_type in kinds.items()})  # type: ignore[operator]
-                for row in reader
-            ]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged in line {reader.line_num}: {error}.") from error
-
-
-def _short(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

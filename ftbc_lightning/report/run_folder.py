@@ -8,8 +8,8 @@ import yaml
 
 from ftbc_lightning.ann.weights import read_file
 from ftbc_lightning.checkpoints import CHECKPOINT_KEY
+from ftbc_lightning.csv_rows import read_rows
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.results_file import read_results
 from ftbc_lightning.report.rows import (
     BiasRow,
     HistogramRow,
@@ -18,7 +18,6 @@ from ftbc_lightning.report.rows import (
     OperationRow,
     StepRow,
     bias_rows,
-    read_rows,
 )
 from ftbc_lightning.variant import Result, Variant
 
@@ -59,7 +58,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give the folder of a run (runs/NAME).")
-    results = read_results(folder / "results.csv")
+    results = read_rows(folder / "results.csv", Result)
     if not any(row.split == "val" for row in results):
         raise UserError(
             f"{folder} has no results.csv with validation results; give the folder that `ftbc "
