@@ -1,5 +1,6 @@
 """The command line: LightningCLI with more verbs and with errors a person can read."""
 
+import gc
 import logging
 import shlex
 import sys
@@ -284,6 +285,9 @@ def main(args: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     words = sys.argv[1:] if args is None else list(args)
+    if args is None:
+        # What was imported stays to the end: a full collection need not walk through it again.
+        gc.freeze()
     try:
         if words and words[0] in FILE_VERBS:
             auto_cli(

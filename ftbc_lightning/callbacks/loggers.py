@@ -12,9 +12,9 @@ from ftbc_lightning.callbacks import logged
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.gallery import layer_pictures
 from ftbc_lightning.report.rows import Measurements
+from ftbc_lightning.report.style import Pixels, pixels
 from ftbc_lightning.variant import Result
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Histograms = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 OF_LAYERS = ("bias/", "error/", "firing_rate/")
@@ -58,8 +58,8 @@ class TensorBoard(Plain):
         self, pictures: Mapping[str, Pixels], histograms: Histograms, results: Sequence[Result]
     ) -> None:
         """Pictures and histograms."""
-        for name, pixels in pictures.items():
-            self.logger.experiment.add_image(f"figures/{name}", pixels, dataformats="HWC")
+        for name, picture in pictures.items():
+            self.logger.experiment.add_image(f"figures/{name}", picture, dataformats="HWC")
         for name, (shares, edges) in histograms.items():
             middles = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
             self.logger.experiment.add_histogram_raw(
@@ -163,20 +163,12 @@ def log(loggers: Iterable[Logger], module: SpikingClassifier, found: Measurement
     ways = takers(loggers)
     log_rows(ways, logged.by_timesteps(module))
     log_rows(ways, logged.by_timestep(module, found))
-    pictures = drawn(found) if any(way.draws for way in ways) else {}
+    pictures = {}
+    if any(way.draws for way in ways):
+        pictures = {picture.name: pixels(picture.figure) for picture in layer_pictures(found)}
     for way in ways:
         way.show(pictures, logged.histograms(found), module.results)
         way.summary(logged.summary(module, found))
-
-
-def drawn(found: Measurements) -> dict[str, Pixels]:
-    """The pictures of the layers by name, `[height, width, 3]`."""
-    pixels = {}
-    for picture in layer_pictures(found):
-        canvas: Any = picture.figure.canvas
-        canvas.draw()
-        pixels[picture.name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return pixels
 
 
 @contextmanager

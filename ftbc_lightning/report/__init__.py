@@ -1,5 +1,6 @@
 """From results to a table, files and figures. Reads, never computes."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.rows import StepRow, bias_rows
-from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.report.tables import diagnosis_table, exit_table, inspection_table, table
 from ftbc_lightning.variant import Result, Variant
 from ftbc_lightning.whole_file import write_whole
@@ -45,7 +46,7 @@ def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:
             "bias_curves.png": bias_figure(biases, title=title),
         }
         for name, figure in figures.items():
-            written.append(write_whole(folder / name, figure.savefig))
+            written.append(write_whole(folder / name, partial(save_png, figure)))
     return written
 
 

@@ -1,9 +1,14 @@
 """How methods are called and drawn, the same in every table and figure."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 WORDS = {
     "backpropagation": "back-propagated weights",
@@ -86,3 +91,19 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def pixels(figure: Figure) -> Pixels:
+    """Draw a figure once, `[height, width, 3]`; `Figure.savefig` lays it out in a pass of its own.
+
+    >>> pixels(new_figure(1.0, 0.5)).shape
+    (60, 120, 3)
+    """
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    Image.fromarray(pixels(figure)).save(path, format="png")

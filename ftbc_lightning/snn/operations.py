@@ -189,7 +189,7 @@ class _Counter:
     ) -> None:
         self.plan, self.steps, self.neurons, self.advance = Plan(graph), steps, neurons, advance
         self.graph, self.pictures = graph, 0
-        self.twins: dict[fx.Node, Connection] = {}
+        self.products: dict[fx.Node, Tensor] = {}
         self.effective: dict[fx.Node, Tensor] = {}
         self.dense: dict[fx.Node, tuple[float, float]] = {}
         self.binary: dict[fx.Node, bool] = {}
@@ -222,17 +222,18 @@ class _Counter:
 
     def _connection(self, node: fx.Node, layer: Connection, value: Tensor, pictures: int) -> None:
         steps = self.steps if node in self.plan.temporal else 1
-        if node not in self.twins:
-            twin = _twin(layer)
-            ones = twin(torch.ones_like(value[:1]))
-            full = _twin(layer, dense=True)(torch.ones_like(value[:1]))
-            self.dense[node] = float(full.double().sum()), ones.numel()
-            self.twins[node] = twin
-        reached = self.twins[node]((value != 0).to(value.dtype)).round_()
-        counted = self.effective.get(node, 0) + _by_step(reached, steps)
-        self.effective[node] = torch.as_tensor(counted)
-        only = bool(((value == 0) | (value == 1)).all())
-        self.binary[node] = self.binary.get(node, True) and only
+        if node not in self.products:
+            self.products[node], outputs = _products(layer, value[:1])
+            full = self.products[node]
+            if not layer.weight.all():
+                full, _ = _products(layer, value[:1], dense=True)
+            self.dense[node] = float(full.double().sum()), outputs
+        binary = torch.equal(value * value, value)  # 0 and 1 are the only numbers that do
+        self.binary[node] = self.binary.get(node, True) and binary
+        used = value if binary else (value != 0).to(value.dtype)
+        by_input = used.reshape(steps, pictures, -1).sum(1).double()
+        reached = by_input @ self.products[node].double().flatten()
+        self.effective[node] = torch.as_tensor(self.effective.get(node, 0) + reached)
 
     def result(
         self, shapes: dict[str, tuple[int, ...]], temporal_bias_adds: tuple[float, ...]
@@ -269,12 +270,25 @@ class _Counter:
         )
 
 
-def _twin(layer: Connection, *, dense: bool = False) -> Connection:
-    """A copy whose output counts the products that are not 0: weights 1, no bias."""
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _products(layer: Connection, value: Tensor, *, dense: bool = False) -> tuple[Tensor, int]:
+    """In how many products each input takes part whose weight is not 0, and how many outputs.
+
+    Layers are linear, so it is the gradient of the sum of the outputs where all weights are 1.
+
+    Args:
+        layer: The layer; left as it is.
+        value: One input, for its shape.
+        dense: Weights that are 0 count too.
+    """
     twin = copy.deepcopy(layer)
-    kept = torch.ones_like(layer.weight) if dense else (layer.weight != 0).to(layer.weight)
+    kept = torch.ones_like(layer.weight) if dense else (layer.weight != 0).to(layer.weight.dtype)
     twin.weight, twin.bias = nn.Parameter(kept, requires_grad=False), None
-    return twin
+    inputs = torch.zeros(value.shape, dtype=value.dtype, device=value.device, requires_grad=True)
+    outputs: Tensor = twin(inputs)
+    (products,) = torch.autograd.grad(outputs.sum(), inputs)
+    return products.round_(), outputs.numel()
 
 
 def _by_step(values: Tensor, steps: int) -> Tensor:

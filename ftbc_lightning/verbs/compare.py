@@ -1,5 +1,6 @@
 """`ftbc compare`: all methods at every T over several calibration draws."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from ftbc_lightning.comparison import Comparison, EvaluationPictures, Row, RowFi
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.verbs.calibrate import CalibrateTrainer, take_ann
 from ftbc_lightning.whole_file import write_whole
@@ -93,7 +94,7 @@ class CompareTrainer(CalibrateTrainer):
         with self.precision_plugin.forward_context():
             comparison.run(file, seeds=seeds, told=lambda row: console.print(_line(row)))
         figure = report.comparison_figure(file.rows, title=title)
-        drawn = write_whole(folder / "comparison.png", figure.savefig)
+        drawn = write_whole(folder / "comparison.png", partial(save_png, figure))
         console.print(report.comparison_table(file.rows, title=title))
         for path in (file.path, drawn):
             console.print(f"  {path}", highlight=False, soft_wrap=True)
