@@ -78,7 +78,7 @@ def panels(
         axes.set_title(name, fontsize=8)
         lowest = index + columns >= len(names)
         axes.tick_params(labelsize=7, labelbottom=lowest)
-        if index // columns == rows - 1:
+        if lowest:
             axes.set_xlabel(xlabel, fontsize=8)
     return shown[: len(names)]
 

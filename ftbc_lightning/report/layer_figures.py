@@ -18,6 +18,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "unevenness": {"color": "#CC79A7", "marker": "X"},
 }
 
+SHARES = (0.01, 0.1, 1, 10, 100)
+"""Ticks in plain numbers: a power of ten is drawn by parts, which stay black on a dark page."""
+
 THRESHOLD_TITLE = "The ANN's activations against the thresholds (the last bin holds all above)"
 MEMBRANE_TITLE = "Membranes of the calibrated network (grey: 0 to 1; beyond the ends left out)"
 
@@ -131,6 +134,7 @@ def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
         axes.axvline(1, color="black", linestyle="--", linewidth=1, label="threshold")
         axes.set_yscale("log")
         axes.set_ylim(1e-3, 100)
+        axes.set_yticks(SHARES, [f"{share:g}" for share in SHARES])
     below(figure, shown[0], columns=2)
     figure.supylabel("% of activations that are not 0", fontsize=9)
     figure.suptitle(THRESHOLD_TITLE, fontsize=10)
@@ -155,7 +159,7 @@ def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
             label = f"after step {step}"
             axes.stairs(shares, edges, color=color, linestyle=dashes, linewidth=1.4, label=label)
         inner = [row.share for row in rows if row.layer == name and left < row.left < right]
-        axes.axvspan(0, 1, color="black", alpha=0.07, linewidth=0)
+        axes.axvspan(0, 1, color=BEFORE, alpha=0.2, linewidth=0)
         axes.set_xlim(left + width, right)
         axes.set_ylim(0, 115 * max(inner) or 1)
     below(figure, shown[0], columns=3)

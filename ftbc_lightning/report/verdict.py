@@ -21,6 +21,7 @@ class Recommendation:
         baseline: The uncalibrated network of the same T, if there is one.
         standard_error: Of the ANN's accuracy.
         reached: Whether it is within one standard error of the ANN.
+        helped: Where calibration gains most: its result, and the gain in points.
     """
 
     chosen: Result
@@ -28,6 +29,7 @@ class Recommendation:
     baseline: Result | None
     standard_error: float
     reached: bool
+    helped: tuple[Result, float] | None = None
 
     @property
     def headline(self) -> str:
@@ -51,9 +53,18 @@ class Recommendation:
 
     @property
     def gain(self) -> str:
-        """What calibration adds at this T."""
-        if self.baseline is None or self.baseline.method == self.chosen.method:
+        """What calibration adds at this T, or where it would add something."""
+        if self.baseline is None:
             return ""
+        if self.baseline.method == self.chosen.method:
+            found = f"At T = {self.chosen.timesteps} no calibration is needed"
+            if self.helped is None or self.helped[1] <= 200 * self.standard_error:
+                return f"{found}, and at no T does it gain more than chance could."
+            best, points = self.helped
+            return (
+                f"{found}. It gains most at T = {best.timesteps}: {points:+.1f} points with "
+                f"{label_of(best.method)} ({100 * best.accuracy:.1f} %)."
+            )
         points = 100 * (self.chosen.accuracy - self.baseline.accuracy)
         return (
             f"Calibration changes accuracy by {points:+.1f} points at T = {self.chosen.timesteps} "
@@ -76,15 +87,14 @@ def recommend(results: Sequence[Result]) -> Recommendation:
         chosen = min(good, key=lambda row: (row.timesteps, -row.accuracy))
     else:
         chosen = max(networks, key=lambda row: (row.accuracy, -(row.timesteps or 0)))
-    baseline = next(
-        (
-            row
-            for row in networks
-            if row.method == "snn_uncalibrated" and row.timesteps == chosen.timesteps
-        ),
-        None,
-    )
-    return Recommendation(chosen, ann, baseline, error, bool(good))
+    plain = {row.timesteps: row for row in networks if row.method == "snn_uncalibrated"}
+    gains = [
+        (row, 100 * (row.accuracy - plain[row.timesteps].accuracy))
+        for row in networks
+        if row.timesteps in plain and row.method != "snn_uncalibrated"
+    ]
+    helped = max(gains, key=lambda pair: pair[1], default=None)
+    return Recommendation(chosen, ann, plain.get(chosen.timesteps), error, bool(good), helped)
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,28 @@ def test_the_smallest_t_within_one_standard_error_of_the_ann_is_recommended():
     assert "+38.8 points" in found.gain
 
 
+def test_where_no_calibration_is_needed_the_page_says_where_it_gains_most():
+    rows = [result("ann", None, 0.9), result("snn_uncalibrated", 4, 0.9)]
+    rows += [result("snn_static", 4, 0.89), result("snn_ftbc_exact", 4, 0.88)]
+    assert recommend(rows).gain == (
+        "At T = 4 no calibration is needed, and at no T does it gain more than chance could."
+    )
+    rows += [result("snn_uncalibrated", 1, 0.5), result("snn_ftbc_exact", 1, 0.75)]
+    assert recommend(rows).gain == (
+        "At T = 4 no calibration is needed. It gains most at T = 1: +25.0 points with SNN + FTBC "
+        "exact (75.0 %)."
+    )
+
+
+def test_nothing_that_is_drawn_stays_black_on_a_dark_page(page):
+    drawings = re.findall(r"<svg.*?</svg>", page.read_text(), flags=re.DOTALL)
+    assert len(drawings) == 8
+    for drawing in drawings:
+        assert "#000000" not in drawing
+        # A formula is drawn by parts that have no colour of their own: none is drawn.
+        assert "<tspan" not in drawing
+
+
 def test_where_no_t_is_near_the_ann_the_page_says_how_far_it_is():
     rows = [result("ann", None, 0.9), result("snn_ftbc_exact", 4, 0.6)]
     found = recommend([*rows, result("snn_ftbc_exact", 8, 0.7)])
