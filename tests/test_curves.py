@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ftbc_lightning.callbacks import ftbc
+from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.callbacks import curves, ftbc, loggers
 from ftbc_lightning.callbacks.curves import LayerCurves
 from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.cli import main, run
 from ftbc_lightning.csv_rows import read_rows
 from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
+from ftbc_lightning.report.run_folder import read_run
 from ftbc_lightning.snn.diagnosis import diagnose
 from ftbc_lightning.trainer import Trainer
 from tests.conftest import ROOT
@@ -175,6 +177,41 @@ def test_an_evaluation_of_an_ann_measures_nothing(fitted, tmp_path):
     path = str(fitted.folder / "ann.ckpt")
     run(fitted.args("validate", "--ckpt_path", path, folder=tmp_path))
     assert not (tmp_path / "curves").exists()
+
+
+class Noted(loggers.Plain):
+    def __init__(self, draws):
+        self.draws, self.logger, self.pictures = draws, None, {}
+
+    def curve(self, axis, row): ...
+
+    def summary(self, numbers): ...
+
+    def show(self, pictures, histograms, results):
+        self.pictures = pictures
+
+
+@pytest.mark.parametrize(("draws", "times"), [([True, True], 7), ([False], 0)])
+def test_a_picture_is_drawn_once_for_all_loggers_and_not_at_all_for_none(
+    fitted, monkeypatch, draws, times
+):
+    drawn, noted = [], [Noted(each) for each in draws]
+    monkeypatch.setattr(loggers, "pixels", drawn.append)
+    monkeypatch.setattr(loggers, "takers", lambda _: noted)
+    loggers.log([], fitted.cli.model, read_run(fitted.folder).measured)
+    assert [len(each.pictures) for each in noted] == [times] * len(noted)
+    assert len(drawn) == times
+
+
+def test_the_ann_is_traced_once_for_all_batches_and_t(fitted, monkeypatch):
+    traced = []
+    monkeypatch.setattr(curves, "trace", lambda ann: traced.append(ann) or trace(ann))
+    callback = LayerCurves()
+    batch = (torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+    for _ in range(3):
+        trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False)
+        callback.on_validation_batch_end(trainer, fitted.cli.model, None, batch, 0)
+    assert len(traced) == 1
 
 
 def test_pictures_that_are_watched_are_as_many_as_asked_for(fitted):

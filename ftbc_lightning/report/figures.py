@@ -14,7 +14,7 @@ from ftbc_lightning.variant import Result
 SPLITS = {"val": "validation", "test": "test"}
 
 COLUMNS = 4
-"""Panels side by side, where each layer has a panel."""
+"""Panels side by side at most, where each layer has a panel."""
 
 
 def accuracy_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
@@ -68,8 +68,7 @@ def panels(
     figure: Figure, names: Sequence[str], *, xlabel: str, sharey: bool = False
 ) -> list[Axes]:
     """A panel for each layer, titled with its name, the spare ones hidden."""
-    columns = min(COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+    rows, columns = grid_of(len(names))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=sharey)
     shown = list(grid.flat)
     for axes in shown[len(names) :]:
@@ -83,10 +82,19 @@ def panels(
     return shown[: len(names)]
 
 
+def grid_of(number: int) -> tuple[int, int]:
+    """Rows and columns of panels, with as few places left over as may be.
+
+    >>> grid_of(3), grid_of(6), grid_of(33)
+    ((1, 3), (2, 3), (9, 4))
+    """
+    rows = -(-number // COLUMNS)
+    return rows, -(-number // rows)
+
+
 def panel_figure(names: Sequence[str]) -> Figure:
     """An empty figure with room for a panel for each layer."""
-    columns = min(COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+    rows, columns = grid_of(len(names))
     return new_figure(max(4.0, 2.5 * columns + 0.5), 1.75 * rows + 1.0)
 
 

@@ -73,9 +73,18 @@ class Energy:
 
     def __str__(self) -> str:
         return (
-            f"{self.synapses:.3g} nJ in synapses + {self.additions:.3g} nJ in additions "
+            f"{_three(self.synapses)} nJ in synapses + {_three(self.additions)} nJ in additions "
             f"({self.table.name}, first layer {self.first_layer.replace('_', ' ')})"
         )
+
+
+def _three(number: float) -> str:
+    """Three digits, without an exponent.
+
+    >>> _three(1183.2), _three(4.161)
+    ('1,180', '4.16')
+    """
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def energy(count: OperationCount, table: CostTable, *, first_layer: FirstLayer = "once") -> Energy:
