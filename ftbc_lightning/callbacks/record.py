@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class RunRecord(SaveConfigCallback):
         if trainer.is_global_zero:
             path = Path(log_dir) / self.config_filename
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda beside: beside.write_text(self._config()))
+            write_whole(path, lambda beside: beside.write_text(self._config))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record a validation run; those within a fit write no results."""
@@ -48,6 +49,7 @@ class RunRecord(SaveConfigCallback):
         """Record a test run."""
         self._record(trainer, "test")
 
+    @cached_property
     def _config(self) -> str:
         text: str = self.parser.dump(self.config, skip_none=False)
         return text
@@ -72,7 +74,7 @@ class RunRecord(SaveConfigCallback):
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,
             "precision": trainer.precision,
-            "config": yaml.safe_load(self._config()),
+            "config": yaml.safe_load(self._config),
         }
 
 
