@@ -50,7 +50,8 @@ class CalibrationProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.bars.stop()
+        if not self.bars.disable:  # before rich 15 even a disabled one ends with an empty line
+            self.bars.stop()
 
     def begin(self, name: str) -> None:
         """Say that the next network is being calibrated."""
