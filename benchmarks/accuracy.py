@@ -28,7 +28,6 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 HELD_OUT = 5000
-FIELDS = ("network", "split", "rule", "timesteps", "method", "pictures", "draw", "first", "count")
 Key = tuple[str, ...]
 
 
@@ -93,8 +92,8 @@ def main() -> None:
         for timesteps in given.timesteps:
             for method in given.methods:
                 key = (given.network, given.split, given.rule, str(timesteps), method)
-                key = (*key, str(given.pictures), str(draw))
-                done = {row[:9] for row in rows(given.output)}
+                key = (*key, str(given.shrinkage), str(given.pictures), str(draw))
+                done = {row[:-2] for row in rows(given.output)}
                 missing = [b for b in blocks if (*key, str(b), str(given.block)) not in done]
                 if not missing:
                     continue
@@ -103,7 +102,7 @@ def main() -> None:
                 snn = convert(
                     ann, batches[0][:1], batches, timesteps=timesteps, threshold_rule=given.rule
                 )
-                calibrate(ann, snn, batches, method=method)
+                calibrate(ann, snn, batches, method=method, shrinkage=given.shrinkage)
                 seconds = time.process_time() - began
                 for first in missing:
                     chosen = slice(first, first + given.block)
@@ -128,8 +127,8 @@ def report(path: Path) -> None:
     """Mean over draws, standard error of that mean, pictures and draws of each setting."""
     draws: dict[Key, dict[str, list[tuple[int, int]]]] = {}
     for row in rows(path):
-        counts = draws.setdefault(row[:6], {}).setdefault(row[6], [])
-        counts.append((int(row[9]), int(row[8])))
+        *key, draw, _, count, right, _ = row
+        draws.setdefault(tuple(key), {}).setdefault(draw, []).append((int(right), int(count)))
     for key, by_draw in sorted(draws.items()):
         values = [100 * sum(r for r, _ in c) / sum(n for _, n in c) for c in by_draw.values()]
         sizes = {sum(n for _, n in c) for c in by_draw.values()}
@@ -151,6 +150,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rule", default="mse")
     parser.add_argument("--timesteps", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--methods", nargs="+", default=["none", "exact", "weights+exact"])
+    parser.add_argument("--shrinkage", type=float, default=0.03, help="ridge of the weight stage")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=512)
     parser.add_argument("--n", type=int, default=10000)
