@@ -1,13 +1,18 @@
 """Convolutions, pooling, factors for channels, and what moves values: how each is written down."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.export.arguments import Refused, spread
 from ftbc_lightning.export.writer import Shape, Writer
+
+ADAPTIVE: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
 class LayerWriter(Writer):
@@ -74,12 +79,22 @@ class LayerWriter(Writer):
         if before == after:
             return source
         if any(size % out for size, out in zip(before, after, strict=True)):
-            raise Refused(
-                f"{list(before)} is no multiple of {list(after)}; choose a size of picture that is"
-            )
+            return self._uneven(node, source)
         kernel = [size // out for size, out in zip(before, after, strict=True)]
         attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}
         return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
+
+    def _uneven(self, node: fx.Node, source: str) -> str:
+        """Windows of different sizes: a linear map of the positions, the same in each channel."""
+        channels, *before = self.operations[source].shape
+        after = self._shape(node)[1:]
+        weight = window_weights(before, after).to(self._dtype())
+        weights = {"weight": weight, "bias": weight.new_zeros(len(weight))}
+        line = self._emit(f"{node.name}_line", "reshape", (source,), (channels, math.prod(before)))
+        means = self._emit(
+            f"{node.name}_means", "linear", (line,), (channels, math.prod(after)), {}, weights
+        )
+        return self._emit(node.name, "reshape", (means,), (channels, *after))
 
     def _max_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
         spatial = len(self.operations[source].shape) - 1
@@ -121,6 +136,18 @@ class LayerWriter(Writer):
         parts = self._emit(f"{node.name}_split", "reshape", (source,), split)
         turned = self._emit(f"{node.name}_turn", "permute", (parts,), joined, {"axes": order})
         return self._emit(node.name, "reshape", (turned,), (channels, *rest))
+
+
+def window_weights(before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """Weights `[positions after, positions before]` of an adaptive average pooling, float64.
+
+    >>> window_weights([3], [2]).tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    positions = math.prod(before)
+    pictures = torch.eye(positions, dtype=torch.float64).view(positions, 1, *before)
+    pooled: Tensor = ADAPTIVE[len(before) - 1](pictures, tuple(after))
+    return pooled.reshape(positions, -1).T.contiguous()
 
 
 def bias_of(module: nn.Module, weight: Tensor) -> Tensor:

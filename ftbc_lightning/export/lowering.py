@@ -70,7 +70,8 @@ class _Lowering(LayerWriter):
                 self.gives[node] = self._emit(node.name, "reshape", (), self._shape(node))
         if refused:
             raise UserError(
-                f"{len(refused)} operations have no place in the file: {'; '.join(refused)}. "
+                f"The file has no place for {len(refused)} of the operations: "
+                f"{'; '.join(refused)}. "
                 "The formats onnx and torch_export take every network that converts."
             )
         return Description(tuple(self.operations.values()), self.snn.timesteps)

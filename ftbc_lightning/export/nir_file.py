@@ -29,6 +29,12 @@ UNSAID = (
 )
 """What a person has to know who hands the file on."""
 
+WHY_NOT = {
+    "max_pool": "there is none for it; train with average pooling",
+    **dict.fromkeys(("reshape", "permute"), "it changes the axes of a picture"),
+}
+"""Why an operation has no primitive, by kind."""
+
 
 class _NoPrimitive(Exception):
     """Why an operation has no place in NIR."""
@@ -70,8 +76,8 @@ def nir_graph(description: Description, *, bias: Bias) -> Any:
             writer.gives[operation.name] = []
     if refused:
         raise UserError(
-            f"{len(refused)} operations have no primitive in NIR: {'; '.join(refused)}. Replace "
-            "them (max pooling by average pooling) and train again, or export to another format."
+            f"NIR has no primitive for {len(refused)} of the operations: {'; '.join(refused)}. "
+            "Replace them, or export to another format."
         )
     metadata = {
         "program": f"ftbc-lightning {__version__}",
@@ -115,7 +121,7 @@ class _Writer:
             "neuron": self._neuron,
         }
         if operation.kind not in kinds:
-            raise _NoPrimitive("there is none for it")
+            raise _NoPrimitive(WHY_NOT.get(operation.kind, "there is none for it"))
         self.gives[operation.name] = kinds[operation.kind](operation)
 
     def _add(self, name: str, node: Any, sources: list[str]) -> list[str]:
@@ -154,7 +160,10 @@ class _Writer:
 
     def _linear(self, operation: Operation) -> list[str]:
         if len(operation.shape) > 1:
-            raise _NoPrimitive("it acts on more than one axis")
+            raise _NoPrimitive(
+                "it maps the last of several axes, as adaptive pooling to a size that does not "
+                "divide that of its input is written; choose a size of picture that it divides"
+            )
         weight, bias = operation.tensors["weight"], operation.tensors["bias"]
         return self._map(operation, operation.inputs[0], weight=weight, bias=bias)
 

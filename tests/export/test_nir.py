@@ -14,7 +14,7 @@ from ftbc_lightning.export.nir_file import nir_graph
 from ftbc_lightning.export.rebuild import rebuild
 from ftbc_lightning.export.unit_threshold import unit_thresholds
 from ftbc_lightning.snn.stepped import SteppedNetwork
-from tests.export.test_safetensors import calibrated
+from tests.export.test_safetensors import calibrated, uneven
 from tests.networks import pictures, residual_net
 from tests.snn.test_pooling import net as pooled_net
 
@@ -118,7 +118,15 @@ def test_unit_thresholds_leave_the_logits(name):
 
 def test_what_nir_has_no_primitive_for_is_named():
     snn = calibrated(pooled_net(), pictures(8))
-    with pytest.raises(UserError, match="no primitive in NIR: pool \\(max_pool\\)"):
+    with pytest.raises(UserError, match="no primitive for 3 of the operations: pool \\(max_pool"):
+        nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
+
+
+def test_uneven_adaptive_pooling_is_named_with_the_way_out():
+    snn = calibrated(uneven(4), pictures(8))
+    with pytest.raises(
+        UserError, match=r"pool_means \(linear\).* a size of picture that it divides"
+    ):
         nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
 
 

@@ -1,6 +1,7 @@
 """ONNX and torch.export programs, run by onnxruntime and by torch alone."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from ftbc_lightning import export, simulate
 from ftbc_lightning.snn.stepped import SteppedNetwork
-from tests.export.test_safetensors import Unusual, calibrated, networks
+from tests.export.test_safetensors import Unusual, calibrated, networks, uneven
 from tests.networks import pictures, residual_net
 from tests.snn.test_pooling import net as pooled_net
 
@@ -42,7 +43,7 @@ def run_onnx(path, images, timesteps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual])
+@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual, partial(uneven, 4)])
 def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -56,7 +57,7 @@ def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual])
+@pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual, partial(uneven, 4)])
 def test_a_program_of_torch_export_gives_the_logits_for_any_batch(make, tmp_path):
     ann, images = make().double().eval(), pictures(8)
     snn = calibrated(ann, images)
