@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export import export, load
+from ftbc_lightning.interchange import export, load
 from ftbc_lightning.snn.calibration import CalibrationTrace, calibrate
 from ftbc_lightning.snn.conversion import convert, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export import FORMATS, Format, mean_bias
-from ftbc_lightning.export import export as write
-from ftbc_lightning.export.unit_threshold import Bias
+from ftbc_lightning.interchange import FORMATS, Format, mean_bias
+from ftbc_lightning.interchange import export as write
+from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.saved import choose, configuration, datamodule, reload
 from ftbc_lightning.snn.network import SpikingNetwork

@@ -33,7 +33,7 @@ ORDER = [
     "snn.operations",
     "snn.energy",
     "snn",
-    "export",
+    "interchange",
     "metrics",
     "data.shares",
     "data.base",
@@ -55,7 +55,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-LOWER_FLOOR = ("errors", "ann", "snn", "export")
+LOWER_FLOOR = ("errors", "ann", "snn", "interchange")
 UPPER_ONLY = {"lightning", "torchvision", "torchmetrics", "wandb", "jsonargparse", "rich"}
 
 

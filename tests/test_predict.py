@@ -20,7 +20,7 @@ from ftbc_lightning.snn.early_exit import (
     simulate_until_sure,
     stable_step,
 )
-from tests.export.test_safetensors import calibrated
+from tests.interchange.test_safetensors import calibrated
 from tests.networks import pictures, residual_net
 from tests.snn.test_pooling import net as pooled_net
 

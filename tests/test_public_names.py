@@ -31,6 +31,12 @@ def test_a_public_name_has_a_docstring_and_a_page(name):
     assert f"::: {found.__module__}.{name}\n" in pages
 
 
+def test_no_file_or_folder_of_the_package_has_a_public_name():
+    # `import ftbc_lightning.name as x` would give the function or class in place of the module
+    found = {path.stem for path in (ROOT / "ftbc_lightning").iterdir()}
+    assert found & set(ftbc_lightning.__all__) == set()
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_public_function_is_typed_and_shown_in_an_example(name):
     function = getattr(ftbc_lightning, name)

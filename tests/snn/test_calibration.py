@@ -323,7 +323,7 @@ def test_the_graphs_walk_side_by_side():
 
 
 def test_start_membranes_of_single_neurons_are_not_exported_in_silence(tmp_path):
-    from ftbc_lightning.export import export
+    from ftbc_lightning.interchange import export
 
     net, images = residual_net(), pictures(8)
     snn = converted(net, images, timesteps=1)

@@ -9,12 +9,12 @@ from torch import nn
 
 from ftbc_lightning import UserError, export, simulate
 from ftbc_lightning.ann.resnet import PadShortcut
-from ftbc_lightning.export import describe, mean_bias
-from ftbc_lightning.export.nir_file import nir_graph
-from ftbc_lightning.export.rebuild import rebuild
-from ftbc_lightning.export.unit_threshold import unit_thresholds
+from ftbc_lightning.interchange import describe, mean_bias
+from ftbc_lightning.interchange.nir_file import nir_graph
+from ftbc_lightning.interchange.rebuild import rebuild
+from ftbc_lightning.interchange.unit_threshold import unit_thresholds
 from ftbc_lightning.snn.stepped import SteppedNetwork
-from tests.export.test_safetensors import calibrated, uneven
+from tests.interchange.test_safetensors import calibrated, uneven
 from tests.networks import pictures, residual_net
 from tests.snn.test_pooling import net as pooled_net
 
@@ -150,7 +150,7 @@ def spikes(snn, images):
 @pytest.mark.parametrize("name", list(ANNS))
 def test_sinabs_gives_the_same_spikes_once_it_fires_one_a_step_without_a_floor(name, tmp_path):
     pytest.importorskip("sinabs")
-    from tests.export.importers import by_sinabs
+    from tests.interchange.importers import by_sinabs
 
     snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
     images = pictures(8, seed=2, dtype=torch.float32)
@@ -189,7 +189,7 @@ def test_sinabs_own_loader_runs_a_chain(tmp_path):
 @pytest.mark.parametrize("name", list(ANNS))
 def test_snntorch_gives_the_same_spikes_up_to_membranes_left_above_threshold(name, tmp_path):
     pytest.importorskip("snntorch")
-    from tests.export.importers import by_snntorch
+    from tests.interchange.importers import by_snntorch
 
     snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
     images = pictures(8, seed=2, dtype=torch.float32)

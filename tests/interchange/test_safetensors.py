@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, export, load, simulate
-from ftbc_lightning.export import describe
-from ftbc_lightning.export.description import ATTRIBUTES, TENSORS
+from ftbc_lightning.interchange import describe
+from ftbc_lightning.interchange.description import ATTRIBUTES, TENSORS
 from tests.conftest import ROOT
 from tests.networks import pictures, residual_net
 from tests.snn.test_folding import Grouped

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ftbc_lightning.export.description import Description, Operation
+from ftbc_lightning.interchange.description import Description, Operation
 
 Bias = Literal["metadata", "mean"]
 
@@ -26,7 +26,7 @@ def unit_thresholds(description: Description, *, bias: Bias) -> Description:
 
     Returns:
         The description of a network with the same spikes ("metadata"), or of the one that
-        `mean_bias` of `ftbc_lightning.export` makes ("mean").
+        `mean_bias` of `ftbc_lightning.interchange` makes ("mean").
     """
     return _Divider(description, mean=bias == "mean").run()
 

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.ann.pooling import MAX_POOL_MODULES
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export.arguments import (
+from ftbc_lightning.interchange.arguments import (
     AVG_POOL,
     MAX_POOL,
     Refused,
@@ -18,8 +18,8 @@ from ftbc_lightning.export.arguments import (
     named,
     spread,
 )
-from ftbc_lightning.export.description import Description
-from ftbc_lightning.export.layers import LayerWriter, bias_of, running_affine
+from ftbc_lightning.interchange.description import Description
+from ftbc_lightning.interchange.layers import LayerWriter, bias_of, running_affine
 from ftbc_lightning.snn.folding import EdgeScale, fold_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.operators import describe as name_of

@@ -8,11 +8,11 @@ from typing import Literal, get_args
 import torch
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export.lowering import describe
-from ftbc_lightning.export.nir_file import UNSAID, write_nir
-from ftbc_lightning.export.programs import write_onnx, write_torch_program
-from ftbc_lightning.export.tensors_file import write_safetensors
-from ftbc_lightning.export.unit_threshold import Bias
+from ftbc_lightning.interchange.lowering import describe
+from ftbc_lightning.interchange.nir_file import UNSAID, write_nir
+from ftbc_lightning.interchange.programs import write_onnx, write_torch_program
+from ftbc_lightning.interchange.tensors_file import write_safetensors
+from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
 
 Format = Literal["safetensors", "nir", "onnx", "torch_export"]

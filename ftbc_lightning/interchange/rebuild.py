@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.export.description import Description, Operation
+from ftbc_lightning.interchange.description import Description, Operation
 from ftbc_lightning.snn.network import SpikingNetwork
 
 CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.export.arguments import Refused, ShapeOf, shapes
-from ftbc_lightning.export.description import Operation
+from ftbc_lightning.interchange.arguments import Refused, ShapeOf, shapes
+from ftbc_lightning.interchange.description import Operation
 from ftbc_lightning.snn.network import SpikingNetwork
 
 Shape = tuple[int, ...]

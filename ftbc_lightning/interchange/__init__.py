@@ -1,9 +1,9 @@
 """Take a spiking network away: files that other programs and chips read."""
 
-from ftbc_lightning.export.description import Description, Operation
-from ftbc_lightning.export.formats import FORMATS, Format, export, mean_bias
-from ftbc_lightning.export.lowering import describe
-from ftbc_lightning.export.tensors_file import load
+from ftbc_lightning.interchange.description import Description, Operation
+from ftbc_lightning.interchange.formats import FORMATS, Format, export, mean_bias
+from ftbc_lightning.interchange.lowering import describe
+from ftbc_lightning.interchange.tensors_file import load
 from ftbc_lightning.snn.stepped import SteppedNetwork
 
 __all__ = [

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export.description import FORMAT, Description, from_header
-from ftbc_lightning.export.rebuild import rebuild
+from ftbc_lightning.interchange.description import FORMAT, Description, from_header
+from ftbc_lightning.interchange.rebuild import rebuild
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.whole_file import write_whole
 

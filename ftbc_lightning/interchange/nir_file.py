@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.export.description import NEURON, Description, Operation
-from ftbc_lightning.export.unit_threshold import Bias, unit_thresholds
+from ftbc_lightning.interchange.description import NEURON, Description, Operation
+from ftbc_lightning.interchange.unit_threshold import Bias, unit_thresholds
 from ftbc_lightning.version import __version__
 from ftbc_lightning.whole_file import write_whole
 
@@ -46,7 +46,7 @@ def write_nir(description: Description, path: Path, *, bias: Bias) -> None:
     Args:
         description: Of the network.
         path: The file.
-        bias: See `ftbc_lightning.export.unit_threshold.unit_thresholds`.
+        bias: See `ftbc_lightning.interchange.unit_threshold.unit_thresholds`.
 
     Raises:
         UserError: The library is missing, or operations have no primitive; all are named.

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftbc_lightning.export.arguments import Refused, spread
-from ftbc_lightning.export.writer import Shape, Writer
+from ftbc_lightning.interchange.arguments import Refused, spread
+from ftbc_lightning.interchange.writer import Shape, Writer
 
 ADAPTIVE: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 

@@ -9,7 +9,7 @@ import torch
 
 from ftbc_lightning import export, simulate
 from ftbc_lightning.snn.stepped import SteppedNetwork
-from tests.export.test_safetensors import Unusual, calibrated, networks, uneven
+from tests.interchange.test_safetensors import Unusual, calibrated, networks, uneven
 from tests.networks import pictures, residual_net
 from tests.snn.test_pooling import net as pooled_net
 
