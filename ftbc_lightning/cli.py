@@ -1,6 +1,7 @@
 """The command line: LightningCLI with more verbs and with errors a person can read."""
 
 import gc
+import inspect
 import logging
 import shlex
 import sys
@@ -290,10 +291,12 @@ def main(args: Sequence[str] | None = None) -> int:
         gc.freeze()
     try:
         if words and words[0] in FILE_VERBS:
+            verb = FILE_VERBS[words[0]]
             auto_cli(
-                FILE_VERBS[words[0]],
+                verb,
                 args=words[1:],
                 prog=f"ftbc {words[0]}",
+                description=str(inspect.getdoc(verb)).partition("\n")[0],
                 parser_class=OneLineParser,
             )
         else:

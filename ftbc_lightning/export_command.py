@@ -33,7 +33,8 @@ def export(
             chips), onnx (one time step), torch_export (a program of all steps).
         method: Whose calibration is taken; exact, or the last in the file, if not given.
         timesteps: For which T; the largest if not given.
-        output: The file; beside the checkpoint, named after the network, if not given.
+        output: The file, whose folder is made; beside the checkpoint, named after the network,
+            if not given.
         bias: What nir does with the temporal biases: metadata keeps them beside the graph, mean
             adds their mean to the weights' bias and says what that costs.
         input_shape: Shape of one picture, for a checkpoint of an earlier program.
@@ -47,6 +48,7 @@ def export(
     variant = choose(module, method=method, timesteps=timesteps)
     snn = module.network(variant)
     path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         write(snn, path, format=format, bias=bias, input_shape=input_shape)

@@ -54,13 +54,13 @@ def choose(module: SpikingClassifier, *, method: str | None, timesteps: int | No
         there: dict[str, list[str]] = {}
         for variant in module.variants.values():
             there.setdefault(variant.method, []).append(str(variant.timesteps))
-        listed = "; ".join(f"{name}: T = {', '.join(steps)}" for name, steps in there.items())
+        listed = "; ".join(f"{name} at T = {', '.join(steps)}" for name, steps in there.items())
         asked = ", ".join(
             f"{name} {value}"
             for name, value in (("method", method), ("timesteps", timesteps))
             if value is not None
         )
-        raise UserError(f"The file has no network with {asked}. It has {listed}.")
+        raise UserError(f"The file has no network with {asked}; there are: {listed}.")
     preferred = module.headline().method
     best = [variant for variant in fitting if variant.method == preferred] or fitting
     return max(best, key=lambda variant: variant.timesteps)

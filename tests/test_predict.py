@@ -127,10 +127,12 @@ def test_mistakes_of_predict_are_one_line(fitted, tmp_path, capsys):
     assert "has no pictures" in capsys.readouterr().err
     assert main([*command, "--early_exit", "2"]) == 2
     assert "early_exit is 2.0" in capsys.readouterr().err
+    assert main([*command, "--early_exit", "confidence"]) == 2
+    assert "give a confidence from 0 to 1, such as 0.9, or auto" in capsys.readouterr().err
 
 
 def test_export_writes_the_network_that_was_asked_for(fitted, tmp_path, capsys):
-    path = tmp_path / "static.safetensors"
+    path = tmp_path / "made" / "static.safetensors"
     command = ["export", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--method", "static"]
     assert main([*command, "--timesteps", "1", "--output", str(path)]) == 0
     assert f"static, T = 1: {path}" in capsys.readouterr().out
@@ -163,7 +165,16 @@ def test_mistakes_of_export_are_one_line(fitted, tmp_path, capsys):
     assert "no calibrated spiking" in error("--ckpt_path", str(fitted.folder / "ann.ckpt"))
     found = error("--ckpt_path", snn, "--timesteps", "3")
     assert "no network with timesteps 3" in found
-    assert "exact: T = 1, 2" in found
+    assert "exact at T = 1, 2" in found
+    assert "is a folder; give the name of a file" in error(
+        "--ckpt_path", snn, "--output", str(tmp_path)
+    )
+
+
+def test_help_of_export_says_what_it_does(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "Write one spiking network of a checkpoint to a file" in capsys.readouterr().out
 
 
 def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):

@@ -99,6 +99,8 @@ def _check(path: Path, format: str, bias: str) -> None:
         raise UserError(f"bias is {bias!r}; choose one of {', '.join(get_args(Bias))}.")
     if bias != "metadata" and format != "nir":
         raise UserError(f"bias={bias} is for nir alone; the format {format} holds b[t] itself.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent}; make it first.")
 

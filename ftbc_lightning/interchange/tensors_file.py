@@ -16,7 +16,14 @@ def write_safetensors(description: Description, path: Path) -> None:
 
     metadata = {FORMAT: json.dumps(description.header())}  # one entry: several have no fixed order
     tensors = description.tensors()
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata=metadata))
+
+    def write(beside: Path) -> None:
+        beside.touch()
+        mode = beside.stat().st_mode  # save_file leaves a file that only its owner may read
+        save_file(tensors, beside, metadata=metadata)
+        beside.chmod(mode)
+
+    write_whole(path, write)
 
 
 def read_safetensors(path: Path) -> Description:

@@ -1,7 +1,7 @@
 """`ftbc predict`: a row for each picture, and early exit."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
@@ -39,7 +39,7 @@ class PredictTrainer(lightning.Trainer):
         weights_only: bool | None = None,
         *,
         folder: str | None = None,
-        early_exit: float | Literal["auto"] | None = None,
+        early_exit: float | str | None = None,
         output: str | None = None,
     ) -> Any:
         """Classify pictures and write a row for each: class, confidence at each step, steps.
@@ -126,8 +126,12 @@ class PredictTrainer(lightning.Trainer):
         if model.phase != "calibrated":
             raise UserError("early_exit needs spiking networks; give --ckpt_path snn.ckpt.")
         if asked != "auto":
-            check_confidence(float(asked))
-            return float(asked)
+            if isinstance(asked, str):
+                raise UserError(
+                    f"early_exit is {asked!r}; give a confidence from 0 to 1, such as 0.9, or auto."
+                )
+            check_confidence(asked)
+            return asked
         curve = calibration_curve(model, datamodule)
         chosen = choose_confidence(curve)
         console = Console()

@@ -134,6 +134,12 @@ def test_the_file_is_opened_by_safetensors_and_says_what_it_is(tmp_path):
         assert own == {*ATTRIBUTES[operation["op"]], *TENSORS.get(operation["op"], ())}
 
 
+def test_who_may_read_the_folder_may_read_the_file(tmp_path):
+    path = export(calibrated(residual_net(), pictures(8)), tmp_path / "snn.safetensors")
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_the_network_that_is_exported_stays_as_it_is(tmp_path):
     images = pictures(8)
     snn = calibrated(residual_net(), images)
