@@ -7,7 +7,6 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-import torchvision
 from safetensors import safe_open
 from torch import nn
 
@@ -195,17 +194,3 @@ def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="give it as input_shape"):
         export(snn, tmp_path / "a")
     assert describe(snn, input_shape=(2, 6, 6)).timesteps == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0", "googlenet", "densenet121"])
-def test_networks_of_torchvision_make_the_round_trip(name, tmp_path):
-    from tests.torchvision_support import build
-
-    assert hasattr(torchvision.models, name)
-    net, images = build(name)
-    snn = calibrated(net.double(), images[:2].double(), 2)
-    twin = load(export(snn, tmp_path / "snn.safetensors"))
-    torch.testing.assert_close(
-        simulate(twin, images.double()), simulate(snn, images.double()), rtol=0, atol=1e-9
-    )
