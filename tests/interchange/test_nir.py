@@ -89,7 +89,7 @@ def run_graph(graph, images, timesteps):
 @pytest.mark.parametrize("name", list(ANNS))
 @pytest.mark.parametrize("bias", ["metadata", "mean"])
 def test_a_graph_read_back_and_run_with_its_metadata_gives_the_logits(name, bias, tmp_path):
-    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
     snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
     images = pictures(8, seed=2, dtype=torch.float32)
     with warnings.catch_warnings(record=True) as said:

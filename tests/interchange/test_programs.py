@@ -49,7 +49,7 @@ def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
     pytest.importorskip("onnxscript")
     snn = calibrated(make().float().eval(), pictures(8, dtype=torch.float32))
     path = export(snn, tmp_path / "step.onnx", format="onnx")
-    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
     images = pictures(8, seed=2, dtype=torch.float32)
     for batch in (images, images[:1]):
         expected = simulate(snn, batch).numpy()

@@ -95,7 +95,7 @@ def test_a_loaded_network_and_the_numpy_reader_give_the_same_logits(name, tmp_pa
 
 def test_the_numpy_reader_gives_a_float32_residual_network_to_1e_5(tmp_path):
     snn = calibrated(residual_net(dtype=torch.float32), pictures(8, dtype=torch.float32))
-    # not the calibration pictures: "exact" puts some of their membranes exactly at the threshold
+    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
     images = pictures(8, seed=2, dtype=torch.float32)
     reader, blocks = numpy_reader()
     path = export(snn, tmp_path / "snn.safetensors")
