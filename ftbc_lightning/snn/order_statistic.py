@@ -18,7 +18,7 @@ CACHED_ELEMENTS = 2**20
 EXACT_SUM = 2**24
 """Ones in float32 add up without error to this number."""
 
-SAMPLE = 1024
+SAMPLE = 512
 """How many values of a row that window is taken from."""
 
 SPREAD = 3.0
@@ -168,7 +168,9 @@ class _Window:
         before = self.before + width - _total(above)
         inside = _marks(torch.lt, self.values, high[:, None]).mul_(above)
         sizes = _total(inside)
-        pieces = torch.split(self.values.masked_select(inside.bool()), sizes.tolist())
+        # By indices, because masked_select is ten times as slow on several threads as on one.
+        places = inside.bool().flatten().nonzero()[:, 0]
+        pieces = torch.split(self.values.flatten()[places], sizes.tolist())
         values = pad_sequence(list(pieces), batch_first=True, padding_value=torch.inf)
         if values.shape[1] == 0:
             values = torch.full_like(low, torch.inf)[:, None]
