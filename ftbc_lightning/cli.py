@@ -3,10 +3,11 @@
 import gc
 import inspect
 import logging
+import pydoc
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -124,6 +125,17 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     return [words[0], *own, *words[1:]]
 
 
+def check_given(class_path: str, settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a configuration leaves a setting of the data module empty."""
+    taken = inspect.signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
+    for name, value in settings.items():
+        if value is None and name in taken and taken[name].default is not None:
+            raise UserError(
+                f"data.{name} is left empty in the configuration; give a value, or leave its line "
+                "out."
+            )
+
+
 def _is(word: str, option: str) -> bool:
     return word.partition("=")[0] == option
 
@@ -176,6 +188,7 @@ class FTBCCLI(LightningCLI):
         """Let one seed be every draw's, and loggers without a folder write into the run's."""
         chosen = self.config[self.subcommand]
         data = chosen.data.get("init_args") or {}
+        check_given(chosen.data.class_path, data)
         if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
             data["seed"] = chosen.seed_everything
         trainer = chosen.trainer

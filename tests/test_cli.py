@@ -282,3 +282,12 @@ def test_the_parts_for_trainers_parse_behind_a_configuration(capsys):
             main(["fit", "--config", str(DIGITS), "--config", str(part), "--print_config"])
         assert left.value.code == 0
         assert "max_epochs: 25" in capsys.readouterr().out
+
+
+def test_a_data_setting_that_is_left_empty_is_named(capsys, tmp_path):
+    config = tmp_path / "config.yaml"
+    given = Path(digits("fit", tmp_path)[2]).read_text()
+    config.write_text(given.replace("batch_size: 64", "batch_size:"))
+    assert main(["inspect", "--config", str(config)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("ftbc: error: data.batch_size is left empty in the configuration;")
