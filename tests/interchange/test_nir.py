@@ -130,6 +130,13 @@ def test_uneven_adaptive_pooling_is_named_with_the_way_out():
         nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
 
 
+def with_mean_bias(ann, folder):
+    """A network, the graph that is read back from its file with mean biases, and new pictures."""
+    snn = calibrated(ann, pictures(8, dtype=torch.float32))
+    graph = nir.read(export(snn, folder / "snn.nir", format="nir", bias="mean"))
+    return snn, graph, pictures(8, seed=2, dtype=torch.float32)
+
+
 def spikes(snn, images):
     """Spikes of each layer, and for each the largest membrane that a reset has left."""
     network = SteppedNetwork(rebuild(unit_thresholds(describe(snn), bias="metadata")))
@@ -152,9 +159,7 @@ def test_sinabs_gives_the_same_spikes_once_it_fires_one_a_step_without_a_floor(n
     pytest.importorskip("sinabs")
     from tests.interchange.importers import by_sinabs
 
-    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
-    images = pictures(8, seed=2, dtype=torch.float32)
-    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    snn, graph, images = with_mean_bias(ANNS[name]().float(), tmp_path)
     logits, own, left = spikes(mean_bias(snn), images)
     found, output = by_sinabs(graph, len(images), as_imported=False).run(images, 4)
     assert found == own
@@ -172,9 +177,7 @@ def test_sinabs_own_loader_runs_a_chain(tmp_path):
     from sinabs.layers import IAFSqueeze
     from sinabs.nir import from_nir
 
-    snn = calibrated(chain(), pictures(8, dtype=torch.float32))
-    images = pictures(8, seed=2, dtype=torch.float32)
-    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    snn, graph, images = with_mean_bias(chain(), tmp_path)
     network = from_nir(graph, batch_size=8)
     for module in network.modules():
         if isinstance(module, IAFSqueeze):
@@ -191,9 +194,7 @@ def test_snntorch_gives_the_same_spikes_up_to_membranes_left_above_threshold(nam
     pytest.importorskip("snntorch")
     from tests.interchange.importers import by_snntorch
 
-    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
-    images = pictures(8, seed=2, dtype=torch.float32)
-    graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="mean"))
+    snn, graph, images = with_mean_bias(ANNS[name]().float(), tmp_path)
     for picture in images.split(1):  # it flattens the batch axis too
         _, own, left = spikes(mean_bias(snn), picture)
         found, _ = by_snntorch(graph, as_imported=False).run(picture, 4)
