@@ -1,11 +1,13 @@
-r"""Accuracy of published CIFAR-10 weights after conversion, in pieces that survive an interruption.
+r"""Accuracy of published weights after conversion, in pieces that survive an interruption.
 
     python benchmarks/accuracy.py --network akamaster_resnet20 --data cifar10.npz \\
         --weights shared/data/weights/cifar10 --timesteps 2 4 --draws 5 --output accuracy.csv
 
 Each draw calibrates on pictures of the first 45,000 of the training part; `--split selection` are
-the last 5,000 of it, on which everything was chosen, `--split test` the test part. A line is
-appended for every block of pictures; a second run does only what is missing, and prints the table.
+the last 5,000 of it, on which everything was chosen, `--split test` the test part. For mobilenet_v2
+`--data` is a folder of ImageNet classes, of which each draw calibrates on one half and counts on
+the other. `ann` as a method is the network before conversion. A line is appended for every block
+of pictures; a second run does only what is missing, and prints the table.
 """
 
 import argparse
@@ -13,21 +15,19 @@ import csv
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from networks import QCFSResNet20, TorchOptimVGG16
+from pictures import CIFAR10, IMAGENET, UNCHANGED, CIFARPictures, FolderPictures, Source
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
 from ftbc_lightning.ann.weights import load_weights, read_file
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-HELD_OUT = 5000
 Key = tuple[str, ...]
 
 
@@ -52,41 +52,27 @@ def vgg16(path: Path) -> nn.Module:
     return ann
 
 
-NETWORKS: dict[str, tuple[Callable[[Path], nn.Module], tuple[tuple[float, ...], ...]]] = {
-    "akamaster_resnet20": (akamaster, IMAGENET),
-    "qcfs_resnet20": (qcfs, CIFAR10),
-    "torchoptim_vgg16": (vgg16, UNCHANGED),
+def mobilenet(path: Path) -> nn.Module:
+    """MobileNetV2 of torchvision, ImageNet."""
+    ann = mobilenet_v2()
+    load_weights(ann, path / "mobilenet_v2.pt")
+    return ann
+
+
+NETWORKS: dict[str, tuple[Callable[[Path], nn.Module], Callable[[Path, str], Source]]] = {
+    "akamaster_resnet20": (akamaster, partial(CIFARPictures, normalisation=IMAGENET)),
+    "qcfs_resnet20": (qcfs, partial(CIFARPictures, normalisation=CIFAR10)),
+    "torchoptim_vgg16": (vgg16, partial(CIFARPictures, normalisation=UNCHANGED)),
+    "mobilenet_v2": (mobilenet, partial(FolderPictures, normalisation=IMAGENET)),
 }
-
-
-class Pictures:
-    """CIFAR-10 as one `.npz` file, normalised on request."""
-
-    def __init__(self, path: Path, split: str, normalisation: tuple[tuple[float, ...], ...]):
-        self.file = np.load(path)
-        self.train = self.file["train_images"]
-        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in normalisation)
-        part = "test" if split == "test" else "train"
-        first = 0 if split == "test" else len(self.train) - HELD_OUT
-        self.images = self.file[f"{part}_images"][first:]
-        self.labels = torch.from_numpy(self.file[f"{part}_labels"][first:])
-
-    def prepare(self, images: np.ndarray) -> Tensor:
-        """Uint8 `[N, H, W, 3]` to what the network reads."""
-        return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-
-    def calibration(self, count: int, draw: int) -> Tensor:
-        """`count` training pictures outside the held-out ones."""
-        order = np.random.default_rng(draw).permutation(len(self.train) - HELD_OUT)
-        return self.prepare(self.train[np.sort(order[:count])])
 
 
 def main() -> None:
     """Run what is missing, then print the table."""
     given = arguments()
-    build, normalisation = NETWORKS[given.network]
+    build, read = NETWORKS[given.network]
     ann = build(given.weights).eval()
-    pictures = Pictures(given.data, given.split, normalisation)
+    pictures = read(given.data, given.split)
     blocks = range(0, given.n, given.block)
     for draw in range(given.draws):
         for timesteps in given.timesteps:
@@ -98,21 +84,33 @@ def main() -> None:
                 if not missing:
                     continue
                 began = time.process_time()
-                batches = list(pictures.calibration(given.pictures, draw).split(64))
-                snn = convert(
-                    ann, batches[0][:1], batches, timesteps=timesteps, threshold_rule=given.rule
-                )
-                calibrate(ann, snn, batches, method=method, shrinkage=given.shrinkage)
+                run = predictor(ann, pictures, method, timesteps, draw, given)
                 seconds = time.process_time() - began
                 for first in missing:
-                    chosen = slice(first, first + given.block)
-                    images = pictures.prepare(pictures.images[chosen])
-                    logits = torch.cat([simulate(snn, part)[-1] for part in images.split(100)])
-                    right = int((logits.argmax(1) == pictures.labels[chosen]).sum())
+                    images, labels = pictures.counted(slice(first, first + given.block), draw)
+                    logits = torch.cat([run(part) for part in images.split(100)])
+                    right = int((logits.argmax(1) == labels).sum())
                     line = (*key, first, given.block, right, f"{seconds:.1f}")
                     with given.output.open("a", newline="") as file:
                         csv.writer(file).writerow(line)
     report(given.output)
+
+
+def predictor(
+    ann: nn.Module,
+    pictures: Source,
+    method: str,
+    timesteps: int,
+    draw: int,
+    given: argparse.Namespace,
+) -> Callable[[Tensor], Tensor]:
+    """What gives logits: the ANN itself, or the network converted and calibrated on this draw."""
+    if method == "ann":
+        return torch.no_grad()(ann)
+    batches = list(pictures.calibration(given.pictures, draw).split(64))
+    snn = convert(ann, batches[0][:1], batches, timesteps=timesteps, threshold_rule=given.rule)
+    calibrate(ann, snn, batches, method=method, shrinkage=given.shrinkage)  # type: ignore[arg-type]
+    return lambda images: simulate(snn, images)[-1]
 
 
 def rows(path: Path) -> list[Key]:

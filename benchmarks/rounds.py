@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from accuracy import IMAGENET, Pictures
+from pictures import IMAGENET, CIFARPictures
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
@@ -33,8 +33,8 @@ def main() -> None:
     asked = parser.parse_args()
     ann = ResNet20().eval()
     load_weights(ann, asked.weights)
-    data = Pictures(asked.data, "selection", IMAGENET)
-    images, labels = data.prepare(data.images[: asked.n]), data.labels[: asked.n]
+    data = CIFARPictures(asked.data, "selection", IMAGENET)
+    images, labels = data.counted(slice(asked.n), 0)
     solvers = {"exact": 1, "iterative": asked.rounds}
     found: dict[str, list[float]] = {name: [] for name in solvers}
     for draw in range(asked.draws):
