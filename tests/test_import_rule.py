@@ -36,6 +36,7 @@ ORDER = [
     "interchange",
     "metrics",
     "data.shares",
+    "data.epochs",
     "data.base",
     "data",
     "pretrained",

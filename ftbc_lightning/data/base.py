@@ -7,8 +7,9 @@ from typing import Any, Literal, cast
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from ftbc_lightning.data.epochs import Drawn, Shuffled
 from ftbc_lightning.data.shares import Share, batches_of
 from ftbc_lightning.errors import UserError
 
@@ -35,7 +36,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates, above 0 and below 1.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw; 0 if None.
+        seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
         UserError: A setting is out of range.
@@ -102,7 +103,8 @@ class ClassificationDataModule(LightningDataModule, ABC):
             )
         self.train_indices, self.validation_indices = self.divide(labels)
         plain = self.dataset("train", augmented=False)
-        self.train_set = Subset(self.dataset("train", augmented=True), self.train_indices)
+        augmented = self.dataset("train", augmented=True)
+        self.train_set = Drawn(augmented, self.train_indices, seed=self.seed)
         self.calibration_pool = Subset(plain, self.train_indices)
         self.validation_set = Subset(plain, self.validation_indices)
         self.test_set = self.dataset("test", augmented=False)
@@ -173,6 +175,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            generator=torch.Generator(),
         )
 
     def _process(self) -> tuple[int, int]:
@@ -184,16 +187,21 @@ class ClassificationDataModule(LightningDataModule, ABC):
         if len(cast(Sized, pictures)) == 0:
             raise UserError(f"{type(self).__name__} has a split without pictures.")
         rank, world = self._process()
-        evaluated = world > 1 and not shuffle
+        sampler: Sampler[Any] | None = None
+        if shuffle:
+            sampler = Shuffled(pictures, rank=rank, world=world, seed=self.seed)
+        elif world > 1:
+            sampler = Share(pictures, rank=rank, world=world)
         return DataLoader(
             pictures,
             batch_size=self.batch_size,
-            shuffle=shuffle,
-            sampler=Share(pictures, rank=rank, world=world) if evaluated else None,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            # of its own, so that a loader takes no random number from the training
+            generator=torch.Generator(),
         )
 
 

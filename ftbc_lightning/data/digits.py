@@ -20,7 +20,7 @@ class DigitsDataModule(ClassificationDataModule):
         batch_size: Pictures in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the divisions and of the calibration draw; 0 if None.
+        seed: Of divisions, calibration draw, order and augmentation; 0 if None.
     """
 
     def __init__(

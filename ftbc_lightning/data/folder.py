@@ -64,7 +64,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the divisions and of the calibration draw; 0 if None.
+        seed: Of divisions, calibration draw, order and augmentation; 0 if None.
 
     Raises:
         UserError: The folder is missing, or has no class folders or pictures.

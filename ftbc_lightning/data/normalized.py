@@ -27,7 +27,7 @@ class InMemoryDataModule(ClassificationDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw; 0 if None.
+        seed: Of division, calibration draw, order and augmentation; 0 if None.
     """
 
     def __init__(

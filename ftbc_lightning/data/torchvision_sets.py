@@ -26,7 +26,7 @@ class TorchvisionDataModule(InMemoryDataModule):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of the division and of the calibration draw; 0 if None.
+        seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
         UserError: The files are missing and were not to be fetched.

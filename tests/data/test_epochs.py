@@ -1,0 +1,132 @@
+"""What a training sees depends on seed and epoch: not on workers, not on an interruption."""
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+from torch import nn
+
+from ftbc_lightning.data import ArrayDataModule
+from ftbc_lightning.data.epochs import Drawn, Shuffled
+from ftbc_lightning.module import SpikingClassifier
+
+
+class Small(nn.Sequential):
+    """A dropout above 0 takes random numbers of the training process."""
+
+    def __init__(self, dropout):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 8 * 8, 8), nn.ReLU(), nn.Dropout(dropout))
+        self.append(nn.Linear(8, 2))
+
+
+@pytest.fixture
+def archive(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    path = tmp_path / "pictures.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return str(path)
+
+
+def trained(archive, folder, *, epochs, workers=0, dropout=0.5, ckpt_path=None):
+    """The weights after some epochs, and the path of the last checkpoint."""
+    seed_everything(1, verbose=False)
+    data = ArrayDataModule(
+        path=archive,
+        augmentation="cifar",
+        num_workers=workers,
+        batch_size=4,
+        validation_fraction=0.2,
+        calibration_pictures=4,
+    )
+    trainer = Trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    module = SpikingClassifier(Small(dropout))
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    path = folder / "last.ckpt"
+    trainer.save_checkpoint(path)
+    return torch.cat([p.detach().flatten() for p in module.ann.parameters()]), path
+
+
+def test_training_does_not_depend_on_the_number_of_workers(archive, tmp_path):
+    alone, _ = trained(archive, tmp_path, epochs=2)
+    helped, _ = trained(archive, tmp_path, epochs=2, workers=2)
+    assert torch.equal(alone, helped)
+
+
+def test_a_resumed_training_ends_where_one_without_interruption_does(archive, tmp_path):
+    whole, _ = trained(archive, tmp_path, epochs=2, dropout=0.0)
+    _, path = trained(archive, tmp_path, epochs=1, dropout=0.0)
+    resumed, _ = trained(archive, tmp_path, epochs=2, dropout=0.0, ckpt_path=path)
+    assert torch.equal(whole, resumed)
+
+
+def batches(archive, *, epochs, batch_size=4, seed=0):
+    """What the loader gives in each epoch."""
+    data = ArrayDataModule(
+        path=archive,
+        augmentation="flip_crop",
+        batch_size=batch_size,
+        validation_fraction=0.2,
+        calibration_pictures=4,
+        seed=seed,
+    )
+    data.setup()
+    loader = data.train_dataloader()
+    found = []
+    for epoch in epochs:
+        loader.sampler.set_epoch(epoch)
+        found.append(torch.cat([images for images, _ in loader]))
+    return found
+
+
+def test_an_epoch_after_a_resumption_is_what_it_would_have_been(archive):
+    whole = batches(archive, epochs=[0, 1, 2])
+    torch.rand(7)  # what the process drew in between does not count
+    (resumed,) = batches(archive, epochs=[2])
+    assert torch.equal(whole[2], resumed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_each_epoch_has_an_order_and_draws_of_its_own(archive, batch_size):
+    first, second = batches(archive, epochs=[0, 1], batch_size=batch_size)
+    keys = [{tuple(image.flatten().tolist()) for image in epoch} for epoch in (first, second)]
+    assert len(keys[0] & keys[1]) < len(first) / 2
+    (other,) = batches(archive, epochs=[0], batch_size=batch_size, seed=1)
+    assert not torch.equal(first, other)
+
+
+def test_a_training_loader_leaves_the_random_numbers_of_the_process(archive):
+    before = torch.get_rng_state()
+    batches(archive, epochs=[0])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_processes_share_an_epoch():
+    shares = [Shuffled(range(10), rank=rank, world=2, seed=0) for rank in (0, 1)]
+    for share in shares:
+        share.set_epoch(3)
+    places = [place for share in shares for place in share]
+    assert sorted(places) == list(range(30, 40))
+
+
+def test_one_picture_is_drawn_as_a_batch_of_one():
+    class Noise(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return index + torch.rand(())
+
+        def __len__(self):
+            return 6
+
+    drawn = Drawn(Noise(), [2, 4], seed=0)
+    assert drawn[3] == drawn.__getitems__([3])[0]
+    assert 4 < drawn[3] < 5
+    assert drawn[1] != drawn[3]
