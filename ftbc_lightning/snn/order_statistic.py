@@ -91,7 +91,7 @@ def place_of(
     near = values[0].new_zeros(len(k)) if tolerance is None else tolerance
     if reduce is not identity:
         return _around(values, _bisect(values, k, reduce), near, reduce)
-    joined = torch.cat(list(values), dim=1).contiguous()
+    joined = (values[0] if len(values) == 1 else torch.cat(list(values), dim=1)).contiguous()
     at_once = max(1, CACHED_ELEMENTS // joined.shape[1])
     found = [
         _select(*parts)

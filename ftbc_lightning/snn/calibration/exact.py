@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ftbc_lightning.snn.calibration.layer import Layer, by_channel
+from ftbc_lightning.snn.calibration.layer import Layer, joined_by_channel
 from ftbc_lightning.snn.order_statistic import Place, place_of
 
 MARGIN = 0.01
@@ -51,10 +51,9 @@ def exact(
     count = layer.count()
     share = wanted / threshold.double() * count
     spikes = share.round().long()
-    values = [by_channel(potential) for potential in potentials]
     equal = TIE * torch.finfo(threshold.dtype).eps * threshold
     rank = (count - spikes).clamp_min(1)
-    place = place_of(values, rank, reduce=layer.reduce, tolerance=equal)
+    place = place_of([joined_by_channel(potentials)], rank, reduce=layer.reduce, tolerance=equal)
     silent, firing = _sides(place, share)
     margin = 2 * MARGIN * threshold
     above = torch.where(firing.isinf(), silent + margin, firing)

@@ -19,6 +19,19 @@ def by_channel(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1)
 
 
+def joined_by_channel(values: Sequence[Tensor]) -> Tensor:
+    """All of several `[B, C, ...]` as one `[C, N]`, each value copied once."""
+    channels = values[0].shape[1]
+    rows = values[0].new_empty(channels, sum(v.numel() for v in values) // channels)
+    start = 0
+    for value in values:
+        turned = value.transpose(0, 1)
+        end = start + value.numel() // channels
+        rows[:, start:end].view(turned.shape).copy_(turned)
+        start = end
+    return rows
+
+
 def numbers(spikes: Tensor) -> Tensor:
     """How many spikes each channel has, int64 `[C]`, of 0 and 1 as floats `[B, C, ...]`.
 
@@ -75,12 +88,13 @@ class Layer:
 
     def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
         """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
-        axes = (1,) * (potentials[0].ndim - 2)
-        threshold, bias = self.neuron.threshold.view(-1, *axes), bias.view(-1, *axes)
+        threshold, added = (over(v, potentials[0]) for v in (self.neuron.threshold, bias))
+        biased = bool(bias.any())
         counts = []
         for potential in potentials:
-            charged = potential + bias
-            counts.append(numbers(torch.ge(charged, threshold, out=charged)))
+            charged = potential + added if biased else potential
+            fired = torch.ge(charged, threshold, out=torch.empty_like(charged))
+            counts.append(numbers(fired))
         return self.reduce(torch.stack(counts).sum(0), "sum")
 
 
