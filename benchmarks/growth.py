@@ -72,6 +72,8 @@ def main() -> None:
             slope = np.polyfit(np.log(values), np.log(spent), 1)[0]
             panel.loglog(values, spent, "o-", label=f"{name}, slope {slope:.2f}")
             rows.append([label, f"{values[0]} to {values[-1]}", name, f"{slope:.2f}"])
+        panel.set_xticks(values, [str(value) for value in values])
+        panel.minorticks_off()
         panel.set(xlabel=label, ylabel="seconds")
         panel.legend(frameon=False, fontsize=8)
     print_table(["against", "range", "what", "slope"], rows)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -141,7 +142,7 @@ class _Window:
             if smaller.values.shape[1] > 0.75 * window.values.shape[1]:
                 break
             window = smaller
-        window.values = window.values.sort(dim=1).values
+        window.values = _sorted(window.values)
         return window
 
     def narrowed(self, k: Tensor) -> "_Window":
@@ -149,7 +150,7 @@ class _Window:
         width = self.values.shape[1]
         # Odd, so that it does not fall on the same column of every picture.
         stride = max(3, width // SAMPLE | 1)
-        sample = self.values[:, ::stride].sort(dim=1).values
+        sample = _sorted(self.values[:, ::stride])
         drawn = sample.shape[1]
         rank = (k - self.before).clamp(1, width)
         # How far the sample is off at this rank is counted; only the rest of it is uncertain.
@@ -167,9 +168,10 @@ class _Window:
         above = _marks(torch.gt, self.values, low[:, None])
         before = self.before + width - _total(above)
         inside = _marks(torch.lt, self.values, high[:, None]).mul_(above)
-        sizes = _total(inside)
         # By indices, because masked_select is ten times as slow on several threads as on one.
         places = inside.bool().flatten().nonzero()[:, 0]
+        ends = torch.arange(len(k) + 1, device=k.device) * width
+        sizes = torch.searchsorted(places, ends).diff()
         pieces = torch.split(self.values.flatten()[places], sizes.tolist())
         values = pad_sequence(list(pieces), batch_first=True, padding_value=torch.inf)
         if values.shape[1] == 0:
@@ -201,6 +203,13 @@ class _Window:
             *(count - self.before - after, count - self.before - first),
         )
         return place, ~(self.holds(k) & whole)
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """The values of each row in order: on a CPU by NumPy, which is several times as fast."""
+    if rows.device.type == "cpu":
+        return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+    return rows.sort(dim=1).values
 
 
 def _marks(compare: Callable[..., Tensor], values: Tensor, bound: Tensor) -> Tensor:
