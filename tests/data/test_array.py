@@ -58,9 +58,10 @@ def test_training_pictures_are_augmented_and_others_are_not(tmp_path, augmentati
     count = len(data.train_indices)
     indices, next_epoch = list(range(count)), list(range(count, 2 * count))
     first, second = (data.train_set.__getitems__(places)[0] for places in (indices, next_epoch))
-    plain = data.calibration_pool.__getitems__(indices)[0]
-    assert not torch.equal(first, plain)
     assert not torch.equal(first, second)
+    plain = [data.calibration_pool.__getitems__(indices)[0] for _ in range(2)]
+    assert torch.equal(*plain)
+    assert not torch.equal(first, plain[0])
 
 
 def test_flip_and_crop_moves_every_picture_by_its_own_draw():

@@ -29,17 +29,16 @@ def archive(tmp_path):
     return str(path)
 
 
+def pictures(archive, **settings):
+    """A data module of few pictures."""
+    settings = {"batch_size": 4, "calibration_pictures": 4, **settings}
+    return ArrayDataModule(path=archive, validation_fraction=0.2, **settings)
+
+
 def trained(archive, folder, *, epochs, workers=0, dropout=0.5, ckpt_path=None):
     """The weights after some epochs, and the path of the last checkpoint."""
     seed_everything(1, verbose=False)
-    data = ArrayDataModule(
-        path=archive,
-        augmentation="cifar",
-        num_workers=workers,
-        batch_size=4,
-        validation_fraction=0.2,
-        calibration_pictures=4,
-    )
+    data = pictures(archive, augmentation="cifar", num_workers=workers)
     trainer = Trainer(
         max_epochs=epochs,
         default_root_dir=folder,
@@ -71,14 +70,7 @@ def test_a_resumed_training_ends_where_one_without_interruption_does(archive, tm
 
 def batches(archive, *, epochs, batch_size=4, seed=0):
     """What the loader gives in each epoch."""
-    data = ArrayDataModule(
-        path=archive,
-        augmentation="flip_crop",
-        batch_size=batch_size,
-        validation_fraction=0.2,
-        calibration_pictures=4,
-        seed=seed,
-    )
+    data = pictures(archive, augmentation="flip_crop", batch_size=batch_size, seed=seed)
     data.setup()
     loader = data.train_dataloader()
     found = []
