@@ -1,4 +1,4 @@
-"""Fit, calibrate and evaluate again and again in one process: `python -m tests.soak --minutes 10`.
+"""Fit, calibrate and compare again and again in one process: `python -m tests.soak --minutes 10`.
 
 Prints for each round memory, open files and whether the results are those of the first round; ends
 with exit code 1 if memory grew by more than 5 % after the third round, a file stayed open, or a
@@ -7,14 +7,16 @@ result changed.
 
 import argparse
 import contextlib
+import csv
 import gc
 import io
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from ftbc_lightning.cli import run
+from ftbc_lightning.cli import main, run
 from ftbc_lightning.module import SpikingClassifier
 from tests.conftest import digits
 
@@ -29,19 +31,33 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def one_round(folder: Path) -> list[tuple[str, int | None, float]]:
-    """A fit with calibration, and a second calibration from its file; returns the results."""
+Result = tuple[str, str, float]
+
+
+def compared(folder: Path) -> list[Result]:
+    """What `ftbc compare` has written, without the seconds and the draw."""
+    with (folder / "compare" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [(row["method"], row["timesteps"], float(row["accuracy"])) for row in rows]
+
+
+def one_round(folder: Path) -> list[Result]:
+    """A fit with calibration, a second calibration from its file and a comparison; the results."""
     found = []
+    shutil.rmtree(folder / "compare", ignore_errors=True)
+    file = ["--ckpt_path", f"{folder}/fit/ann.ckpt"]
+    draws = ["--seeds", "2", "--pictures", "100"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         fitted = run(digits("fit", folder / "fit"))
-        again = [*digits("calibrate", folder / "again"), "--ckpt_path", f"{folder}/fit/ann.ckpt"]
-        for cli in (fitted, run(again)):
-            assert isinstance(cli.model, SpikingClassifier)
-            found += [(r.method, r.timesteps, r.accuracy) for r in cli.model.results]
-    return found
+        again = run([*digits("calibrate", folder / "again"), *file])
+        assert main([*digits("compare", folder), *file, *draws]) == 0
+    for cli in (fitted, again):
+        assert isinstance(cli.model, SpikingClassifier)
+        found += [(r.method, str(r.timesteps), r.accuracy) for r in cli.model.results]
+    return found + compared(folder)
 
 
-def main() -> int:
+def soak() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     until = time.monotonic() + 60 * parser.parse_args().minutes
@@ -67,4 +83,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(soak())
