@@ -36,6 +36,7 @@ from ftbc_lightning.failures import explain, prefix, user_error
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.dashboard import dashboard
 from ftbc_lightning.report.page import report as write_report
+from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.saved import configuration
 from ftbc_lightning.trainer import Trainer
 
@@ -206,7 +207,7 @@ class FTBCCLI(LightningCLI):
         if self.subcommand != "inspect":
             check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:
-            config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name="logs")
+            config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name=LOGS)
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):

@@ -1,6 +1,7 @@
 """Write a file so that no half of it is ever under its name."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from ftbc_lightning.errors import UserError
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a file beside its place and rename it, so that no half of it is ever there.
 
-    A process that is killed meanwhile leaves what it had written under another name, which
-    `remove_leftovers` finds; the file itself stays as it was.
+    A process that is killed meanwhile leaves what it had written under another name, and the file
+    itself as it was; whoever writes the file next removes it.
 
     Args:
         path: Where the file belongs.
@@ -24,6 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         UserError: The file cannot be written: no space, no permission, no such folder.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    remove_leftovers(path.parent, path.name)
     try:
         write(beside)
         with beside.open("rb+") as file:
@@ -40,20 +42,36 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def remove_leftovers(folder: Path) -> list[Path]:
-    """Delete what killed processes had half written into a folder; returns what it was."""
+def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Delete what killed processes had half written into a folder; returns what it was.
+
+    Args:
+        folder: Where to look; folders in it are left alone.
+        name: Of the file that was being written; any if None.
+    """
     removed = []
     for path in _half_written(folder):
-        path.unlink(missing_ok=True)
-        removed.append(path)
+        if name in (None, _being_written(path)):
+            path.unlink(missing_ok=True)
+            removed.append(path)
     return removed
 
 
 def _half_written(folder: Path) -> Iterator[Path]:
     for path in folder.glob(".*.*"):
-        parts = path.name.removesuffix(path.suffix).split(".")
-        if path.is_file() and len(parts) > 3 and parts[-1].isdigit() and not _runs(int(parts[-1])):
+        process = path.stem.rpartition(".")[2]
+        if path.is_file() and _being_written(path) and not _runs(int(process)):
             yield path
+
+
+def _being_written(beside: Path) -> str | None:
+    """The file that was being written beside its place.
+
+    >>> _being_written(Path("run/.results.csv.123.csv")), _being_written(Path(".bashrc.123"))
+    ('results.csv', None)
+    """
+    match = re.fullmatch(r"\.(.+(\.[^.]+))\.\d+\2", beside.name)
+    return match and match[1]
 
 
 def _runs(process: int) -> bool:

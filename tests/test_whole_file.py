@@ -54,6 +54,15 @@ def test_a_killed_write_leaves_the_earlier_file_and_its_rest_is_removed(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_whoever_writes_a_file_next_removes_its_rest_and_no_other(tmp_path):
+    gone = 2**22 + 1  # above the largest number of a process
+    rest, other = tmp_path / f".a.csv.{gone}.csv", tmp_path / f".b.csv.{gone}.csv"
+    for path in (rest, other):
+        path.write_text("half")
+    write_whole(tmp_path / "a.csv", lambda beside: beside.write_text("whole"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.csv"]
+
+
 def test_files_of_running_processes_and_of_others_are_left_alone(tmp_path):
     names = [f".ann.ckpt.{os.getpid()}.ckpt", ".hidden.txt", ".env.7", "ann.ckpt.3.ckpt"]
     for name in names:

@@ -8,9 +8,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.whole_file import remove_leftovers
 
 KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
+
+PROBE = "probe.tmp"
 
 LEAST_SPACE = 6
 """How many times the network's size must be free: weights and optimizer twice over."""
@@ -33,7 +36,8 @@ class Safeguard(Callback):
         folder = self._path(trainer)
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
         check_writable(folder, needed=LEAST_SPACE * weights)
-        removed = remove_leftovers(folder)
+        places = (folder, *folder.glob(f"{LOGS}/*"))
+        removed = [path for place in places for path in remove_leftovers(place)]
         if removed:
             names = ", ".join(path.name for path in removed)
             print(f"Removed half-written files of a run that was killed: {names}.")
@@ -64,9 +68,10 @@ def check_writable(folder: Path, *, needed: int) -> None:
         folder: The folder.
         needed: How many bytes must be free.
     """
-    probe = folder / f".probe.{os.getpid()}"
+    probe = folder / f".{PROBE}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, PROBE)
         with probe.open("wb") as file:
             file.write(bytes(4096))
             file.flush()

@@ -24,6 +24,9 @@ from ftbc_lightning.variant import Result, Variant
 CURVES = "curves"
 """The folder of what is measured layer by layer, inside a run's folder."""
 
+LOGS = "logs"
+"""The folder of the plain logger, inside a run's folder; a folder in it for each command."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:

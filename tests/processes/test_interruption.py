@@ -3,12 +3,14 @@
 import csv
 import os
 import subprocess
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.processes.launch import LIMIT, PROGRAM, command, failing, ftbc, start
+from tests.processes import kills
+from tests.processes.launch import LIMIT, PROGRAM, command, failing, finish, ftbc, start
 
 pytestmark = pytest.mark.processes
 
@@ -46,23 +48,23 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
     assert {"snn.ckpt", "results.csv", "run.json"} <= check_files(tmp_path)
 
 
-def test_a_calibration_killed_at_each_write_leaves_whole_files_and_can_be_finished(tmp_path):
-    code, _ = failing("kill", "ftbc_lightning.callbacks.ftbc:calibrate", "fit", tmp_path)
-    assert code == -9
-    assert check_files(tmp_path) == {"ann.ckpt", "logs"}
-    ann = tmp_path / "ann.ckpt"
-    # 1 and 2 test the folder, 3 is config.yaml; then snn.ckpt, results.csv, two figures, run.json
-    for write in (3, 4, 5, 6, 8):
-        more = (*ONE_METHOD, "--ckpt_path", str(ann))
-        code, output = failing(f"kill@{write}", "os:fsync", "calibrate", tmp_path, *more)
-        assert code == -9, output
-        names = check_files(tmp_path)
-        assert ("snn.ckpt" in names) == (write > 4)
-        assert ("results.csv" in names) == (write > 5)
-    output = ftbc("fit", tmp_path, *ONE_METHOD, "--ckpt_path", "last")
-    assert "Removed half-written files of a run that was killed" in output
+@pytest.mark.parametrize("verb", kills.VERBS)
+def test_what_is_killed_leaves_whole_files_and_can_be_given_again(verb):
+    code, output = finish(start([sys.executable, "-m", "tests.processes.kills", verb]))[0]
+    assert code == 0, output
+    rows = [line for line in output.splitlines() if line.startswith(f"| {verb} ")]
+    assert any("write of" in row for row in rows), output
+
+
+def test_half_written_files_are_removed_with_a_message(tmp_path):
+    # 1 and 2 test the folder, 3 is config.yaml, 4 is ann.ckpt
+    code, output = failing("kill@4", "os:fsync", "fit", tmp_path, *ONE_METHOD)
+    assert code == -9, output
+    assert list(tmp_path.glob(".ann.ckpt.*.ckpt"))
+    output = ftbc("fit", tmp_path, *ONE_METHOD)
+    assert "Removed half-written files of a run that was killed: .ann.ckpt." in output
     assert {"snn.ckpt", "results.csv", "run.json", "bias_curves.png"} <= check_files(tmp_path)
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
