@@ -43,6 +43,7 @@ def pool_before_activation(graph: fx.GraphModule) -> None:
     >>> [str(node.target) for node in net.graph.nodes if node.op == "call_module"]
     ['1', '0']
     """
+    moved = False
     for pool in list(graph.graph.nodes):
         if not is_max_pool(pool, graph):
             continue
@@ -58,4 +59,6 @@ def pool_before_activation(graph: fx.GraphModule) -> None:
             activation.replace_input_with(source, pool)
             pool.append(activation)
             activation = pool.args[0]
-    graph.recompile()
+            moved = True
+    if moved:
+        graph.recompile()

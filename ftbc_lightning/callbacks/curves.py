@@ -75,7 +75,8 @@ class LayerCurves(Callback):
             return
         assert isinstance(pl_module, SpikingClassifier)
         shares = {timesteps: right / self.total for timesteps, right in self.right.items()}
-        found = measure(pl_module, torch.cat(self.kept), shares)
+        assert self.graph is not None
+        found = measure(pl_module, self.graph, torch.cat(self.kept), shares)
         self.written = write(Path(trainer.default_root_dir) / CURVES, found)
         log(trainer.loggers, pl_module, found)
         self._clear()

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning import report
-from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.rows import HistogramRow, LayerRow, Measurements, OperationRow, bias_rows
 from ftbc_lightning.report.verdict import recommend
@@ -22,18 +21,22 @@ ACTIVATION_RANGE, MEMBRANE_RANGE = (0.0, 2.0), (-1.0, 2.0)
 
 
 def measure(
-    module: SpikingClassifier, images: Tensor, quantized_accuracy: Mapping[int, float]
+    module: SpikingClassifier,
+    graph: fx.GraphModule,
+    images: Tensor,
+    quantized_accuracy: Mapping[int, float],
 ) -> Measurements:
     """Measure the uncalibrated networks and those of the calibration that stands for all.
 
     Args:
         module: Calibrated and evaluated.
+        graph: Its traced ANN.
         images: A few pictures.
         quantized_accuracy: By T, of the quantised ANN.
     """
     best = module.headline()
     shown = shown_variant(module, best)
-    method, graph = report.method_of(best), trace(module.ann)
+    method = report.method_of(best)
     found = Measurements(method, shown.timesteps)
     found.biases = bias_rows(report.relative_biases(module, best))
     for variant in pair(module, shown):

@@ -41,7 +41,7 @@ def accuracy_figure(results: Sequence[Result], steps: Sequence[StepRow], *, spli
     left.set(xlabel="time steps T", ylabel=f"accuracy in % ({SPLITS[split]}, n = {ann.n})")
     left.set_title("converted for each T", fontsize=10)
     right.set(xlabel="time step")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    step_ticks(right, largest)
     right.set_title(f"after each step of the networks for T = {largest}", fontsize=10)
     below(figure, left, columns=3)
     return figure
@@ -54,6 +54,18 @@ def log_ticks(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xticks(steps, [str(number) for number in steps])
     if len(steps) == 1:
         axes.set_xlim(steps[0] / 2, steps[0] * 2)
+
+
+def step_ticks(axes: Axes, timesteps: int, *, most: int = 8) -> None:
+    """A tick at the first step and at about `most` others, evenly apart.
+
+    >>> axes = new_figure(3, 2).subplots()
+    >>> step_ticks(axes, 16, most=4)
+    >>> [int(tick) for tick in axes.get_xticks()]
+    [1, 4, 8, 12, 16]
+    """
+    apart = -(-timesteps // most)
+    axes.set_xticks(sorted({1, *range(apart, timesteps + 1, apart)}))
 
 
 def below(figure: Figure, axes: Axes, *, columns: int) -> None:
@@ -111,7 +123,7 @@ def bias_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
         axes.fill_between(steps, first, third, color=AFTER, alpha=0.4, label="25 to 75 %")
         axes.plot(steps, middle, color=AFTER, label="median", marker="o", markersize=2.5)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        step_ticks(axes, len(rows), most=4)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.grid(alpha=0.2)
     below(figure, shown[0], columns=3)
@@ -140,7 +152,7 @@ def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
             vmax=limit,
             extent=extent,
         )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        step_ticks(axes, len(rows), most=4)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
     bar = figure.colorbar(drawn, ax=shown, shrink=0.6, aspect=30, fraction=0.04, extend="both")
     bar.set_label("bias / threshold", fontsize=8)

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import NullLocator
 
-from ftbc_lightning.report.figures import below, panel_figure, panels
+from ftbc_lightning.report.figures import below, panel_figure, panels, step_ticks
 from ftbc_lightning.report.rows import HistogramRow, LayerRow
 from ftbc_lightning.report.style import AFTER, BEFORE, MAP, new_figure
 
@@ -64,6 +64,7 @@ def error_figure(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> Figur
     right.set_title("its parts, calibrated", fontsize=10)
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="x")
+        axes.tick_params(labelsize=8)
         axes.set_xlim(left=0)
         axes.set_axisbelow(True)
     handles = [axes.get_legend_handles_labels() for axes in (left, right)]
@@ -100,18 +101,20 @@ def step_map_figure(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> Fi
         axes.set_title(title, fontsize=9)
     bar = figure.colorbar(drawn, ax=shown[:-1], shrink=0.9)
     bar.set_label("error / activation", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     rates = [[row.firing_rate for row in after if row.layer == name] for name in names]
     drawn = _map(shown[-1], rates, max(map(max, rates)) or 1.0)
     shown[-1].set_title("firing rate, calibrated", fontsize=9)
     bar = figure.colorbar(drawn, ax=shown[-1], shrink=0.9)
     bar.set_label("spikes for each neuron and step", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     shown[0].set_yticks(range(len(names)), names, fontsize=8)
     figure.supxlabel("time step", fontsize=9)
     return figure
 
 
 def _map(axes: Axes, values: Sequence[Sequence[float]], top: float) -> AxesImage:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    step_ticks(axes, len(values[0]))
     axes.tick_params(labelsize=8)
     extent = (0.5, len(values[0]) + 0.5, len(values) - 0.5, -0.5)
     settings: dict[str, Any] = {"cmap": MAP, "vmin": 0, "vmax": top, "interpolation": "nearest"}
@@ -134,6 +137,7 @@ def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
         axes.axvline(1, color="black", linestyle="--", linewidth=1, label="threshold")
         axes.set_yscale("log")
         axes.set_ylim(1e-3, 100)
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_yticks(SHARES, [f"{share:g}" for share in SHARES])
     below(figure, shown[0], columns=2)
     figure.supylabel("% of activations that are not 0", fontsize=9)

@@ -93,7 +93,8 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
             names = tuple(end.name for end in ends or ())
             edges.append(Edge(node.name, reader.name, names))
         neuron.amplitude.fill_(1.0)
-    folded.layers.recompile()
+    if not all(edge.folded_into for edge in edges):
+        folded.layers.recompile()
     return folded, edges
 
 
