@@ -10,9 +10,11 @@ import pytest
 
 from ftbc_lightning import UserError
 from ftbc_lightning.callbacks import Safeguard
-from ftbc_lightning.callbacks.safeguard import check_writable
+from ftbc_lightning.callbacks.safeguard import FIGURES, check_writable, space_needed
+from ftbc_lightning.cli import run
 from ftbc_lightning.failures import explain
 from ftbc_lightning.whole_file import remove_leftovers, write_whole
+from tests.conftest import digits
 
 
 def half(path, error):
@@ -74,6 +76,18 @@ def test_too_little_space_is_refused(tmp_path):
     with pytest.raises(UserError, match="MB free, and this run may write"):
         check_writable(tmp_path, needed=10**18)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_space_that_is_asked_for_holds_the_files_of_a_run(fitted, tmp_path):
+    """Of a network whose weights are calibrated for each T, after an earlier run."""
+    methods = ["--calibration.methods", "[weights+exact]"]
+    cli = run([*digits("fit", tmp_path), *methods])
+    needed = space_needed(cli.trainer, cli.model)
+    written = sum((tmp_path / name).stat().st_size for name in ("ann.ckpt", "snn.ckpt"))
+    weights = sum(p.numel() * p.element_size() for p in cli.model.ann.parameters())
+    assert 2 * written < needed < 2 * written + FIGURES + 6 * weights
+    plain = space_needed(fitted.cli.trainer, fitted.cli.model)
+    assert needed == plain + 2 * 2 * weights  # at T = 1 and 2
 
 
 def test_an_interruption_names_what_is_kept(tmp_path, capsys):

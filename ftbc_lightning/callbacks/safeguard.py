@@ -7,7 +7,9 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ftbc_lightning.callbacks.ftbc import ForwardTemporalBiasCorrection
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.whole_file import remove_leftovers
 
@@ -15,8 +17,8 @@ KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
 
 PROBE = "probe.tmp"
 
-LEAST_SPACE = 6
-"""How many times the network's size must be free: weights and optimizer twice over."""
+FIGURES = 1_000_000
+"""Bytes for tables and figures."""
 
 
 class Safeguard(Callback):
@@ -34,8 +36,7 @@ class Safeguard(Callback):
         if not trainer.is_global_zero:
             return
         folder = self._path(trainer)
-        weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
-        check_writable(folder, needed=LEAST_SPACE * weights)
+        check_writable(folder, needed=space_needed(trainer, pl_module))
         places = (folder, *folder.glob(f"{LOGS}/*"))
         removed = [path for place in places for path in remove_leftovers(place)]
         if removed:
@@ -59,6 +60,20 @@ class Safeguard(Callback):
 
     def _path(self, trainer: Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
+
+
+def space_needed(trainer: Trainer, module: LightningModule) -> int:
+    """Bytes that a run may write: each checkpoint twice, as a new one is written beside the old.
+
+    `ann.ckpt` has the weights and twice as much of an optimizer; `snn.ckpt` has them, and once more
+    for each network whose calibration changes them.
+    """
+    ann = module.ann if isinstance(module, SpikingClassifier) else module
+    weights = sum(p.numel() * p.element_size() for p in ann.parameters())
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    correcting = [c for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
+    own = sum(v.stages.weights is not None for c in correcting for v in c.variants)
+    return 2 * (3 + 1 + own) * weights + FIGURES
 
 
 def check_writable(folder: Path, *, needed: int) -> None:

@@ -1,9 +1,12 @@
-"""Calibrate one network in several processes: `python -m tests.processes.shares RANK WORLD FOLDER`.
+"""Calibrate one network in several processes: `python -m tests.processes.shares`.
 
-Rank 0 writes the state of the spiking network of every case into FOLDER.
+Prints for 2 and 3 processes how far thresholds, biases, start membranes and weights are from those
+of one process. With RANK WORLD FOLDER it is one of them, and rank 0 writes the states into FOLDER.
 """
 
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -16,6 +19,7 @@ from ftbc_lightning import calibrate, convert
 from ftbc_lightning.data.shares import batches_of
 from ftbc_lightning.snn.calibration.method import BIASES
 from ftbc_lightning.snn.statistics import Reduce, identity
+from tests.conftest import ROOT
 from tests.networks import pictures, residual_net
 
 METHODS = (*BIASES, "weights", "potential+exact", "weights+exact")
@@ -62,9 +66,30 @@ def alone() -> dict[str, dict[str, Tensor]]:
     return dict(states(0, 1, identity))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+def together(world: int, folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The states that rank 0 of several processes ends with."""
+    command = [sys.executable, "-m", "tests.processes.shares"]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(world), str(folder)], cwd=ROOT)
+        for rank in range(world)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in ranks] == [0] * world
+    finally:
+        for process in ranks:
+            process.kill()
+    found: dict[str, dict[str, Tensor]] = torch.load(folder / "states.pt", weights_only=True)
+    return found
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Of two states with the same names."""
+    assert one.keys() == other.keys()
+    return max(float((other[key] - value).abs().max()) for key, value in one.items())
+
+
+def take_part(rank: int, world: int, folder: Path) -> None:
+    """Be one of several processes."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world
     )
@@ -73,3 +98,25 @@ if __name__ == "__main__":
         torch.save(found, folder / "states.pt")
     dist.barrier()
     dist.destroy_process_group()
+
+
+def table() -> None:
+    """Print the largest difference of each method, precision and way to share."""
+    expected = alone()
+    found = {}
+    for world in (2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            found[world] = together(world, Path(folder))
+    print("| method | precision | pictures | 2 processes | 3 processes |")
+    print("| --- | --- | --- | --- | --- |")
+    for case, state in expected.items():
+        cells = [f"{largest_difference(state, found[world][case]):.1e}" for world in (2, 3)]
+        print("|", " | ".join([*case.split("-"), *cells]), "|")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if len(sys.argv) > 1:
+        take_part(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        table()

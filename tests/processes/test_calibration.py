@@ -1,13 +1,9 @@
 """Calibration in several processes gives what one process gives on the same pictures."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
-import torch
 
-from tests.conftest import ROOT
 from tests.processes import shares
 
 pytestmark = pytest.mark.processes
@@ -30,26 +26,14 @@ def alone():
 @pytest.fixture(scope="module", params=[2, 3])
 def together(request, tmp_path_factory):
     """The states that rank 0 of several processes ends with."""
-    folder = tmp_path_factory.mktemp(f"world{request.param}")
-    command = [sys.executable, "-m", "tests.processes.shares"]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(request.param), str(folder)], cwd=ROOT)
-        for rank in range(request.param)
-    ]
-    try:
-        assert [process.wait(timeout=240) for process in ranks] == [0] * request.param
-    finally:
-        for process in ranks:
-            process.kill()
-    return torch.load(folder / "states.pt", weights_only=True)
+    return shares.together(request.param, tmp_path_factory.mktemp(f"world{request.param}"))
 
 
 @pytest.mark.parametrize(("method", "precision", "share"), CASES)
 def test_several_processes_equal_one(alone, together, method, precision, share):
     case = f"{method}-{precision}-{share}"
-    expected, found = alone[case], together[case]
-    assert expected.keys() == found.keys()
-    largest = max(float((found[key] - value).abs().max()) for key, value in expected.items())
+    found = together[case]
+    largest = shares.largest_difference(alone[case], found)
     assert largest < TOLERANCE[precision], f"{largest:.1e}"
     if method not in ("none", "weights"):  # those two leave the biases at zero
         assert any(float(v.abs().max()) > 0.01 for k, v in found.items() if "temporal_bias" in k)
