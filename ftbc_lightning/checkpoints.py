@@ -170,12 +170,19 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
             "does not know; install a newer ftbc-lightning to read it."
         ) from error
     biases = {value.shape[0] for key, value in state.items() if key.endswith("temporal_bias")}
+    if not _is_count(timesteps) or not _is_count(structure["timesteps"]):
+        raise ValueError(f"T={timesteps}")
     if timesteps not in biases or structure["timesteps"] != timesteps:
         raise ValueError(f"no biases for T={timesteps}")
     float(entry["seconds"])
     for served in entry.get("serves", ()):
-        if not (isinstance(served, int) and 1 <= served <= timesteps):
+        if not (_is_count(served) and served <= timesteps):
             raise ValueError(f"T={served} served by a network for T={timesteps}")
     for name, shape in structure["neurons"].items():
-        if not all(isinstance(size, int) and size > 0 for size in shape) or not shape:
+        if not all(map(_is_count, shape)) or not shape:
             raise ValueError(f"shape {shape} of {name}")
+
+
+def _is_count(value: Any) -> bool:
+    """Say whether a value is a whole number from 1; True is none."""
+    return type(value) is int and value > 0

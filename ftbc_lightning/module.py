@@ -311,7 +311,7 @@ class SpikingClassifier(LightningModule):
 
         Args:
             checkpoint_path: A file of this package.
-            map_location: The device that tensors go to.
+            map_location: The device that tensors go to; the CPU if None.
             hparams_file: Not read.
             strict: See Lightning.
             weights_only: Not read: loading is always safe.
@@ -323,7 +323,7 @@ class SpikingClassifier(LightningModule):
         content = read_checkpoint(checkpoint_path)
         check_described(content, str(checkpoint_path), given=kwargs)
         return super().load_from_checkpoint(
-            checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
+            checkpoint_path, map_location or "cpu", strict=strict, weights_only=True, **kwargs
         )
 
 

@@ -1,6 +1,7 @@
 """Every way to load a checkpoint, before and after conversion, gives the network of the file."""
 
 import csv
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -117,6 +118,21 @@ def test_loading_an_snn_in_python_gives_the_same_logits(fitted):
     images = torch.rand(5, 1, 8, 8)
     for key, network in fitted.cli.model.snns.items():
         assert torch.equal(network(images), module.snns[key](images))
+
+
+def test_a_file_of_a_machine_with_a_gpu_is_loaded_on_one_without(fitted, tmp_path):
+    path = tmp_path / "snn.ckpt"
+    with ZipFile(fitted.folder / "snn.ckpt") as old, ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                # where each tensor was, as pickle writes a string
+                assert content.count(b"X\x03\0\0\0cpu")
+                content = content.replace(b"X\x03\0\0\0cpu", b"X\x07\0\0\0cuda:99")
+            new.writestr(entry, content)
+    module = SpikingClassifier.load_from_checkpoint(path)
+    assert {value.device.type for value in module.state_dict().values()} == {"cpu"}
+    assert module.phase == "calibrated"
 
 
 def test_a_module_made_in_python_is_loaded_with_its_network(tmp_path):

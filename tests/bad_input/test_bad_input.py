@@ -145,6 +145,9 @@ ROWS = {
     "snn file: other shapes": lambda f: files.load(
         files.saved(f, files.described(neurons={"act1": []}))
     ),
+    "snn file: a size that is no number": lambda f: files.load(
+        files.saved(f, files.described(neurons={"act1": [True, 8, 8]}))
+    ),
     "snn file: tensor missing": files.spiking_tensor_missing,
     "snn file: description missing": files.description_missing,
     "description: a function": lambda f: files.hyperparameters(f, **EVIL),
