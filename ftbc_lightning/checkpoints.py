@@ -1,7 +1,8 @@
 """Read and write checkpoints: safe mode only, and never half a file under its name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -70,6 +71,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if wrong:
         raise UserError(f"{path} is damaged: {wrong[0]} in its state_dict is no named tensor.")
     return content
+
+
+@contextmanager
+def devices_explained(path: str | Path) -> Iterator[None]:
+    """Raise `UserError` where tensors of a file were on a device that is not here."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "deserialize object" in str(error) or "restore data location" in str(error):
+            raise UserError(
+                f"Tensors of {path} were on a device that is not here; give map_location='cpu'."
+            ) from error
+        raise
 
 
 def _is_version(value: Any) -> bool:

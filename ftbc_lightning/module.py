@@ -18,6 +18,7 @@ from ftbc_lightning.checkpoints import (
     Phase,
     check_state,
     check_whole,
+    devices_explained,
     read_checkpoint,
     saved_networks,
 )
@@ -311,20 +312,22 @@ class SpikingClassifier(LightningModule):
 
         Args:
             checkpoint_path: A file of this package.
-            map_location: The device that tensors go to; the CPU if None.
+            map_location: The device that tensors go to; the one they were on if None.
             hparams_file: Not read.
             strict: See Lightning.
             weights_only: Not read: loading is always safe.
             kwargs: Arguments of the class in place of those in the file, such as `network`.
 
         Raises:
-            UserError: The file cannot be read, is damaged, or names what must not be built.
+            UserError: The file cannot be read, is damaged, names what must not be built, or its
+                tensors were on a device that is not here.
         """
         content = read_checkpoint(checkpoint_path)
         check_described(content, str(checkpoint_path), given=kwargs)
-        return super().load_from_checkpoint(
-            checkpoint_path, map_location or "cpu", strict=strict, weights_only=True, **kwargs
-        )
+        with devices_explained(checkpoint_path):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
+            )
 
 
 def _seed() -> int | None:

@@ -120,7 +120,10 @@ def test_loading_an_snn_in_python_gives_the_same_logits(fitted):
         assert torch.equal(network(images), module.snns[key](images))
 
 
-def test_a_file_of_a_machine_with_a_gpu_is_loaded_on_one_without(fitted, tmp_path):
+@pytest.mark.parametrize(("device", "is_read"), [(b"cuda:99", True), (b"nothing", False)])
+def test_a_file_of_another_device_is_read_or_the_way_out_is_named(
+    fitted, tmp_path, device, is_read
+):
     path = tmp_path / "snn.ckpt"
     with ZipFile(fitted.folder / "snn.ckpt") as old, ZipFile(path, "w") as new:
         for entry in old.infolist():
@@ -128,11 +131,15 @@ def test_a_file_of_a_machine_with_a_gpu_is_loaded_on_one_without(fitted, tmp_pat
             if entry.filename.endswith("data.pkl"):
                 # where each tensor was, as pickle writes a string
                 assert content.count(b"X\x03\0\0\0cpu")
-                content = content.replace(b"X\x03\0\0\0cpu", b"X\x07\0\0\0cuda:99")
+                content = content.replace(b"X\x03\0\0\0cpu", b"X\x07\0\0\0" + device)
             new.writestr(entry, content)
-    module = SpikingClassifier.load_from_checkpoint(path)
+    if is_read and not torch.cuda.is_available():
+        assert SpikingClassifier.load_from_checkpoint(path).phase == "calibrated"
+    else:
+        with pytest.raises(UserError, match="on a device that is not here; give map_location"):
+            SpikingClassifier.load_from_checkpoint(path)
+    module = SpikingClassifier.load_from_checkpoint(path, map_location="cpu")
     assert {value.device.type for value in module.state_dict().values()} == {"cpu"}
-    assert module.phase == "calibrated"
 
 
 def test_a_module_made_in_python_is_loaded_with_its_network(tmp_path):
