@@ -150,6 +150,17 @@ FILE_VERBS: dict[str, Callable[..., None]] = {
 arguments are the verb's."""
 
 
+def _file_verbs() -> str:
+    """A line for people on the verbs that the parser of the others does not know."""
+    verbs = (f"{name} - {_purpose(verb)}" for name, verb in FILE_VERBS.items())
+    return f"On finished runs, see ftbc VERB --help: {' '.join(verbs)}"
+
+
+def _purpose(verb: Callable[..., None]) -> str:
+    """The first sentence of a function's docstring."""
+    return str(inspect.getdoc(verb)).partition("\n\n")[0].replace("\n", " ")
+
+
 class FTBCCLI(LightningCLI):
     """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
 
@@ -289,7 +300,10 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
+            parser_kwargs={
+                "description": "Train an ANN, convert it to an SNN, calibrate it.",
+                "epilog": _file_verbs(),
+            },
             args=words if args is not None or words != list(FTBCCLI.given) else None,
         )
 
@@ -310,7 +324,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 verb,
                 args=words[1:],
                 prog=f"ftbc {words[0]}",
-                description=str(inspect.getdoc(verb)).partition("\n")[0],
+                description=_purpose(verb),
                 parser_class=OneLineParser,
             )
         else:

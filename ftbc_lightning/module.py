@@ -30,7 +30,7 @@ from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prep
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
 from ftbc_lightning.snn.simulation import simulate
-from ftbc_lightning.variant import Result, Variant
+from ftbc_lightning.variant import Result, Variant, headline
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -79,6 +79,7 @@ class SpikingClassifier(LightningModule):
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
         self.early_exit: float | None = None
+        self.chosen: Variant | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -195,18 +196,19 @@ class SpikingClassifier(LightningModule):
         """Classes and confidences after each step; of the ANN while there is no network.
 
         Returns:
-            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network that stands for
-            all; `steps`, how many steps each picture ran, `[B]`: T, or fewer where `early_exit`
-            is set, a confidence at which a picture stops; `target`, `[B]`, where it is known.
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network in `chosen`, or
+            if that is None the one that stands for all; `steps`, how many steps each picture ran,
+            `[B]`: T, or fewer where `early_exit` is set, a confidence at which a picture stops;
+            `target`, `[B]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
         steps = None
         if self.phase != "calibrated":
             logits = self(images).unsqueeze(0)
         elif self.early_exit is None:
-            logits = simulate(self.network(self.headline()), images)
+            logits = simulate(self.network(self.chosen or self.headline()), images)
         else:
-            network = self.network(self.headline())
+            network = self.network(self.chosen or self.headline())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
         confidence, label = confidence_of(logits)
         all_steps = torch.full_like(label[0], len(label))
@@ -218,9 +220,7 @@ class SpikingClassifier(LightningModule):
 
     def headline(self) -> Variant:
         """The variant that stands for all: exact (else the last method) at the largest T."""
-        variants = list(self.variants.values())
-        exact = [variant for variant in variants if variant.method == "exact"]
-        return max(exact or variants[-1:], key=lambda variant: variant.timesteps)
+        return headline(self.variants.values())
 
     def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch

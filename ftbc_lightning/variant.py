@@ -1,5 +1,6 @@
 """What is compared: a spiking network among others, and one row of results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ftbc_lightning.snn.calibration import Stages, parse_method
@@ -40,6 +41,17 @@ class Variant:
     def key(self) -> str:
         """Its name in the module, `snn_ftbc_exact_T4`."""
         return f"{self.name}_T{self.timesteps}"
+
+
+def headline(variants: Iterable[Variant]) -> Variant:
+    """The variant that stands for all: exact (else the last method) at the largest T.
+
+    >>> headline([Variant("exact", 2), Variant("exact", 4), Variant("weights", 4)])
+    Variant(method='exact', timesteps=4, seconds=0.0, serves=())
+    """
+    found = list(variants)
+    exact = [variant for variant in found if variant.method == "exact"]
+    return max(exact or found[-1:], key=lambda variant: variant.timesteps)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.callbacks import curves, ftbc, loggers
 from ftbc_lightning.callbacks.curves import LayerCurves
 from ftbc_lightning.callbacks.loggers import finished_runs
+from ftbc_lightning.callbacks.measurement import shown_variant
 from ftbc_lightning.cli import main, run
 from ftbc_lightning.csv_rows import read_rows
 from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
 from ftbc_lightning.report.run_folder import read_run
 from ftbc_lightning.snn.diagnosis import diagnose
 from ftbc_lightning.trainer import Trainer
+from ftbc_lightning.variant import Result, Variant
 from tests.conftest import ROOT
 from tests.wandb_file import OfflineRun
 
@@ -45,6 +47,36 @@ def test_the_layer_rows_are_a_diagnosis_of_the_validation_pictures(fitted):
     found = diagnose(model.ann, model.network(variant), [pictures]).layers[row.layer]
     assert row.total == pytest.approx(found.total[-1], rel=1e-4)
     assert row.firing_rate == pytest.approx(found.firing_rate[-1], rel=1e-4)
+
+
+def result(method, timesteps, accuracy):
+    return Result("val", method, timesteps, accuracy, 400, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("best", "shown"),
+    [
+        (("snn_weights_ftbc_exact", 1), ("weights+exact", 1)),
+        (("snn_static", 2), ("static", 2)),
+        (("snn_uncalibrated", 2), ("exact", 2)),
+    ],
+)
+def test_the_layers_that_are_shown_are_those_of_the_recommended_network(best, shown):
+    methods = ("none", "static", "exact", "weights+exact")
+    variants = [Variant(method, t) for t in (1, 2) for method in methods]
+    results = [result("ann", None, 0.9)]
+    results += [
+        result(v.name, v.timesteps, 0.5 + 0.4 * ((v.name, v.timesteps) == best)) for v in variants
+    ]
+    found = shown_variant(results, variants)
+    assert (found.method, found.timesteps) == shown
+
+
+def test_of_networks_that_serve_every_t_the_one_network_is_shown():
+    variants = [Variant(method, 4, serves=(1, 2, 4)) for method in ("none", "exact")]
+    results = [result("ann", None, 0.9)]
+    results += [result(v.name, t, 0.9 if t > 1 else 0.5) for v in variants for t in v.serves]
+    assert shown_variant(results, variants) == variants[1]
 
 
 def test_steps_hold_the_accuracy_after_each_step(fitted):
@@ -248,4 +280,7 @@ def test_diagnose_of_a_file_or_time_step_that_is_not_there(fitted, capsys):
     assert "holds no calibrated network" in capsys.readouterr().err
     command = fitted.args("diagnose", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--at", "3")
     assert main(command) == 2
-    assert "no network for T = 3; it has T = 1, 2" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no network with timesteps 3; there are: none at T = 1, 2" in error
+    assert main([*command[:-1], "2", "--method", "weights"]) == 2
+    assert "no network with method weights, timesteps 2" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ftbc_lightning import SpikingClassifier, UserError, load, simulate
-from ftbc_lightning.cli import main
+from ftbc_lightning.cli import FILE_VERBS, main
 from ftbc_lightning.saved import choose, configuration, datamodule, reload
 from ftbc_lightning.snn.early_exit import (
     choose_confidence,
@@ -96,6 +96,33 @@ def test_predict_finds_the_runs_own_configuration_and_writes_a_row_for_each_pict
     assert f"{len(labels)} pictures, 2.00 of 2 steps" in capsys.readouterr().out
 
 
+def test_predict_takes_the_network_that_is_asked_for(fitted, tmp_path, capsys):
+    output = tmp_path / "predictions.csv"
+    command = ["predict", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--output", str(output)]
+    assert main([*command, "--method", "static", "--at", "1"]) == 0
+    found = rows(output)
+    right = sum(row["class"] == row["true_class"] for row in found) / len(found)
+    model, data = fitted.cli.model, fitted.cli.datamodule
+    data.setup("test")
+    network = model.network(model.variants["snn_static_T1"])
+    (images, labels) = (torch.cat(part) for part in zip(*data.test_dataloader(), strict=True))
+    assert right == pytest.approx(float((network(images)[-1].argmax(-1) == labels).float().mean()))
+    assert {row["steps"] for row in found} == {"1"}
+    capsys.readouterr()
+    assert main([*command, "--method", "best"]) == 2
+    assert "no network with method best; there are: none at T = 1, 2" in capsys.readouterr().err
+
+
+def test_what_evaluates_a_run_without_a_logger_leaves_its_configuration_alone(fitted, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(fitted.folder, folder)
+    own = configuration(folder / "snn.ckpt")
+    root = ["--trainer.default_root_dir", str(folder), "--trainer.logger", "false"]
+    assert main(["predict", "--ckpt_path", f"{folder}/snn.ckpt", *root, "--at", "1"]) == 0
+    assert configuration(folder / "snn.ckpt") == own
+    assert not (folder / "config.yaml").exists()
+
+
 def test_predict_takes_a_folder_of_pictures_and_stops_them_early(fitted, tmp_path, capsys):
     data = datamodule(configuration(fitted.folder / "snn.ckpt"))
     data.prepare_data()
@@ -175,6 +202,15 @@ def test_help_of_export_says_what_it_does(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "Write one spiking network of a checkpoint to a file" in capsys.readouterr().out
+
+
+def test_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for verb in FILE_VERBS:
+        assert f"{verb} - " in shown
+    assert "fit Runs" in shown
 
 
 def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):

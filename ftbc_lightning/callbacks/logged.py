@@ -82,7 +82,7 @@ def by_timestep(module: SpikingClassifier, found: Measurements) -> Iterator[dict
         for name, value in zip(("q05", "q25", "q50", "q75", "q95"), bias.quantiles, strict=True):
             rows[bias.step][f"bias/{bias.layer}/{name}"] = value
     for layer in found.layers:
-        when = "after" if layer.method == found.method else "before"
+        when = "after" if layer.method == found.shown else "before"
         rows[layer.step][f"error/{layer.layer}/{when}"] = layer.total
         if when == "after":
             rows[layer.step][f"firing_rate/{layer.layer}"] = layer.firing_rate

@@ -1,6 +1,6 @@
 """Measure the networks of a run on a few pictures: layers, histograms, operations."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -14,7 +14,7 @@ from ftbc_lightning.snn.energy import COST_TABLES, DEFAULT_TABLE, energy, quanti
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.observation import watch
 from ftbc_lightning.snn.operations import OperationCount, count_ann_operations, count_operations
-from ftbc_lightning.variant import Variant
+from ftbc_lightning.variant import Result, Variant, headline
 
 BINS = 40
 ACTIVATION_RANGE, MEMBRANE_RANGE = (0.0, 2.0), (-1.0, 2.0)
@@ -26,7 +26,7 @@ def measure(
     images: Tensor,
     quantized_accuracy: Mapping[int, float],
 ) -> Measurements:
-    """Measure the uncalibrated networks and those of the calibration that stands for all.
+    """Measure the uncalibrated networks and the calibrated ones that are shown.
 
     Args:
         module: Calibrated and evaluated.
@@ -35,24 +35,26 @@ def measure(
         quantized_accuracy: By T, of the quantised ANN.
     """
     best = module.headline()
-    shown = shown_variant(module, best)
-    method = report.method_of(best)
-    found = Measurements(method, shown.timesteps)
+    shown = shown_variant(module.results, module.variants.values())
+    found = Measurements(report.method_of(best), report.method_of(shown), shown.timesteps)
     found.biases = bias_rows(report.relative_biases(module, best))
     for variant in pair(module, shown):
         network = module.network(variant)
         diagnosis = diagnose(graph, network, [images])
         found.layers += layer_rows(diagnosis, report.method_of(variant))
     found.histograms = _histograms(graph, module.network(shown), images)
-    found.operations = _operations(module, graph, best, images, quantized_accuracy)
+    methods = {"none", best.method, shown.method}
+    found.operations = _operations(module, graph, methods, images, quantized_accuracy)
     return found
 
 
-def shown_variant(module: SpikingClassifier, best: Variant) -> Variant:
-    """The one whose layers are shown: at the T that is recommended."""
-    wanted = recommend(module.results).chosen.timesteps
-    same = [v for v in module.variants.values() if v.method == best.method]
-    return next(variant for variant in same if variant.timesteps == wanted)
+def shown_variant(results: Sequence[Result], variants: Iterable[Variant]) -> Variant:
+    """The one whose layers are shown: the recommended one, calibrated at that T in any case."""
+    wanted = recommend(results).chosen
+    at = [variant for variant in variants if wanted.timesteps in variant.reported]
+    calibrated = [variant for variant in at if variant.method != "none"]
+    named = [variant for variant in calibrated if variant.name == wanted.method]
+    return named[0] if named else headline(calibrated or at)
 
 
 def pair(module: SpikingClassifier, variant: Variant) -> list[Variant]:
@@ -116,7 +118,7 @@ def _histograms(
 def _operations(
     module: SpikingClassifier,
     graph: fx.GraphModule,
-    best: Variant,
+    methods: Collection[str],
     images: Tensor,
     quantized_accuracy: Mapping[int, float],
 ) -> list[OperationRow]:
@@ -136,7 +138,7 @@ def _operations(
             of_grid = quantized_accuracy[timesteps]
             rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))
     for variant in module.variants.values():
-        if variant.method in ("none", best.method):
+        if variant.method in methods:
             count = count_operations(module.network(variant), images)
             method = report.method_of(variant)
             reached = accuracy[method, variant.timesteps]

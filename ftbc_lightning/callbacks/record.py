@@ -30,9 +30,14 @@ class RunRecord(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the logger's folder, once."""
+        """Write `config.yaml` into the logger's folder, once.
+
+        Without a logger that is the run's own folder, whose configuration is that of the command
+        that made the networks, not of one that evaluates them.
+        """
         log_dir = trainer.log_dir  # asks every process
-        if self.already_saved or log_dir is None:
+        evaluates = str(self.config.get("ckpt_path")).endswith("snn.ckpt")
+        if self.already_saved or log_dir is None or (evaluates and not trainer.loggers):
             return
         self.already_saved = True
         if trainer.is_global_zero:

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from ftbc_lightning.report.figures import below, panel_figure, panels, step_ticks
 from ftbc_lightning.report.rows import HistogramRow, LayerRow
-from ftbc_lightning.report.style import AFTER, BEFORE, MAP, new_figure
+from ftbc_lightning.report.style import AFTER, BEFORE, MAP, label_of, new_figure
 
 PARTS: dict[str, dict[str, Any]] = {
     "clipping": {"color": "#0072B2", "marker": "^"},
@@ -49,7 +49,7 @@ def error_figure(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> Figur
         [place + 0.2 for place in places],
         [new[name].total for name in names],
         color=AFTER,
-        label="calibrated",
+        label=label_of(after[0].method),
         **bars,
     )
     for part, style in PARTS.items():

@@ -61,7 +61,7 @@ def page(run: FinishedRun) -> str:
         layers=worst_layers(before, after),
         shown=SHOWN_LAYERS,
         timesteps=measured.timesteps,
-        calibrated=label_of(measured.method),
+        calibrated=label_of(measured.shown),
         operations=[
             (label_of(row.method), row)
             for row in sorted(measured.operations, key=lambda row: row.method)

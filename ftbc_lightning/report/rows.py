@@ -87,14 +87,16 @@ class Measurements:
 
     Attributes:
         method: The calibration that stands for all.
-        timesteps: T of the networks whose layers are shown.
-        biases: Of the network that stands for all, at its largest T.
+        shown: The calibration whose layers are shown: the recommended one, unless that is none.
+        timesteps: T of the networks whose layers are shown: the recommended one.
+        biases: Of the calibration that stands for all, at its largest T.
         layers: Uncalibrated and calibrated.
         histograms: Of the calibrated network.
         operations: Of the ANN and of each T.
     """
 
     method: str
+    shown: str
     timesteps: int
     biases: list[BiasRow] = field(default_factory=list)
     layers: list[LayerRow] = field(default_factory=list)
@@ -103,7 +105,7 @@ class Measurements:
 
     def of(self, *, calibrated: bool) -> list[LayerRow]:
         """The layers of one of the two networks."""
-        return [row for row in self.layers if (row.method == self.method) == calibrated]
+        return [row for row in self.layers if (row.method == self.shown) == calibrated]
 
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -19,7 +19,7 @@ from ftbc_lightning.report.rows import (
     StepRow,
     bias_rows,
 )
-from ftbc_lightning.variant import Result, Variant
+from ftbc_lightning.variant import Result, Variant, headline
 
 CURVES = "curves"
 """The folder of what is measured layer by layer, inside a run's folder."""
@@ -68,13 +68,14 @@ def read_run(folder: Path) -> FinishedRun:
             "fit` or `ftbc calibrate` wrote."
         )
     layers = read_rows(folder / CURVES / "layers.csv", LayerRow)
-    method = next(
-        (row.method for row in layers if row.method != "snn_uncalibrated"), results[-1].method
-    )
+    calibrated = (row.method for row in layers if row.method != "snn_uncalibrated")
+    variant, biases = _biases(folder / "snn.ckpt")
+    method = variant.name if variant else results[-1].method
     measured = Measurements(
         method,
+        next(calibrated, method),
         layers[-1].timesteps if layers else 0,
-        _biases(folder / "snn.ckpt", method),
+        biases,
         layers,
         read_rows(folder / CURVES / "histograms.csv", HistogramRow),
         read_rows(folder / CURVES / "operations.csv", OperationRow),
@@ -84,26 +85,21 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, results, steps, measured, config, path)
 
 
-def _biases(checkpoint: Path, method: str) -> list[BiasRow]:
-    """The biases of a method at its largest T."""
+def _biases(checkpoint: Path) -> tuple[Variant | None, list[BiasRow]]:
+    """The network of a file that stands for all, and its biases."""
     if not checkpoint.is_file():
-        return []
+        return None, []
     content = read_file(checkpoint)
     saved = content.get(CHECKPOINT_KEY, {}).get("networks", [])
-    variants = [Variant(entry["method"], entry["timesteps"]) for entry in saved]
-    best = [
-        (variant, entry["map"])
-        for variant, entry in zip(variants, saved, strict=True)
-        if variant.key.rpartition("_T")[0] == method
-    ]
-    if not best:
-        return []
-    variant, conversion = max(best, key=lambda pair: pair[0].timesteps)
+    maps = {Variant(entry["method"], entry["timesteps"]): entry["map"] for entry in saved}
+    if not maps:
+        return None, []
+    variant = headline(maps)
     state, prefix = content["state_dict"], f"snns.{variant.key}.layers.neurons"
-    return bias_rows(
+    return variant, bias_rows(
         {
             name: state[f"{prefix}.{name}.temporal_bias"] / state[f"{prefix}.{name}.threshold"]
-            for name in conversion["neurons"]
+            for name in maps[variant]["neurons"]
         }
     )
 

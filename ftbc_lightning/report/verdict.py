@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.rows import LayerRow
 from ftbc_lightning.report.style import label_of
-from ftbc_lightning.snn.diagnosis import ADVICE, SMALL
+from ftbc_lightning.snn.diagnosis import SMALL, advice_on
 from ftbc_lightning.variant import Result
 
 
@@ -118,7 +118,13 @@ def worst_layers(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> list[
             old[row.layer].total if row.layer in old else None,
             row.total,
             row.added,
-            f"{row.cause}: {ADVICE[row.cause]}" if row.added > SMALL else "adds little",  # type: ignore[index]
+            _advice(row),
         )
         for row in rows
     ]
+
+
+def _advice(row: LayerRow) -> str:
+    weights = "weights" in label_of(row.method)
+    words = advice_on(row.cause, row.added, weights=weights)  # type: ignore[arg-type]
+    return f"{row.cause}: {words}" if row.added > SMALL else words

@@ -27,6 +27,25 @@ SMALL = 0.05
 """A layer that adds less than this share of its signal needs no advice."""
 
 
+def advice_on(cause: Cause, added: float, *, weights: bool = False) -> str:
+    """What to do about a layer.
+
+    Args:
+        cause: The largest part of its error.
+        added: What it adds, as a share of its signal.
+        weights: Whether weights are calibrated already.
+
+    >>> advice_on("scatter", 0.2, weights=True)
+    'unevenness that no bias removes: more time steps, or more calibration pictures'
+    """
+    if added <= SMALL:
+        return "adds little"
+    words = ADVICE[cause]
+    if weights and cause == "scatter":
+        return words.partition(":")[0] + ": more time steps, or more calibration pictures"
+    return words
+
+
 @dataclass(frozen=True)
 class LayerDiagnosis:
     """Root mean squares over pictures, channels and space, as shares of the ANN's activation.
@@ -84,10 +103,10 @@ class Diagnosis:
         """The names of the layers, first the one that adds most error to what reached it."""
         return sorted(self.layers, key=lambda name: -self.layers[name].added)
 
-    def advice(self, name: str) -> str:
-        """What to do about a layer."""
+    def advice(self, name: str, *, weights: bool = False) -> str:
+        """What to do about a layer; `weights` says whether weights are calibrated already."""
         layer = self.layers[name]
-        return ADVICE[layer.cause] if layer.added > SMALL else "adds little"
+        return advice_on(layer.cause, layer.added, weights=weights)
 
 
 class _Sums:

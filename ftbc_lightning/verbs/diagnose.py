@@ -11,9 +11,8 @@ from torch import Tensor
 from ftbc_lightning import report
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
-from ftbc_lightning.saved import fill
+from ftbc_lightning.saved import choose, fill
 from ftbc_lightning.snn.diagnosis import Diagnosis, diagnose
-from ftbc_lightning.variant import Variant
 
 
 class DiagnoseTrainer(lightning.Trainer):
@@ -25,6 +24,7 @@ class DiagnoseTrainer(lightning.Trainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | None = None,
         at: int | None = None,
+        method: str | None = None,
         pictures: int = 256,
     ) -> Diagnosis:
         """Say in which layer accuracy is lost, by which cause, before and after calibration.
@@ -34,20 +34,21 @@ class DiagnoseTrainer(lightning.Trainer):
             datamodule: Its validation pictures are watched.
             ckpt_path: The file of calibrated networks, `snn.ckpt`.
             at: T of the networks to look at; the largest if not given.
+            method: Whose calibration is looked at; exact, or the last in the file, if not given.
             pictures: How many pictures.
 
         Returns:
             The diagnosis of the calibrated network, which has been printed.
 
         Raises:
-            UserError: The file is missing, holds no calibrated network or none for that T.
+            UserError: The file is missing, or holds no calibrated network of that method and T.
         """
         if ckpt_path is None:
             raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
         fill(model, ckpt_path)
         if model.phase != "calibrated" or datamodule is None:
             raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
-        best = _network_at(model, at)
+        best = choose(model, method=method, timesteps=at)
         plain = [v for v in model.variants.values() if v.timesteps == best.timesteps]
         first = next((v for v in plain if v.method == "none"), best)
         datamodule.prepare_data()
@@ -56,22 +57,12 @@ class DiagnoseTrainer(lightning.Trainer):
         before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
         label = report.label_of(report.method_of(best))
         title = f"{label}, T = {best.timesteps}, {after.pictures} validation pictures"
+        weights = best.stages.weights is not None
         console = Console()
         console.print(report.diagnosis_table(before, after, title=title))
         for rank, name in enumerate(after.worst()[:3], start=1):
-            console.print(f"{rank}. {name}: {after.advice(name)}", highlight=False)
+            console.print(f"{rank}. {name}: {after.advice(name, weights=weights)}", highlight=False)
         return after
-
-
-def _network_at(model: SpikingClassifier, timesteps: int | None) -> Variant:
-    """The calibration that stands for all, at one T."""
-    best = model.headline()
-    same = {v.timesteps: v for v in model.variants.values() if v.method == best.method}
-    wanted = best.timesteps if timesteps is None else timesteps
-    if wanted not in same:
-        known = ", ".join(map(str, sorted(same)))
-        raise UserError(f"The file has no network for T = {wanted}; it has T = {known} (--at).")
-    return same[wanted]
 
 
 def _some(loader: Iterable[Any], pictures: int) -> list[Tensor]:

@@ -15,7 +15,7 @@ from ftbc_lightning.data.picture_folder import picture_folder
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.prediction import join, names_of, summary, write_predictions
-from ftbc_lightning.saved import fill
+from ftbc_lightning.saved import choose, fill
 from ftbc_lightning.snn.early_exit import (
     ExitPoint,
     check_confidence,
@@ -41,10 +41,12 @@ class PredictTrainer(lightning.Trainer):
         folder: str | None = None,
         early_exit: float | str | None = None,
         output: str | None = None,
+        at: int | None = None,
+        method: str | None = None,
     ) -> Any:
         """Classify pictures and write a row for each: class, confidence at each step, steps.
 
-        Without `folder`, `early_exit` and `output` it is Lightning's own.
+        With none of the last five arguments it is Lightning's own.
 
         Args:
             model: The network, or what its checkpoint is loaded into.
@@ -59,6 +61,8 @@ class PredictTrainer(lightning.Trainer):
                 the one with the fewest steps at the accuracy of all steps on the calibration
                 pictures.
             output: The CSV file; on the command line predictions.csv in the run's folder.
+            at: T of the network that classifies; the largest if not given.
+            method: Whose calibration is taken; exact, or the last in the file, if not given.
 
         Returns:
             The predictions of each batch, see `SpikingClassifier.predict_step`.
@@ -67,7 +71,7 @@ class PredictTrainer(lightning.Trainer):
             UserError: The checkpoint, the folder or a picture cannot be read, or a setting is out
                 of range.
         """
-        if folder is None and early_exit is None and output is None:
+        if (folder, early_exit, output, at, method) == (None,) * 5:
             return super().predict(
                 model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
             )
@@ -82,6 +86,9 @@ class PredictTrainer(lightning.Trainer):
         datamodule.setup("predict")
         loader = self._pictures(datamodule, folder)
         model.early_exit = None
+        model.chosen = None
+        if at is not None or method is not None:
+            model.chosen = choose(model, method=method, timesteps=at)
         if early_exit is not None:
             model.early_exit = self._confidence(model, datamodule, early_exit)
         batches: Any = super().predict(model, dataloaders=loader, return_predictions=True)
@@ -140,13 +147,13 @@ class PredictTrainer(lightning.Trainer):
 
 
 def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule) -> list[ExitPoint]:
-    """Accuracy against mean steps on the calibration pictures, of the network that stands for all.
+    """Accuracy against mean steps on the calibration pictures, of the network that classifies.
 
     Args:
         model: A calibrated classifier.
         datamodule: Has `calibration_dataloader()`.
     """
-    network = model.network(model.headline())
+    network = model.network(model.chosen or model.headline())
     loader: Any = datamodule
     parts = [
         (simulate(network, images.to(model.device)).cpu(), labels)

@@ -151,6 +151,18 @@ def test_layers_are_ranked_by_what_they_add():
     assert found[1].advice == "adds little"
 
 
+def test_advice_does_not_name_what_is_done_already():
+    def layer(method):
+        return LayerRow(method, 2, "a", 2, 0.3, 0.1, 0.1, 0.1, 0.0, 0.2, 0.2, "scatter")
+
+    (plain,) = worst_layers([], [layer("snn_ftbc_exact")])
+    assert "calibrate the weights too" in plain.advice
+    for method in ("snn_weights_ftbc_exact", "snn_backpropagation_ftbc_exact"):
+        (done,) = worst_layers([], [layer(method)])
+        assert "calibrate the weights" not in done.advice
+        assert "more calibration pictures" in done.advice
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("dark", [False, True])
