@@ -16,6 +16,12 @@ SPLITS = {"val": "validation", "test": "test"}
 COLUMNS = 4
 """Panels side by side at most, where each layer has a panel."""
 
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.1, 0.6, 0.85
+"""Inches around the panels, for labels, title and legend."""
+
+BAR, LEGEND = 0.9, 0.3
+"""Inches more at the right for a colour bar, and less below without a legend."""
+
 
 def accuracy_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
     """Left: accuracy by T, each T converted for itself. Right: after each step of the largest."""
@@ -71,27 +77,60 @@ def step_ticks(axes: Axes, timesteps: int, *, most: int = 8) -> None:
 def below(figure: Figure, axes: Axes, *, columns: int) -> None:
     """One legend under all panels, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
-    )
+    loc: Any = "outside lower center" if figure.get_layout_engine() else "lower center"
+    figure.legend(handles, labels, loc=loc, ncols=columns, fontsize=8, frameon=False)
 
 
 def panels(
-    figure: Figure, names: Sequence[str], *, xlabel: str, sharey: bool = False
-) -> list[Axes]:
-    """A panel for each layer, titled with its name, the spare ones hidden."""
+    names: Sequence[str],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    sharey: bool = False,
+    bar: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each layer, titled with its name.
+
+    Places are computed and not fitted to the labels, which would draw everything three times.
+
+    Args:
+        names: Of the layers.
+        title: Above all.
+        xlabel: Below the lowest panels.
+        ylabel: Left of all.
+        sharey: Whether all have one vertical axis.
+        bar: Whether there is room for a colour bar at the right instead of a legend below.
+    """
     rows, columns = grid_of(len(names))
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=sharey)
+    right = RIGHT + BAR * bar
+    bottom = BOTTOM - LEGEND * bar
+    width = max(4.0, 2.5 * columns + 0.5) + BAR * bar
+    height = 1.75 * rows + 1.0 - LEGEND * bar
+    across, down = 0.15 if sharey else 0.5, 0.3
+    panel_width = (width - LEFT - right - across * (columns - 1)) / columns
+    panel_height = (height - TOP - bottom - down * (rows - 1)) / rows
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
+    figure.supylabel(ylabel, fontsize=9, x=0.1 / width)
+    places = {
+        **{"left": LEFT / width, "right": 1 - right / width, "wspace": across / panel_width},
+        **{"bottom": bottom / height, "top": 1 - TOP / height, "hspace": down / panel_height},
+    }
+    grid = figure.subplots(
+        rows, columns, squeeze=False, sharex=True, sharey=sharey, gridspec_kw=places
+    )
     shown = list(grid.flat)
     for axes in shown[len(names) :]:
-        axes.set_visible(False)
+        axes.remove()
     for index, (axes, name) in enumerate(zip(shown, names, strict=False)):
         axes.set_title(name, fontsize=8)
         lowest = index + columns >= len(names)
         axes.tick_params(labelsize=7, labelbottom=lowest)
         if lowest:
             axes.set_xlabel(xlabel, fontsize=8)
-    return shown[: len(names)]
+    return figure, shown[: len(names)]
 
 
 def grid_of(number: int) -> tuple[int, int]:
@@ -104,17 +143,10 @@ def grid_of(number: int) -> tuple[int, int]:
     return rows, -(-number // rows)
 
 
-def panel_figure(names: Sequence[str]) -> Figure:
-    """An empty figure with room for a panel for each layer."""
-    rows, columns = grid_of(len(names))
-    return new_figure(max(4.0, 2.5 * columns + 0.5), 1.75 * rows + 1.0)
-
-
 def bias_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
     """The temporal bias of each layer over the steps, as quantile bands over channels."""
     names = list(dict.fromkeys(row.layer for row in biases))
-    figure = panel_figure(names)
-    shown = panels(figure, names, xlabel="time step")
+    figure, shown = panels(names, title=title, xlabel="time step", ylabel="bias / threshold")
     for axes, name in zip(shown, names, strict=True):
         rows = [row for row in biases if row.layer == name]
         steps = [row.step for row in rows]
@@ -127,8 +159,6 @@ def bias_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.grid(alpha=0.2)
     below(figure, shown[0], columns=3)
-    figure.supylabel("bias / threshold", fontsize=9)
-    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -137,8 +167,7 @@ def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
     names = list(dict.fromkeys(row.layer for row in biases))
     values = sorted(abs(value) for row in biases for value in row.channels)
     limit = values[int(0.98 * (len(values) - 1))] or 1.0
-    figure = panel_figure(names)
-    shown = panels(figure, names, xlabel="time step")
+    figure, shown = panels(names, title=title, xlabel="time step", ylabel="channel", bar=True)
     for axes, name in zip(shown, names, strict=True):
         rows = [row for row in biases if row.layer == name]
         picture = list(zip(*(row.channels for row in rows), strict=True))
@@ -154,11 +183,12 @@ def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
         )
         step_ticks(axes, len(rows), most=4)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
-    bar = figure.colorbar(drawn, ax=shown, shrink=0.6, aspect=30, fraction=0.04, extend="both")
+    width, height = figure.get_size_inches()
+    tall = min(3.0, height - TOP - BOTTOM + LEGEND)
+    place = (1 - BAR / width, (height - tall) / 2 / height, 0.12 / width, tall / height)
+    bar = figure.colorbar(drawn, cax=figure.add_axes(place), extend="both")
     bar.set_label("bias / threshold", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    figure.supylabel("channel", fontsize=9)
-    figure.suptitle(title, fontsize=10)
     return figure
 
 

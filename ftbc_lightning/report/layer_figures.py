@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 
-from ftbc_lightning.report.figures import below, panel_figure, panels, step_ticks
+from ftbc_lightning.report.figures import below, panels, step_ticks
 from ftbc_lightning.report.rows import HistogramRow, LayerRow
 from ftbc_lightning.report.style import AFTER, BEFORE, MAP, label_of, new_figure
 
@@ -125,9 +125,13 @@ def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
     """The ANN's activations in units of theta: what lies right of 1 is clipped."""
     rows = [row for row in histograms if row.kind == "activation"]
     names = list(dict.fromkeys(row.layer for row in rows))
-    figure = panel_figure(names)
-    xlabel = "activation / threshold"
-    shown = panels(figure, names, xlabel=xlabel, sharey=True)
+    figure, shown = panels(
+        names,
+        title=THRESHOLD_TITLE,
+        xlabel="activation / threshold",
+        ylabel="% of activations that are not 0",
+        sharey=True,
+    )
     for axes, name in zip(shown, names, strict=True):
         bins = [row for row in rows if row.layer == name]
         edges = [row.left for row in bins] + [bins[-1].right]
@@ -140,8 +144,6 @@ def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_yticks(SHARES, [f"{share:g}" for share in SHARES])
     below(figure, shown[0], columns=2)
-    figure.supylabel("% of activations that are not 0", fontsize=9)
-    figure.suptitle(THRESHOLD_TITLE, fontsize=10)
     return figure
 
 
@@ -153,8 +155,9 @@ def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
     left, right = min(row.left for row in rows), max(row.left for row in rows)
     width = rows[0].right - rows[0].left
     styles = ((BEFORE, ":"), ("#0072B2", "--"), (AFTER, "-"))
-    figure = panel_figure(names)
-    shown = panels(figure, names, xlabel="membrane / threshold")
+    figure, shown = panels(
+        names, title=MEMBRANE_TITLE, xlabel="membrane / threshold", ylabel="% of neurons"
+    )
     for axes, name in zip(shown, names, strict=True):
         for step, (color, dashes) in zip(steps, styles[-len(steps) :], strict=True):
             bins = [row for row in rows if row.layer == name and row.step == step]
@@ -167,6 +170,4 @@ def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
         axes.set_xlim(left + width, right)
         axes.set_ylim(0, 115 * max(inner) or 1)
     below(figure, shown[0], columns=3)
-    figure.supylabel("% of neurons", fontsize=9)
-    figure.suptitle(MEMBRANE_TITLE, fontsize=10)
     return figure
