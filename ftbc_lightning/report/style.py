@@ -30,7 +30,7 @@ LABELS = {
 # Okabe and Ito's colours, told apart by colour-blind readers; markers and dashes do it in grey.
 STYLES: dict[str, dict[str, Any]] = {
     "ann": {"color": "black", "linestyle": "--"},
-    "ann_quantized": {"color": "#009E73", "marker": "v", "linestyle": (0, (5, 1))},
+    "ann_quantized": {"color": "black", "marker": "h", "linestyle": (0, (5, 1))},
     "snn_uncalibrated": {"color": "#777777", "marker": "o", "linestyle": ":"},
     "snn_static": {"color": "#E69F00", "marker": "s", "linestyle": "-."},
     "snn_ftbc_iterative": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
