@@ -141,6 +141,9 @@ def _is(word: str, option: str) -> bool:
     return word.partition("=")[0] == option
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
 FILE_VERBS: dict[str, Callable[..., None]] = {
     "report": write_report,
     "dashboard": dashboard,
@@ -329,6 +332,9 @@ def main(args: Sequence[str] | None = None) -> int:
             )
         else:
             run(args)
+    except KeyboardInterrupt:
+        print("ftbc: interrupted; every file that was finished is kept.", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         message = explain(error)
         if message is None:

@@ -91,8 +91,12 @@ class CompareTrainer(CalibrateTrainer):
             ],
             images,
         )
-        with self.precision_plugin.forward_context():
-            comparison.run(file, seeds=seeds, told=lambda row: console.print(_line(row)))
+        try:
+            with self.precision_plugin.forward_context():
+                comparison.run(file, seeds=seeds, told=lambda row: console.print(_line(row)))
+        except KeyboardInterrupt:
+            console.print(f"{file.path} has {len(file.rows)} rows; the same command goes on.")
+            raise
         figure = report.comparison_figure(file.rows, title=title)
         drawn = write_whole(folder / "comparison.png", partial(save_png, figure))
         console.print(report.comparison_table(file.rows, title=title))

@@ -41,6 +41,7 @@ VERBS: dict[str, Callable[[Path], list[str]]] = {
         *command("predict", run, "--ckpt_path", f"{run}/snn.ckpt"),
         *("--output", f"{run}/predictions.csv"),
     ],
+    "diagnose": lambda run: command("diagnose", run, "--ckpt_path", f"{run}/snn.ckpt"),
     "export": lambda run: ["export", "--ckpt_path", f"{run}/snn.ckpt"],
     "report": lambda run: ["report", str(run)],
 }

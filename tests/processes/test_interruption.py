@@ -77,6 +77,30 @@ def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
     assert check_files(tmp_path) == {"ann.ckpt", "logs"}
 
 
+@pytest.mark.parametrize(
+    ("verb", "fault", "place", "said"),
+    [
+        ("compare", "interrupt@3", "ftbc_lightning.comparison.run:Comparison.evaluate", "2 rows"),
+        ("diagnose", "interrupt", "ftbc_lightning.verbs.diagnose:diagnose", ""),
+        ("report", "interrupt", "ftbc_lightning.report.page:page", ""),
+    ],
+)
+def test_ctrl_c_in_a_command_without_training_is_one_line(tmp_path, verb, fault, place, said):
+    ftbc("fit", tmp_path, *ONE_METHOD)
+    code, output = finish(
+        start(
+            [
+                *(sys.executable, "-m", "tests.processes.faulty", fault, place, "--"),
+                *kills.VERBS[verb](tmp_path),
+            ]
+        )
+    )[0]
+    assert code == 130
+    assert output.splitlines()[-1] == "ftbc: interrupted; every file that was finished is kept."
+    assert "Traceback" not in output
+    assert said in output
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 400 kB: less than a fit writes."""
