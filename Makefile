@@ -40,7 +40,7 @@ docs: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,docs,export,notebooks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dashboard,dev,docs,export,notebooks,tensorboard]'
 	touch $@
 
 clean:

@@ -114,6 +114,13 @@ def ann_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def division_seed(path: str | Path) -> int | None:
+    """The seed by which the run of a checkpoint divided its pictures; None if it does not tell."""
+    saved = read_file(path).get(CHECKPOINT_KEY)
+    seed = saved.get("data_seed") if isinstance(saved, Mapping) else None
+    return seed if type(seed) is int else None
+
+
 def check_state(ann: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     """Raise `UserError` unless the file's ANN fits `ann` by names and shapes."""
     state = ann_state(checkpoint)

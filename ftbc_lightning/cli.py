@@ -28,7 +28,7 @@ from ftbc_lightning.callbacks import (
 from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.callbacks.safeguard import check_writable
-from ftbc_lightning.checkpoints import SafeCheckpointIO
+from ftbc_lightning.checkpoints import SafeCheckpointIO, division_seed
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.export_command import export
@@ -105,10 +105,10 @@ class OneLineParser(LightningArgumentParser):
 def with_configuration(words: Sequence[str]) -> list[str]:
     """A command on a finished run, with the run's own configuration unless another is given.
 
-    >>> with_configuration(["predict", "--ckpt_path", "none/snn.ckpt", "--data.folder", "a"])
-    ['predict', '--ckpt_path', 'none/snn.ckpt', '--folder', 'a']
+    >>> with_configuration(["predict", "--ckpt_path", "last", "--data.folder", "a"])
+    ['predict', '--ckpt_path', 'last', '--folder', 'a']
     """
-    if not words or words[0] not in ("validate", "test", "predict"):
+    if not words or words[0] not in ("validate", "test", "predict", "diagnose"):
         return list(words)
     if words[0] == "predict":
         words = [
@@ -120,6 +120,8 @@ def with_configuration(words: Sequence[str]) -> list[str]:
         for word, following in zip(words, [*words[1:], ""], strict=True)
         if _is(word, "--ckpt_path")
     ]
+    if paths and paths[0].endswith(".ckpt") and not Path(paths[0]).is_file():
+        raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
     described = any(_is(word, "--config") or _is(word, "--data") for word in words)
     config = configuration(paths[0]) if paths and not described else None
     own = [] if config is None else ["--config", str(config)]
@@ -143,6 +145,24 @@ def _is(word: str, option: str) -> bool:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+
+def _seed_of_pictures(given: int | None, everything: Any, ckpt_path: str | None) -> int | None:
+    """By which seed pictures are divided: that of the checkpoint, unless another is given.
+
+    Else pictures that a network was trained on would be among those it is evaluated on.
+    """
+    trained = division_seed(ckpt_path) if ckpt_path and Path(ckpt_path).is_file() else None
+    if given is None:
+        given = trained if trained is not None else everything
+    elif trained not in (None, given):
+        print(
+            f"Note: {ckpt_path} was trained with data.seed {trained}, and pictures are divided "
+            f"with {given} now: some that it was trained on may be among those it is evaluated on.",
+            file=sys.stderr,
+        )
+    return given if type(given) is int else None
+
 
 FILE_VERBS: dict[str, Callable[..., None]] = {
     "report": write_report,
@@ -204,8 +224,10 @@ class FTBCCLI(LightningCLI):
         chosen = self.config[self.subcommand]
         data = chosen.data.get("init_args") or {}
         check_given(chosen.data.class_path, data)
-        if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
-            data["seed"] = chosen.seed_everything
+        if "seed" in data:
+            data["seed"] = _seed_of_pictures(
+                data["seed"], chosen.seed_everything, chosen.get("ckpt_path")
+            )
         trainer = chosen.trainer
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False

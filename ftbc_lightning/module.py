@@ -28,7 +28,7 @@ from ftbc_lightning.metrics import StepAccuracy
 from ftbc_lightning.pretrained import load_pretrained
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
-from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, sibling
+from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.variant import Result, Variant, headline
 
@@ -78,8 +78,6 @@ class SpikingClassifier(LightningModule):
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
-        self.early_exit: float | None = None
-        self.chosen: Variant | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -92,6 +90,8 @@ class SpikingClassifier(LightningModule):
         self.ann_accuracy = StepAccuracy(timesteps=1)
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
+        self.early_exit: float | None = None
+        self.chosen: Variant | None = None
 
     def check_convertible(
         self, example_input: Tensor, num_classes: int | None
@@ -129,10 +129,18 @@ class SpikingClassifier(LightningModule):
         self.phase = "converted"
 
     def network(self, variant: Variant) -> SpikingNetwork:
-        """The spiking network of a variant."""
-        network = self.snns[variant.key]
+        """The spiking network of a variant; the first steps of one that serves several T."""
+        serving = (v for v in self.variants.values() if v.method == variant.method)
+        key = next(v.key for v in serving if variant.timesteps in v.reported)
+        network = self.snns[key]
         assert isinstance(network, SpikingNetwork)
-        return network
+        if network.timesteps == variant.timesteps:
+            return network
+        return shortened(network, variant.timesteps)
+
+    def every_variant(self) -> list[Variant]:
+        """The variants, one for each T that has a result."""
+        return [one for variant in self.variants.values() for one in variant.each]
 
     def calibrated(self, seconds: Mapping[str, float]) -> None:
         """Note that thresholds and biases are set, and what each variant took."""
@@ -275,7 +283,12 @@ class SpikingClassifier(LightningModule):
             {**asdict(variant), "map": conversion_map(self.network(variant))}
             for variant in self.variants.values()
         ]
-        checkpoint[CHECKPOINT_KEY] = {"phase": self.phase, "networks": networks}
+        data = getattr(self._trainer, "datamodule", None)
+        checkpoint[CHECKPOINT_KEY] = {
+            "phase": self.phase,
+            "networks": networks,
+            "data_seed": getattr(data, "seed", None),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the structure follow the file, before Lightning loads its weights."""
@@ -312,7 +325,8 @@ class SpikingClassifier(LightningModule):
 
         Args:
             checkpoint_path: A file of this package.
-            map_location: The device that tensors go to; the one they were on if None.
+            map_location: The device that tensors go to; the one they were on, or the CPU where
+                there is no CUDA, if None.
             hparams_file: Not read.
             strict: See Lightning.
             weights_only: Not read: loading is always safe.

@@ -45,19 +45,21 @@ def choose(module: SpikingClassifier, *, method: str | None, timesteps: int | No
     Raises:
         UserError: There is none with this method and T; those that there are are listed.
     """
+    if module.phase != "calibrated":
+        raise UserError("There is no calibrated network to choose; give --ckpt_path snn.ckpt.")
     fitting = [
         variant
-        for variant in module.variants.values()
+        for variant in module.every_variant()
         if method in (None, variant.method) and timesteps in (None, variant.timesteps)
     ]
     if not fitting:
         there: dict[str, list[str]] = {}
-        for variant in module.variants.values():
+        for variant in module.every_variant():
             there.setdefault(variant.method, []).append(str(variant.timesteps))
         listed = "; ".join(f"{name} at T = {', '.join(steps)}" for name, steps in there.items())
         asked = ", ".join(
             f"{name} {value}"
-            for name, value in (("method", method), ("timesteps", timesteps))
+            for name, value in (("method", method), ("T =", timesteps))
             if value is not None
         )
         raise UserError(f"The file has no network with {asked}; there are: {listed}.")

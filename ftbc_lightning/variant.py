@@ -1,7 +1,7 @@
 """What is compared: a spiking network among others, and one row of results."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftbc_lightning.snn.calibration import Stages, parse_method
 
@@ -26,6 +26,15 @@ class Variant:
     def reported(self) -> tuple[int, ...]:
         """The numbers of steps after which its accuracy is a result."""
         return self.serves or (self.timesteps,)
+
+    @property
+    def each(self) -> list["Variant"]:
+        """One variant for every T that it stands for.
+
+        >>> [variant.key for variant in Variant("exact", 4, serves=(2, 4)).each]
+        ['snn_ftbc_exact_T2', 'snn_ftbc_exact_T4']
+        """
+        return [replace(self, timesteps=t, serves=()) for t in self.reported]
 
     @property
     def stages(self) -> Stages:

@@ -1,11 +1,15 @@
 """Write a file so that no half of it is ever under its name."""
 
 import os
+import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ftbc_lightning.errors import UserError
+
+MARK = ".being-written."
+"""In the name of a file that is not whole yet."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
@@ -24,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         UserError: The file cannot be written: no space, no permission, no such folder.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    beside = beside_of(path)
     remove_leftovers(path.parent, path.name)
     try:
         write(beside)
@@ -43,35 +47,32 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Delete what killed processes had half written into a folder; returns what it was.
+    """Delete what killed processes of this machine had half written; returns what it was.
 
     Args:
         folder: Where to look; folders in it are left alone.
         name: Of the file that was being written; any if None.
     """
     removed = []
-    for path in _half_written(folder):
-        if name in (None, _being_written(path)):
+    for path in folder.glob(f".*{MARK}{_machine()}.*"):
+        match = re.fullmatch(rf"\.(.+){MARK}{re.escape(_machine())}\.(\d+)(\.[^.]+)?", path.name)
+        if match and name in (None, match[1]) and path.is_file() and not _runs(int(match[2])):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
 
 
-def _half_written(folder: Path) -> Iterator[Path]:
-    for path in folder.glob(".*.*"):
-        process = path.stem.rpartition(".")[2]
-        if path.is_file() and _being_written(path) and not _runs(int(process)):
-            yield path
+def beside_of(path: Path) -> Path:
+    """Where a file is written before it takes its name: it tells by whom.
 
-
-def _being_written(beside: Path) -> str | None:
-    """The file that was being written beside its place.
-
-    >>> _being_written(Path("run/.results.csv.123.csv")), _being_written(Path(".bashrc.123"))
-    ('results.csv', None)
+    The suffix stays the last part, because libraries choose the format by it.
     """
-    match = re.fullmatch(r"\.(.+(\.[^.]+))\.\d+\2", beside.name)
-    return match and match[1]
+    return path.with_name(f".{path.name}{MARK}{_machine()}.{os.getpid()}{path.suffix}")
+
+
+def _machine() -> str:
+    """This machine: numbers of processes say nothing about those of another one."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())
 
 
 def _runs(process: int) -> bool:

@@ -29,6 +29,20 @@ def test_seed_everything_covers_division_and_calibration_draw(given, expected, t
     assert cli.config["inspect"].data.init_args.seed == expected
 
 
+def test_a_checkpoint_keeps_its_division_of_pictures(tmp_path, capsys):
+    run([*digits("fit", tmp_path), "--seed_everything", "2", "--calibration.methods", "[static]"])
+    for name, verb in (("ann.ckpt", "calibrate"), ("snn.ckpt", "test"), ("snn.ckpt", "diagnose")):
+        command = [*digits(verb, tmp_path / verb), "--ckpt_path", str(tmp_path / name)]
+        cli = run([*command, "--seed_everything", "1"])
+        assert cli.datamodule.seed == 2
+    assert "Note" not in capsys.readouterr().err
+    cli = run([*command, "--data.seed", "0"])
+    assert cli.datamodule.seed == 0
+    assert (
+        "was trained with data.seed 2, and pictures are divided with 0" in capsys.readouterr().err
+    )
+
+
 def test_splits_do_not_depend_on_the_order_in_which_files_were_made(tmp_path):
     found = []
     for name, order in (("one", range(10)), ("two", reversed(range(10)))):

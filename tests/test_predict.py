@@ -93,7 +93,10 @@ def test_predict_finds_the_runs_own_configuration_and_writes_a_row_for_each_pict
     assert {row["stable_from"] for row in found} <= {"1", "2"}
     confidence = [float(row["confidence_2"]) for row in found]
     np.testing.assert_allclose(confidence, confidence_of(logits)[0][-1], atol=1e-4)
-    assert f"{len(labels)} pictures, 2.00 of 2 steps" in capsys.readouterr().out
+    assert (
+        f"SNN + FTBC exact, T = 2: {len(labels)} pictures, 2.00 of 2 steps"
+        in capsys.readouterr().out
+    )
 
 
 def test_predict_takes_the_network_that_is_asked_for(fitted, tmp_path, capsys):
@@ -121,6 +124,44 @@ def test_what_evaluates_a_run_without_a_logger_leaves_its_configuration_alone(fi
     assert main(["predict", "--ckpt_path", f"{folder}/snn.ckpt", *root, "--at", "1"]) == 0
     assert configuration(folder / "snn.ckpt") == own
     assert not (folder / "config.yaml").exists()
+    again = ["--trainer.default_root_dir", str(tmp_path / "again"), "--trainer.logger", "false"]
+    command = fitted.args("calibrate", "--ckpt_path", f"{folder}/snn.ckpt", *again)
+    assert main([*command, "--calibration.methods", "[static]"]) == 0
+    made = configuration(tmp_path / "again" / "snn.ckpt")
+    assert "- static" in made.read_text()
+
+
+def test_a_choice_of_a_network_is_for_one_prediction(fitted):
+    model, data, trainer = fitted.cli.model, fitted.cli.datamodule, fitted.cli.trainer
+    trainer.predict(model, datamodule=data, at=1, method="static", early_exit=0.9)
+    steps = {len(batch["label"]) for batch in trainer.predict(model, datamodule=data)}
+    assert steps == {2}
+
+
+def test_a_choice_without_spiking_networks_is_refused(fitted, capsys):
+    assert main(["predict", "--ckpt_path", str(fitted.folder / "ann.ckpt"), "--at", "1"]) == 2
+    assert "no calibrated network to choose; give --ckpt_path snn.ckpt" in capsys.readouterr().err
+
+
+def test_an_anytime_network_is_used_at_every_t_that_it_serves(fitted, tmp_path, capsys):
+    ann = ["--ckpt_path", str(fitted.folder / "ann.ckpt")]
+    rule = ["--calibration.anytime", "true", "--calibration.threshold_rule", "max"]
+    assert main(fitted.args("calibrate", *ann, *rule, folder=tmp_path)) == 0
+    snn, output = ["--ckpt_path", str(tmp_path / "snn.ckpt")], tmp_path / "predictions.csv"
+    data = fitted.cli.datamodule
+    data.setup("test")
+    images = torch.cat([images for images, _ in data.test_dataloader()])
+    module = reload(tmp_path / "snn.ckpt")
+    logits = module.network(module.headline())(images)
+    for t in (1, 2):
+        assert main(["predict", *snn, "--at", str(t), "--output", str(output)]) == 0
+        classes = [int(row["class"]) for row in rows(output)]
+        assert classes == logits[t - 1].argmax(-1).tolist()
+        assert main(fitted.args("diagnose", *snn, "--at", str(t), folder=tmp_path)) == 0
+    capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 0
+    with (tmp_path / "curves" / "operations.csv").open() as file:
+        assert {row["timesteps"] for row in csv.DictReader(file)} == {"1", "2"}
 
 
 def test_predict_takes_a_folder_of_pictures_and_stops_them_early(fitted, tmp_path, capsys):
@@ -191,7 +232,7 @@ def test_mistakes_of_export_are_one_line(fitted, tmp_path, capsys):
     assert "There is no file" in error("--ckpt_path", str(tmp_path / "none.ckpt"))
     assert "no calibrated spiking" in error("--ckpt_path", str(fitted.folder / "ann.ckpt"))
     found = error("--ckpt_path", snn, "--timesteps", "3")
-    assert "no network with timesteps 3" in found
+    assert "no network with T = 3" in found
     assert "exact at T = 1, 2" in found
     assert "is a folder; give the name of a file" in error(
         "--ckpt_path", snn, "--output", str(tmp_path)

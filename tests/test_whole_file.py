@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from ftbc_lightning import UserError
-from ftbc_lightning.callbacks import Safeguard
-from ftbc_lightning.callbacks.safeguard import FIGURES, check_writable, space_needed
+from ftbc_lightning.callbacks import Safeguard, safeguard
+from ftbc_lightning.callbacks.safeguard import FIGURES, check_writable
 from ftbc_lightning.cli import run
 from ftbc_lightning.failures import explain
-from ftbc_lightning.whole_file import remove_leftovers, write_whole
+from ftbc_lightning.whole_file import beside_of, remove_leftovers, write_whole
 from tests.conftest import digits
 
 
@@ -56,20 +57,29 @@ def test_a_killed_write_leaves_the_earlier_file_and_its_rest_is_removed(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_whoever_writes_a_file_next_removes_its_rest_and_no_other(tmp_path):
-    gone = 2**22 + 1  # above the largest number of a process
-    rest, other = tmp_path / f".a.csv.{gone}.csv", tmp_path / f".b.csv.{gone}.csv"
-    for path in (rest, other):
-        path.write_text("half")
-    write_whole(tmp_path / "a.csv", lambda beside: beside.write_text("whole"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.csv"]
+def rest_of(path, process=2**22 + 1, machine=None):
+    """What a killed process left; the default is above the largest number of a process."""
+    name = beside_of(path).name.replace(f".{os.getpid()}", f".{process}")
+    rest = path.with_name(name.replace(platform.node(), machine) if machine else name)
+    rest.write_text("half")
+    return rest
 
 
-def test_files_of_running_processes_and_of_others_are_left_alone(tmp_path):
-    names = [f".ann.ckpt.{os.getpid()}.ckpt", ".hidden.txt", ".env.7", "ann.ckpt.3.ckpt"]
-    for name in names:
+@pytest.mark.parametrize("name", ["a.csv", "predictions"])
+def test_whoever_writes_a_file_next_removes_its_rest_and_no_other(tmp_path, name):
+    rest_of(tmp_path / name)
+    other = rest_of(tmp_path / "b.csv")
+    write_whole(tmp_path / name, lambda beside: beside.write_text("whole"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, name])
+
+
+def test_files_of_running_processes_other_machines_and_others_are_left_alone(tmp_path):
+    for name in (".hidden.txt", ".env.7", "ann.ckpt.3.ckpt", ".ann.ckpt.4194305.ckpt"):
         (tmp_path / name).write_text("")
+    rest_of(tmp_path / "ann.ckpt", process=os.getpid())
+    rest_of(tmp_path / "ann.ckpt", machine="elsewhere")
     assert remove_leftovers(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_too_little_space_is_refused(tmp_path):
@@ -78,16 +88,27 @@ def test_too_little_space_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_space_that_is_asked_for_holds_the_files_of_a_run(fitted, tmp_path):
-    """Of a network whose weights are calibrated for each T, after an earlier run."""
-    methods = ["--calibration.methods", "[weights+exact]"]
-    cli = run([*digits("fit", tmp_path), *methods])
-    needed = space_needed(cli.trainer, cli.model)
+@pytest.fixture
+def asked(monkeypatch):
+    """What runs ask for before they begin, in bytes."""
+    found = []
+    monkeypatch.setattr(safeguard, "check_writable", lambda folder, needed: found.append(needed))
+    return found
+
+
+@pytest.mark.parametrize("method", ["exact", "weights+exact", "potential+exact"])
+def test_the_space_that_is_asked_for_holds_the_files_of_a_run(tmp_path, asked, method):
+    """After an earlier run, whose files stay until the new ones are whole."""
+    run([*digits("fit", tmp_path), "--calibration.methods", f"[{method}]"])
     written = sum((tmp_path / name).stat().st_size for name in ("ann.ckpt", "snn.ckpt"))
-    weights = sum(p.numel() * p.element_size() for p in cli.model.ann.parameters())
-    assert 2 * written < needed < 2 * written + FIGURES + 6 * weights
-    plain = space_needed(fitted.cli.trainer, fitted.cli.model)
-    assert needed == plain + 2 * 2 * weights  # at T = 1 and 2
+    for needed in asked:  # of the training, and of the validation run after it
+        assert 2 * written < needed < 3 * written + FIGURES
+
+
+def test_a_run_that_writes_no_checkpoint_needs_no_space_for_one(fitted, tmp_path, asked):
+    path = str(fitted.folder / "snn.ckpt")
+    run(fitted.args("test", "--ckpt_path", path, folder=tmp_path))
+    assert asked == [FIGURES]
 
 
 def test_an_interruption_names_what_is_kept(tmp_path, capsys):

@@ -63,7 +63,7 @@ class LayerCurves(Callback):
             self.kept.append(images[:missing])
         self.total += len(labels)
         self.graph = self.graph or trace(pl_module.ann)
-        networks = {v.timesteps: v for v in pl_module.variants.values() if v.method == "none"}
+        networks = {v.timesteps: v for v in pl_module.every_variant() if v.method == "none"}
         for timesteps, variant in networks.items():
             logits = quantized_logits(self.graph, pl_module.network(variant), images)
             right = int((logits.argmax(-1) == labels).sum())

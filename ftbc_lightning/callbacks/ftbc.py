@@ -152,7 +152,7 @@ class ForwardTemporalBiasCorrection(Callback):
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
-        module.convert(_example_input(trainer), self.variants)
+        module.convert(example_input(trainer), self.variants)
         pools = pools_in_time(trace(module.ann))
         if pools:
             rank_zero_info(
@@ -164,7 +164,7 @@ class ForwardTemporalBiasCorrection(Callback):
         """Refuse a network that does not convert, or does not fit the data or the memory."""
         data = _datamodule(trainer)
         classes = getattr(data, "num_classes", None)
-        shapes = module.check_convertible(_example_input(trainer), classes)
+        shapes = module.check_convertible(example_input(trainer), classes)
         if self.max_pooling == "refuse":
             refuse_max_pooling(trace(module.ann), name=type(module.ann).__name__)
         check_memory(
@@ -258,7 +258,7 @@ def _datamodule(trainer: Trainer) -> Any:
     return datamodule
 
 
-def _example_input(trainer: Trainer) -> Tensor:
+def example_input(trainer: Trainer) -> Tensor:
     """One empty input of the shape that the datamodule states."""
     shape = getattr(_datamodule(trainer), "input_shape", None)
     if shape is None:

@@ -35,7 +35,7 @@ def measure(
         quantized_accuracy: By T, of the quantised ANN.
     """
     best = module.headline()
-    shown = shown_variant(module.results, module.variants.values())
+    shown = shown_variant(module.results, module.every_variant())
     found = Measurements(report.method_of(best), report.method_of(shown), shown.timesteps)
     found.biases = bias_rows(report.relative_biases(module, best))
     for variant in pair(module, shown):
@@ -51,7 +51,7 @@ def measure(
 def shown_variant(results: Sequence[Result], variants: Iterable[Variant]) -> Variant:
     """The one whose layers are shown: the recommended one, calibrated at that T in any case."""
     wanted = recommend(results).chosen
-    at = [variant for variant in variants if wanted.timesteps in variant.reported]
+    at = [variant for variant in variants if wanted.timesteps == variant.timesteps]
     calibrated = [variant for variant in at if variant.method != "none"]
     named = [variant for variant in calibrated if variant.name == wanted.method]
     return named[0] if named else headline(calibrated or at)
@@ -61,7 +61,7 @@ def pair(module: SpikingClassifier, variant: Variant) -> list[Variant]:
     """The uncalibrated network of the same T, if the file has it, and the variant."""
     return [
         other
-        for other in module.variants.values()
+        for other in module.every_variant()
         if other.timesteps == variant.timesteps and other.method in ("none", variant.method)
     ]
 
@@ -124,7 +124,7 @@ def _operations(
 ) -> list[OperationRow]:
     table = COST_TABLES[DEFAULT_TABLE]
     accuracy = {(row.method, row.timesteps): row.accuracy for row in module.results}
-    networks = {v.timesteps: module.network(v) for v in module.variants.values()}
+    networks = {v.timesteps: module.network(v) for v in module.every_variant()}
     ann = count_ann_operations(graph, next(iter(networks.values())), images)
     of_ann = accuracy["ann", None]
     rows = [
@@ -137,7 +137,7 @@ def _operations(
             joules = quantized_energy(count, table, timesteps=timesteps).synapses
             of_grid = quantized_accuracy[timesteps]
             rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))
-    for variant in module.variants.values():
+    for variant in module.every_variant():
         if variant.method in methods:
             count = count_operations(module.network(variant), images)
             method = report.method_of(variant)

@@ -36,8 +36,8 @@ class RunRecord(SaveConfigCallback):
         that made the networks, not of one that evaluates them.
         """
         log_dir = trainer.log_dir  # asks every process
-        evaluates = str(self.config.get("ckpt_path")).endswith("snn.ckpt")
-        if self.already_saved or log_dir is None or (evaluates and not trainer.loggers):
+        self.makes = stage == "fit" or getattr(pl_module, "phase", None) == "converted"
+        if self.already_saved or log_dir is None or not (self.makes or trainer.loggers):
             return
         self.already_saved = True
         if trainer.is_global_zero:
@@ -63,7 +63,7 @@ class RunRecord(SaveConfigCallback):
         if not trainer.is_global_zero:
             return
         path = Path(trainer.default_root_dir) / FILE
-        content = {**read_record(path), split: self._entry(trainer)}
+        content = {**({} if self.makes else read_record(path)), split: self._entry(trainer)}
         text = json.dumps(content, indent=2, default=str)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda beside: beside.write_text(text + "\n"))

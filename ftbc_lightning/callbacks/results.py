@@ -66,7 +66,7 @@ class ResultFiles(Callback):
             return
         folder = self._path(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        files = report.write(folder, module, split=split)
+        files = report.write(folder, module, split=split, new=self.calibrates)
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
         self.table = report.table(module.results, split=split)

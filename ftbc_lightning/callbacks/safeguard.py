@@ -1,21 +1,22 @@
 """Before a run: can its files be written? After a mishap: what is finished, and how to go on?"""
 
+import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
 
-from ftbc_lightning.callbacks.ftbc import ForwardTemporalBiasCorrection
+from ftbc_lightning.callbacks.ftbc import ForwardTemporalBiasCorrection, example_input
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.whole_file import remove_leftovers
 
 KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
-
-PROBE = "probe.tmp"
 
 FIGURES = 1_000_000
 """Bytes for tables and figures."""
@@ -36,7 +37,9 @@ class Safeguard(Callback):
         if not trainer.is_global_zero:
             return
         folder = self._path(trainer)
-        check_writable(folder, needed=space_needed(trainer, pl_module))
+        makes = stage == "fit" or getattr(pl_module, "phase", None) == "converted"
+        checkpoints = checkpoint_space(trainer, pl_module) if makes else 0
+        check_writable(folder, needed=checkpoints + FIGURES)
         places = (folder, *folder.glob(f"{LOGS}/*"))
         removed = [path for place in places for path in remove_leftovers(place)]
         if removed:
@@ -62,18 +65,35 @@ class Safeguard(Callback):
         return Path(self.folder or trainer.default_root_dir)
 
 
-def space_needed(trainer: Trainer, module: LightningModule) -> int:
-    """Bytes that a run may write: each checkpoint twice, as a new one is written beside the old.
+def checkpoint_space(trainer: Trainer, module: LightningModule) -> int:
+    """Bytes for the checkpoints of a run, each twice, as a new one is written beside the old.
 
-    `ann.ckpt` has the weights and twice as much of an optimizer; `snn.ckpt` has them, and once more
-    for each network whose calibration changes them.
+    `ann.ckpt` has the weights and twice as much of an optimizer. `snn.ckpt` has the weights, once
+    more for each network whose calibration changes them, and for each network whose start membranes
+    are calibrated a number for each neuron of a picture.
     """
-    ann = module.ann if isinstance(module, SpikingClassifier) else module
-    weights = sum(p.numel() * p.element_size() for p in ann.parameters())
+    if not isinstance(module, SpikingClassifier):
+        return 2 * 3 * _bytes(module)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     correcting = [c for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
-    own = sum(v.stages.weights is not None for c in correcting for v in c.variants)
-    return 2 * (3 + 1 + own) * weights + FIGURES
+    stages = [v.stages for callback in correcting for v in callback.variants]
+    weights = 3 + 1 + sum(stage.weights is not None for stage in stages)
+    membranes = sum(stage.potential for stage in stages)
+    neurons = _neurons(trainer, module) if membranes else 0
+    return 2 * (weights * _bytes(module.ann) + membranes * 4 * neurons)
+
+
+def _neurons(trainer: Trainer, module: SpikingClassifier) -> int:
+    """How many neurons one picture passes through."""
+    if module.variants:
+        shapes = dict(module.network(module.headline()).shapes)
+    else:
+        shapes = module.check_convertible(example_input(trainer), None)
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
 def check_writable(folder: Path, *, needed: int) -> None:
@@ -83,11 +103,9 @@ def check_writable(folder: Path, *, needed: int) -> None:
         folder: The folder.
         needed: How many bytes must be free.
     """
-    probe = folder / f".{PROBE}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder, PROBE)
-        with probe.open("wb") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
             file.flush()
             os.fsync(file.fileno())
@@ -97,9 +115,6 @@ def check_writable(folder: Path, *, needed: int) -> None:
             f"Nothing can be written into {folder} ({error.strerror}); give another folder with "
             "--trainer.default_root_dir, or make room."
         ) from error
-    finally:
-        if os.access(folder, os.W_OK):
-            probe.unlink(missing_ok=True)
     available = free.f_bavail * free.f_frsize
     if available < needed:
         raise UserError(

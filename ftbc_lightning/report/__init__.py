@@ -31,11 +31,20 @@ __all__ = [
 ]
 
 
-def write(folder: Path, module: SpikingClassifier, *, split: str) -> list[Path]:
-    """Write `results.csv`, `steps.csv` and the figures of one split; returns their paths."""
+def write(folder: Path, module: SpikingClassifier, *, split: str, new: bool) -> list[Path]:
+    """Write `results.csv`, `steps.csv` and the figures of one split; returns their paths.
+
+    Args:
+        folder: Of the run.
+        module: Evaluated on the split.
+        split: "val" or "test".
+        new: Whether the networks are new; rows of another split are then those of earlier ones,
+            and go.
+    """
     path, steps_path = folder / "results.csv", folder / "steps.csv"
-    rows = [*_others(path, Result, split), *module.results]
-    steps = [*_others(steps_path, StepRow, split), *step_rows(module, split=split)]
+    rows = [*([] if new else _others(path, Result, split)), *module.results]
+    steps = [] if new else _others(steps_path, StepRow, split)
+    steps += step_rows(module, split=split)
     written = [write_rows(path, rows), write_rows(steps_path, steps)]
     if split == "val":
         best = module.headline()

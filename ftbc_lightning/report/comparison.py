@@ -83,7 +83,7 @@ def _cell(accuracies: Sequence[float]) -> str:
     percent = [100 * accuracy for accuracy in accuracies]
     if len(percent) == 1:
         return f"{percent[0]:.2f}"
-    return f"{mean(percent):.1f}\u00b1{stdev(percent):.1f}"
+    return f"{mean(percent):.1f} \u00b1{stdev(percent):.1f}"
 
 
 def _seconds(rows: Sequence[Row]) -> str:

@@ -18,7 +18,7 @@ AT = 4
 def dashboard(project: str = "ftbc", *, entity: str | None = None, out: str | None = None) -> None:
     """Create a workspace with the charts of this package in a Weights & Biases project.
 
-    Needs `pip install 'ftbc-lightning[dashboard]'` and `wandb login`.
+    Needs `pip install wandb-workspaces`, the extra `dashboard`, and `wandb login`.
 
     Args:
         project: The project that runs were logged to.
@@ -28,8 +28,9 @@ def dashboard(project: str = "ftbc", *, entity: str | None = None, out: str | No
     Raises:
         UserError: The package is missing, or you are not logged in.
     """
+    shown = definition(project, entity or "me")
     if out is not None:
-        text = json.dumps(definition(project, entity or "me")._model.model_dump(mode="json"))
+        text = json.dumps(shown._model.model_dump(mode="json"))
         print(write_whole(Path(out), lambda beside: beside.write_text(text)))
         return
     workspace = definition(project, entity or _owner())
@@ -47,7 +48,8 @@ def definition(project: str, entity: str) -> Any:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise UserError(
-            "`ftbc dashboard` needs one more package: pip install 'ftbc-lightning[dashboard]'."
+            "`ftbc dashboard` needs one more package: pip install wandb-workspaces (the extra "
+            "`dashboard` of this one)."
         ) from error
 
     def lines(title: str, prefix: str, axis: str, title_x: str) -> Any:

@@ -16,7 +16,7 @@ SPLITS = {"val": "validation", "test": "test"}
 COLUMNS = 4
 """Panels side by side at most, where each layer has a panel."""
 
-LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.1, 0.6, 0.85
+LEFT, RIGHT, TOP, BOTTOM = 0.85, 0.1, 0.6, 0.85
 """Inches around the panels, for labels, title and legend."""
 
 BAR, LEGEND = 0.9, 0.3
@@ -77,8 +77,9 @@ def step_ticks(axes: Axes, timesteps: int, *, most: int = 8) -> None:
 def below(figure: Figure, axes: Axes, *, columns: int) -> None:
     """One legend under all panels, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
-    loc: Any = "outside lower center" if figure.get_layout_engine() else "lower center"
-    figure.legend(handles, labels, loc=loc, ncols=columns, fontsize=8, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def panels(
@@ -107,7 +108,7 @@ def panels(
     bottom = BOTTOM - LEGEND * bar
     width = max(4.0, 2.5 * columns + 0.5) + BAR * bar
     height = 1.75 * rows + 1.0 - LEGEND * bar
-    across, down = 0.15 if sharey else 0.5, 0.3
+    across, down = 0.15 if sharey else 0.6, 0.3
     panel_width = (width - LEFT - right - across * (columns - 1)) / columns
     panel_height = (height - TOP - bottom - down * (rows - 1)) / rows
     figure = new_figure(width, height)

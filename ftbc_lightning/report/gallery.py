@@ -64,8 +64,8 @@ def accuracy_picture(results: Sequence[Result], steps: Sequence[StepRow]) -> Pic
     return Picture(
         "accuracy_by_step",
         "Accuracy by time steps",
-        "Left: a network of its own for each T. Right: the networks for the largest T, stopped "
-        "after each step.",
+        "Left: each T with a network of its own (of an anytime run: its first steps). Right: the "
+        "networks for the largest T, stopped after each step.",
         f"Line chart of validation accuracy by time steps: {said}.",
         accuracy_figure(results, steps, split="val"),
     )
@@ -85,7 +85,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
             PICTURES["energy"],
             "An estimate from counted operations, without memory traffic. Higher and further left "
             "is better. The quantised ANN is what a spiking network has to beat: one pass with "
-            "activations of ceil(log2(T + 1)) bits.",
+            "activations of ceil(log2(T + 1)) bits, each of which costs an addition.",
             f"Accuracy against estimated energy for a picture: {said}.",
             energy_figure(found.operations, split="val"),
         )
@@ -94,7 +94,8 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         yield Picture(
             "error_by_layer",
             PICTURES["error_by_layer"],
-            "How far the mean output of each layer is from the ANN's activation. Clipping is what "
+            "Layers are ranked by what they add to the error of those that feed them. How far the "
+            "mean output of each layer is from the ANN's activation. Clipping is what "
             "lies above the threshold, quantisation what the grid threshold/T cannot show, "
             "unevenness the rest: spikes at the wrong time, and errors of earlier layers.",
             f"Error of each layer after {timesteps} steps, calibrated: {errors}.",
@@ -133,13 +134,14 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
             "What lies right of the dashed line is clipped. Much there: raise the threshold. "
             "Nothing near the line: the grid is coarser than it has to be.",
             f"Histograms of the ANN's activations in units of the threshold, T = {timesteps}.",
-            threshold_figure(found.histograms),
+            threshold_figure(found.histograms, timesteps=timesteps),
         )
         yield Picture(
             "membranes",
             PICTURES["membranes"],
             "What is left after the reset. Between 0 and 1 nothing is lost; above 1 a neuron had "
-            "more to say than one spike a step lets it.",
+            "more to say than one spike a step lets it, below 0 it has fired more than its input "
+            "so far asks for.",
             f"Histograms of membrane over threshold at chosen steps, T = {timesteps}.",
-            membrane_figure(found.histograms),
+            membrane_figure(found.histograms, network=f"{label_of(found.shown)}, T = {timesteps}"),
         )

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from ftbc_lightning.report.figures import below, panels, step_ticks
 from ftbc_lightning.report.rows import HistogramRow, LayerRow
-from ftbc_lightning.report.style import AFTER, BEFORE, MAP, label_of, new_figure
+from ftbc_lightning.report.style import AFTER, BEFORE, MAP, label_of, new_figure, style_of
 
 PARTS: dict[str, dict[str, Any]] = {
     "clipping": {"color": "#0072B2", "marker": "^"},
@@ -20,9 +20,6 @@ PARTS: dict[str, dict[str, Any]] = {
 
 SHARES = (0.01, 0.1, 1, 10, 100)
 """Ticks in plain numbers: a power of ten is drawn by parts, which stay black on a dark page."""
-
-THRESHOLD_TITLE = "The ANN's activations against the thresholds (the last bin holds all above)"
-MEMBRANE_TITLE = "Membranes of the calibrated network (grey: 0 to 1; beyond the ends left out)"
 
 
 def error_figure(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> Figure:
@@ -48,7 +45,7 @@ def error_figure(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> Figur
     left.barh(
         [place + 0.2 for place in places],
         [new[name].total for name in names],
-        color=AFTER,
+        color=style_of(after[0].method)["color"],
         label=label_of(after[0].method),
         **bars,
     )
@@ -121,13 +118,13 @@ def _map(axes: Axes, values: Sequence[Sequence[float]], top: float) -> AxesImage
     return axes.imshow(values, aspect="auto", extent=extent, **settings)
 
 
-def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
+def threshold_figure(histograms: Sequence[HistogramRow], *, timesteps: int) -> Figure:
     """The ANN's activations in units of theta: what lies right of 1 is clipped."""
     rows = [row for row in histograms if row.kind == "activation"]
     names = list(dict.fromkeys(row.layer for row in rows))
     figure, shown = panels(
         names,
-        title=THRESHOLD_TITLE,
+        title=f"Activations against thresholds for T = {timesteps} (the last bin holds all above)",
         xlabel="activation / threshold",
         ylabel="% of activations that are not 0",
         sharey=True,
@@ -147,7 +144,7 @@ def threshold_figure(histograms: Sequence[HistogramRow]) -> Figure:
     return figure
 
 
-def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
+def membrane_figure(histograms: Sequence[HistogramRow], *, network: str) -> Figure:
     """Membranes after the reset at chosen steps: what stays there has not been passed on."""
     rows = [row for row in histograms if row.kind == "membrane"]
     names = list(dict.fromkeys(row.layer for row in rows))
@@ -156,7 +153,10 @@ def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
     width = rows[0].right - rows[0].left
     styles = ((BEFORE, ":"), ("#0072B2", "--"), (AFTER, "-"))
     figure, shown = panels(
-        names, title=MEMBRANE_TITLE, xlabel="membrane / threshold", ylabel="% of neurons"
+        names,
+        title=f"Membranes of {network} (grey: 0 to 1; beyond the ends left out)",
+        xlabel="membrane / threshold",
+        ylabel="% of neurons",
     )
     for axes, name in zip(shown, names, strict=True):
         for step, (color, dashes) in zip(steps, styles[-len(steps) :], strict=True):
@@ -164,7 +164,7 @@ def membrane_figure(histograms: Sequence[HistogramRow]) -> Figure:
             edges = [row.left for row in bins] + [bins[-1].right]
             shares = [100 * row.share for row in bins]
             label = f"after step {step}"
-            axes.stairs(shares, edges, color=color, linestyle=dashes, linewidth=1.4, label=label)
+            axes.stairs(shares, edges, baseline=None, color=color, linestyle=dashes, label=label)
         inner = [row.share for row in rows if row.layer == name and left < row.left < right]
         axes.axvspan(0, 1, color=BEFORE, alpha=0.2, linewidth=0)
         axes.set_xlim(left + width, right)

@@ -17,6 +17,7 @@ from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.verdict import recommend, worst_layers
 from ftbc_lightning.snn.energy import COST_TABLES
+from ftbc_lightning.variant import Result
 from ftbc_lightning.whole_file import write_whole
 
 SHOWN_LAYERS = 5
@@ -52,16 +53,19 @@ def page(run: FinishedRun) -> str:
     measured = run.measured
     pictures = [accuracy_picture(run.results, run.steps), *layer_pictures(measured)]
     before, after = measured.of(calibrated=False), measured.of(calibrated=True)
+    recommendation = recommend(run.split("val"))
+    plain = recommendation.chosen.method == "snn_uncalibrated"
     used = {row.table for row in measured.operations}
     return environment.get_template("page.html.jinja").render(
         name=run.folder.resolve().name,
-        recommendation=recommend(run.split("val")),
+        recommendation=recommendation,
         tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
         tested=_tested(run),
-        layers=worst_layers(before, after),
+        layers=worst_layers(before, before if before and plain else after),
         shown=SHOWN_LAYERS,
         timesteps=measured.timesteps,
         calibrated=label_of(measured.shown),
+        ranked=label_of("snn_uncalibrated" if before and plain else measured.shown),
         operations=[
             (label_of(row.method), row)
             for row in sorted(measured.operations, key=lambda row: row.method)
@@ -71,6 +75,7 @@ def page(run: FinishedRun) -> str:
         settings=_settings(run.config),
         config=yaml.safe_dump(run.config, sort_keys=False) if run.config else "",
         commands=_commands(run),
+        uses=_uses(run, recommendation.chosen),
         versions={name: version(name) for name in ("ftbc-lightning", "torch", "lightning")},
     )
 
@@ -154,6 +159,20 @@ def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for name, value in named.items()
         if value not in (None, "")
+    ]
+
+
+def _uses(run: FinishedRun, chosen: Result) -> list[str]:
+    """How to use the network that is recommended."""
+    path = run.folder / "snn.ckpt"
+    methods = {variant.name: variant.method for variant in run.variants}
+    if chosen.method not in methods:
+        return []
+    which = f"--ckpt_path {path} --method {methods[chosen.method]}"
+    return [
+        f"ftbc predict {which} --at {chosen.timesteps} --data.folder PICTURES",
+        f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
+        f"ftbc diagnose {which} --at {chosen.timesteps}",
     ]
 
 

@@ -1,5 +1,6 @@
 """Read the folder of a finished run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class FinishedRun:
         measured: Layers, biases, operations; empty where the files are missing.
         config: The configuration, or nothing where there is none.
         config_file: Its path.
+        variants: The networks of `snn.ckpt`, one for each T that has a result.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class FinishedRun:
     measured: Measurements
     config: dict[str, Any]
     config_file: Path | None
+    variants: list[Variant]
 
     def split(self, name: str) -> list[Result]:
         """The results of one split."""
@@ -69,37 +72,49 @@ def read_run(folder: Path) -> FinishedRun:
         )
     layers = read_rows(folder / CURVES / "layers.csv", LayerRow)
     calibrated = (row.method for row in layers if row.method != "snn_uncalibrated")
-    variant, biases = _biases(folder / "snn.ckpt")
-    method = variant.name if variant else results[-1].method
+    path = folder / "snn.ckpt"
+    content = read_file(path) if path.is_file() else {}
+    networks = _networks(content)
+    method = headline(networks).name if networks else results[-1].method
     measured = Measurements(
         method,
         next(calibrated, method),
         layers[-1].timesteps if layers else 0,
-        biases,
+        _biases(content, networks),
         layers,
         read_rows(folder / CURVES / "histograms.csv", HistogramRow),
         read_rows(folder / CURVES / "operations.csv", OperationRow),
     )
-    config, path = _config(folder)
+    config, config_file = _config(folder)
     steps = read_rows(folder / "steps.csv", StepRow)
-    return FinishedRun(folder, results, steps, measured, config, path)
+    variants = [one for variant in networks for one in variant.each]
+    return FinishedRun(folder, results, steps, measured, config, config_file, variants)
 
 
-def _biases(checkpoint: Path) -> tuple[Variant | None, list[BiasRow]]:
-    """The network of a file that stands for all, and its biases."""
-    if not checkpoint.is_file():
-        return None, []
-    content = read_file(checkpoint)
+Networks = dict[Variant, Mapping[str, Any]]
+"""The networks of a file, each with its conversion map."""
+
+
+def _networks(content: Mapping[str, Any]) -> Networks:
     saved = content.get(CHECKPOINT_KEY, {}).get("networks", [])
-    maps = {Variant(entry["method"], entry["timesteps"]): entry["map"] for entry in saved}
-    if not maps:
-        return None, []
-    variant = headline(maps)
+    return {
+        Variant(entry["method"], entry["timesteps"], serves=tuple(entry.get("serves", ()))): entry[
+            "map"
+        ]
+        for entry in saved
+    }
+
+
+def _biases(content: Mapping[str, Any], networks: Networks) -> list[BiasRow]:
+    """Of the network of a file that stands for all."""
+    if not networks:
+        return []
+    variant = headline(networks)
     state, prefix = content["state_dict"], f"snns.{variant.key}.layers.neurons"
-    return variant, bias_rows(
+    return bias_rows(
         {
             name: state[f"{prefix}.{name}.temporal_bias"] / state[f"{prefix}.{name}.threshold"]
-            for name in maps[variant]["neurons"]
+            for name in networks[variant]["neurons"]
         }
     )
 

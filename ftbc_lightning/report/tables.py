@@ -12,7 +12,8 @@ from ftbc_lightning.variant import Result
 
 DIAGNOSIS_CAPTION = (
     "errors in % of the activation (root mean squares), before and after calibration; then parts: "
-    "clipping, quantisation grid, unevenness, of which offset; adds: beyond what reached the layer"
+    "clipping, quantisation grid, unevenness, of which offset (they can cancel, so they do not add "
+    "up); adds: beyond what reached the layer, by which the layers are ranked"
 )
 
 

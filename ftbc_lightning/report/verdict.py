@@ -125,6 +125,11 @@ def worst_layers(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> list[
 
 
 def _advice(row: LayerRow) -> str:
-    weights = "weights" in label_of(row.method)
-    words = advice_on(row.cause, row.added, weights=weights)  # type: ignore[arg-type]
+    label = label_of(row.method)
+    words = advice_on(
+        row.cause,  # type: ignore[arg-type]
+        row.added,
+        bias="FTBC" in label or "bias" in label,
+        weights="weights" in label,
+    )
     return f"{row.cause}: {words}" if row.added > SMALL else words

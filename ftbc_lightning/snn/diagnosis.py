@@ -15,33 +15,35 @@ from ftbc_lightning.snn.observation import LayerView, watch
 from ftbc_lightning.snn.quantized import on_grid
 from ftbc_lightning.snn.statistics import Batches, pictures_of
 
-Cause = Literal["clipping", "quantisation", "offset", "scatter"]
+Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias"]
 
 ADVICE: dict[Cause, str] = {
     "clipping": "raise the threshold (threshold_rule percentile with a higher percent, or max)",
-    "quantisation": "the grid theta/T is too coarse: more time steps, or a lower threshold",
+    "quantisation": "the grid theta/T is too coarse: more time steps (or threshold_rule mse)",
     "offset": "unevenness that has a mean: calibrate the temporal bias",
+    "bias": "its input is even, so its spikes were until their mean was corrected: more time steps",
     "scatter": "unevenness that no bias removes: calibrate the weights too, or more time steps",
 }
 SMALL = 0.05
 """A layer that adds less than this share of its signal needs no advice."""
 
 
-def advice_on(cause: Cause, added: float, *, weights: bool = False) -> str:
+def advice_on(cause: Cause, added: float, *, bias: bool = False, weights: bool = False) -> str:
     """What to do about a layer.
 
     Args:
         cause: The largest part of its error.
         added: What it adds, as a share of its signal.
-        weights: Whether weights are calibrated already.
+        bias: Whether temporal biases are calibrated already.
+        weights: Whether weights are.
 
     >>> advice_on("scatter", 0.2, weights=True)
     'unevenness that no bias removes: more time steps, or more calibration pictures'
     """
     if added <= SMALL:
-        return "adds little"
+        return f"adds little (under {SMALL:.0%})"
     words = ADVICE[cause]
-    if weights and cause == "scatter":
+    if (cause == "offset" and bias) or (cause == "scatter" and weights):
         return words.partition(":")[0] + ": more time steps, or more calibration pictures"
     return words
 
@@ -66,6 +68,7 @@ class LayerDiagnosis:
         offset: Of the mean of phi - a in each channel, `[T]`.
         added: How much larger the total is at the last step than in the layers that feed this one.
         firing_rate: Spikes for each neuron at each step, `[T]`.
+        reads_pictures: Whether no other layer feeds it: its current is the same at each step.
     """
 
     total: tuple[float, ...]
@@ -75,13 +78,19 @@ class LayerDiagnosis:
     offset: tuple[float, ...]
     added: float
     firing_rate: tuple[float, ...]
+    reads_pictures: bool = False
 
     @property
     def cause(self) -> Cause:
-        """The largest of the three at the last step; unevenness is told apart by its mean."""
+        """The largest of the three at the last step; unevenness is told apart by its mean.
+
+        A layer that reads the picture fires evenly unless a bias is calibrated.
+        """
         clipping, quantisation = self.clipping[-1], self.quantisation[-1]
         if self.unevenness[-1] > max(clipping, quantisation):
-            return "offset" if 2 * self.offset[-1] ** 2 > self.unevenness[-1] ** 2 else "scatter"
+            if 2 * self.offset[-1] ** 2 > self.unevenness[-1] ** 2:
+                return "offset"
+            return "bias" if self.reads_pictures else "scatter"
         return "clipping" if clipping > quantisation else "quantisation"
 
 
@@ -103,10 +112,10 @@ class Diagnosis:
         """The names of the layers, first the one that adds most error to what reached it."""
         return sorted(self.layers, key=lambda name: -self.layers[name].added)
 
-    def advice(self, name: str, *, weights: bool = False) -> str:
-        """What to do about a layer; `weights` says whether weights are calibrated already."""
+    def advice(self, name: str, *, bias: bool = False, weights: bool = False) -> str:
+        """What to do about a layer, see `advice_on`."""
         layer = self.layers[name]
-        return advice_on(layer.cause, layer.added, weights=weights)
+        return advice_on(layer.cause, layer.added, bias=bias, weights=weights)
 
 
 class _Sums:
@@ -181,7 +190,8 @@ def _layers(sums: dict[str, _Sums]) -> dict[str, LayerDiagnosis]:
         inherited = max(_last(layers, gathered.sources), default=0.0)
         rate = tuple((gathered.fired / gathered.count).tolist())
         layers[name] = LayerDiagnosis(
-            total, clipping, quantisation, unevenness, offset, total[-1] - inherited, rate
+            *(total, clipping, quantisation, unevenness, offset, total[-1] - inherited, rate),
+            reads_pictures=not gathered.sources,
         )
     return layers
 

@@ -161,6 +161,31 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
 
 
 @torch.no_grad()
+def shortened(snn: SpikingNetwork, timesteps: int) -> SpikingNetwork:
+    """The first steps of a network as a network of their own, with the same thresholds and layers.
+
+    Args:
+        snn: A calibrated network; left as it is, and its linear layers are shared.
+        timesteps: How many of its steps, 1 to T.
+
+    >>> from ftbc_lightning import calibrate, convert, simulate
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> pictures = torch.rand(8, 2)
+    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+    >>> _ = calibrate(ann, snn, [pictures])
+    >>> torch.equal(shortened(snn, 2)(pictures), simulate(snn, pictures, 2))
+    True
+    """
+    short = sibling(snn, timesteps=timesteps)
+    if snn.corrects_membranes:
+        short.correct_membranes()
+    for neuron, original in zip(short.neurons().values(), snn.neurons().values(), strict=True):
+        state = original.state_dict()
+        neuron.load_state_dict({**state, "temporal_bias": state["temporal_bias"][:timesteps]})
+    return short
+
+
+@torch.no_grad()
 def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
     """The same network with every temporal bias and correction of v0 at zero.
 

@@ -57,11 +57,11 @@ class DiagnoseTrainer(lightning.Trainer):
         before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
         label = report.label_of(report.method_of(best))
         title = f"{label}, T = {best.timesteps}, {after.pictures} validation pictures"
-        weights = best.stages.weights is not None
+        done = {"bias": best.stages.bias != "none", "weights": best.stages.weights is not None}
         console = Console()
         console.print(report.diagnosis_table(before, after, title=title))
         for rank, name in enumerate(after.worst()[:3], start=1):
-            console.print(f"{rank}. {name}: {after.advice(name, weights=weights)}", highlight=False)
+            console.print(f"{rank}. {name}: {after.advice(name, **done)}", highlight=False)
         return after
 
 

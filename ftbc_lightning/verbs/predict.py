@@ -15,6 +15,7 @@ from ftbc_lightning.data.picture_folder import picture_folder
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.prediction import join, names_of, summary, write_predictions
+from ftbc_lightning.report.style import label_of
 from ftbc_lightning.saved import choose, fill
 from ftbc_lightning.snn.early_exit import (
     ExitPoint,
@@ -71,6 +72,8 @@ class PredictTrainer(lightning.Trainer):
             UserError: The checkpoint, the folder or a picture cannot be read, or a setting is out
                 of range.
         """
+        if isinstance(model, SpikingClassifier):
+            model.early_exit = model.chosen = None
         if (folder, early_exit, output, at, method) == (None,) * 5:
             return super().predict(
                 model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
@@ -85,8 +88,6 @@ class PredictTrainer(lightning.Trainer):
         datamodule.prepare_data()
         datamodule.setup("predict")
         loader = self._pictures(datamodule, folder)
-        model.early_exit = None
-        model.chosen = None
         if at is not None or method is not None:
             model.chosen = choose(model, method=method, timesteps=at)
         if early_exit is not None:
@@ -96,7 +97,11 @@ class PredictTrainer(lightning.Trainer):
         if folder is not None:
             found.pop("target", None)
         console = Console()
-        console.print(summary(found), highlight=False, soft_wrap=True)
+        network = "ANN"
+        if model.phase == "calibrated":
+            variant = model.chosen or model.headline()
+            network = f"{label_of(variant.name)}, T = {variant.timesteps}"
+        console.print(f"{network}: {summary(found)}", highlight=False, soft_wrap=True)
         if output is not None:
             self._write(Path(output), found, loader, datamodule)
             console.print(f"  {output}", highlight=False, soft_wrap=True)

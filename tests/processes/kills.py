@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from ftbc_lightning.cli import main
+from ftbc_lightning.whole_file import MARK
 from tests.processes.faulty import arm
 from tests.processes.launch import command
 
@@ -91,8 +92,8 @@ def kill_in_write(place: int, told: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == place:
-            beside = Path(f"/proc/self/fd/{file}").readlink()
-            told.write_text(beside.stem.rpartition(".")[0].lstrip("."))
+            name, mark, _ = Path(f"/proc/self/fd/{file}").readlink().name.partition(MARK)
+            told.write_text(name[1:] if mark else "a test of the folder")
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(file)
 
@@ -146,13 +147,16 @@ def left_beside(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, list[str]]:
-    """The rows of every table of a run, without the seconds."""
+    """The files of a run, but for logs, and of each table the rows without the seconds."""
     found = {}
     for path in whole_names(folder):
+        if "logs" in path.parts:
+            continue
+        rows: list[dict[str, str]] = []
         if path.suffix == ".csv":
             with path.open() as file:
                 rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-            found[str(path.relative_to(folder))] = [str(row) for row in rows]
+        found[str(path.relative_to(folder))] = [str(row) for row in rows]
     return found
 
 
@@ -163,7 +167,7 @@ class Outcome:
     Attributes:
         verb: The command.
         where: In which work, or in the write of which file.
-        broken: Files that were not whole after the kill.
+        broken: Files that were not whole after the kill, or after the second run.
         kept: How many files were there after it.
         left: Half-written files that the second run did not remove.
         equal: Whether the second run ended as one that was never killed.
@@ -210,6 +214,7 @@ def outcomes(verb: str, finished: Path, space: Path) -> Iterator[Outcome]:
         bad, kept = broken(folder), len(whole_names(folder))
         goes_on = verb == "fit" and (folder / "ann.ckpt").exists()
         run([*words, "--ckpt_path", "last"] if goes_on else words, log)
+        bad += broken(folder)
         yield Outcome(verb, where, bad, kept, left_beside(folder), contents(folder) == expected)
 
 

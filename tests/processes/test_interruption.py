@@ -60,7 +60,7 @@ def test_half_written_files_are_removed_with_a_message(tmp_path):
     # 1 and 2 test the folder, 3 is config.yaml, 4 is ann.ckpt
     code, output = failing("kill@4", "os:fsync", "fit", tmp_path, *ONE_METHOD)
     assert code == -9, output
-    assert list(tmp_path.glob(".ann.ckpt.*.ckpt"))
+    assert list(tmp_path.glob(".ann.ckpt.being-written.*.ckpt"))
     output = ftbc("fit", tmp_path, *ONE_METHOD)
     assert "Removed half-written files of a run that was killed: .ann.ckpt." in output
     assert {"snn.ckpt", "results.csv", "run.json", "bias_curves.png"} <= check_files(tmp_path)

@@ -36,7 +36,7 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch, capsys, 
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.workspaces", None)
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
     assert main(["dashboard", "--out", str(tmp_path / "d.json")]) == 2
-    assert "pip install 'ftbc-lightning[dashboard]'" in capsys.readouterr().err
+    assert "pip install wandb-workspaces" in capsys.readouterr().err
 
 
 def test_without_a_login_one_line_says_so(monkeypatch, capsys):

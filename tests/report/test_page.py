@@ -148,12 +148,16 @@ def test_layers_are_ranked_by_what_they_add():
     found = worst_layers([], [layer("a", 0.01), layer("b", 0.2)])
     assert [row.layer for row in found] == ["b", "a"]
     assert "raise the threshold" in found[0].advice
-    assert found[1].advice == "adds little"
+    assert found[1].advice == "adds little (under 5%)"
 
 
 def test_advice_does_not_name_what_is_done_already():
-    def layer(method):
-        return LayerRow(method, 2, "a", 2, 0.3, 0.1, 0.1, 0.1, 0.0, 0.2, 0.2, "scatter")
+    def layer(method, cause="scatter"):
+        return LayerRow(method, 2, "a", 2, 0.3, 0.1, 0.1, 0.1, 0.0, 0.2, 0.2, cause)
+
+    for method, done in (("snn_uncalibrated", False), ("snn_static", True), ("snn_ftbc_exact", 1)):
+        (found,) = worst_layers([], [layer(method, "offset")])
+        assert ("calibrate the temporal bias" in found.advice) == (not done)
 
     (plain,) = worst_layers([], [layer("snn_ftbc_exact")])
     assert "calibrate the weights too" in plain.advice

@@ -3,7 +3,7 @@ import torch
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.snn.diagnosis import diagnose
+from ftbc_lightning.snn.diagnosis import LayerDiagnosis, diagnose
 from ftbc_lightning.snn.observation import neurons_before, watch
 from ftbc_lightning.snn.propagation import Plan
 from tests.networks import pictures, residual_net
@@ -68,6 +68,13 @@ def test_the_three_causes_add_up_to_the_error():
     assert found.total[-1] == pytest.approx(expected)
     parts = found.clipping[-1] + found.quantisation[-1] + found.unevenness[-1]
     assert parts >= found.total[-1] - 1e-9
+
+
+def test_unevenness_that_a_bias_brings_into_the_first_layer_is_told_apart():
+    parts = {"total": (0.2,), "clipping": (0.05,), "quantisation": (0.1,), "unevenness": (0.15,)}
+    common = {**parts, "offset": (0.01,), "added": 0.2, "firing_rate": (0.1,)}
+    assert LayerDiagnosis(**common, reads_pictures=True).cause == "bias"
+    assert LayerDiagnosis(**common).cause == "scatter"
 
 
 def test_a_constant_current_has_no_unevenness_in_the_first_layer():
