@@ -55,8 +55,8 @@ def write_nir(description: Description, path: Path, *, bias: Bias) -> None:
         import nir
     except ImportError as error:
         raise UserError(
-            "The format nir needs nir, which is not installed: "
-            "pip install 'ftbc-lightning[export]'."
+            "The format nir needs nir, which is not installed: pip install nir (the extra "
+            "`export` of this package)."
         ) from error
     graph = nir_graph(unit_thresholds(description, bias=bias), bias=bias)
     write_whole(path, lambda beside: nir.write(beside, graph))

@@ -104,5 +104,5 @@ def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[i
 def _missing(extra: str, error: ImportError) -> str:
     return (
         f"The format {extra} needs {error.name}, which is not installed: "
-        "pip install 'ftbc-lightning[export]'."
+        "pip install onnx onnxscript (the extra `export` of this package)."
     )
