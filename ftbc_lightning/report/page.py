@@ -54,18 +54,18 @@ def page(run: FinishedRun) -> str:
     pictures = [accuracy_picture(run.results, run.steps), *layer_pictures(measured)]
     before, after = measured.of(calibrated=False), measured.of(calibrated=True)
     recommendation = recommend(run.split("val"))
-    plain = recommendation.chosen.method == "snn_uncalibrated"
+    plain = recommendation.chosen.method == "snn_uncalibrated" and bool(before)
     used = {row.table for row in measured.operations}
     return environment.get_template("page.html.jinja").render(
         name=run.folder.resolve().name,
         recommendation=recommendation,
         tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
         tested=_tested(run),
-        layers=worst_layers(before, before if before and plain else after),
+        layers=worst_layers(before, after, plain=plain),
         shown=SHOWN_LAYERS,
         timesteps=measured.timesteps,
         calibrated=label_of(measured.shown),
-        ranked=label_of("snn_uncalibrated" if before and plain else measured.shown),
+        ranked=label_of("snn_uncalibrated" if plain else measured.shown),
         operations=[
             (label_of(row.method), row)
             for row in sorted(measured.operations, key=lambda row: row.method)

@@ -108,15 +108,23 @@ class LayerVerdict:
     advice: str
 
 
-def worst_layers(before: Sequence[LayerRow], after: Sequence[LayerRow]) -> list[LayerVerdict]:
-    """The layers, first the one that adds most error, each with advice."""
-    old = last_steps(before)
-    rows = sorted(last_steps(after).values(), key=lambda row: -row.added)
+def worst_layers(
+    before: Sequence[LayerRow], after: Sequence[LayerRow], *, plain: bool = False
+) -> list[LayerVerdict]:
+    """The layers, first the one that adds most error, each with advice.
+
+    Args:
+        before: Of the uncalibrated network, if there is one.
+        after: Of the calibrated one.
+        plain: Whether ranks and advice are on the uncalibrated network.
+    """
+    old, new = last_steps(before), last_steps(after)
+    rows = sorted((old if plain else new).values(), key=lambda row: -row.added)
     return [
         LayerVerdict(
             row.layer,
             old[row.layer].total if row.layer in old else None,
-            row.total,
+            new[row.layer].total,
             row.added,
             _advice(row),
         )

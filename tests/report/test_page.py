@@ -151,6 +151,20 @@ def test_layers_are_ranked_by_what_they_add():
     assert found[1].advice == "adds little (under 5%)"
 
 
+def test_where_no_calibration_is_needed_layers_are_ranked_without_it():
+    def layer(method, name, total, added):
+        return LayerRow(method, 2, name, 2, total, 0.1, 0.1, 0.1, 0.0, 0.2, added, "clipping")
+
+    before = [layer("snn_uncalibrated", "a", 0.3, 0.2), layer("snn_uncalibrated", "b", 0.4, 0.1)]
+    after = [layer("snn_static", "a", 0.2, 0.1), layer("snn_static", "b", 0.5, 0.3)]
+    found = worst_layers(before, after, plain=True)
+    assert [(row.layer, row.before, row.after, row.added) for row in found] == [
+        ("a", 0.3, 0.2, 0.2),
+        ("b", 0.4, 0.5, 0.1),
+    ]
+    assert [row.layer for row in worst_layers(before, after)] == ["b", "a"]
+
+
 def test_advice_does_not_name_what_is_done_already():
     def layer(method, cause="scatter"):
         return LayerRow(method, 2, "a", 2, 0.3, 0.1, 0.1, 0.1, 0.0, 0.2, 0.2, cause)
