@@ -147,21 +147,13 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
-def _seed_of_pictures(given: int | None, everything: Any, ckpt_path: str | None) -> int | None:
-    """By which seed pictures are divided: that of the checkpoint, unless another is given.
+def _trained_division(*paths: Any) -> int | None:
+    """The seed by which the pictures of a trained network were divided, if one of its files tells.
 
-    Else pictures that a network was trained on would be among those it is evaluated on.
+    With another division, pictures that it was trained on would be among those that evaluate it.
     """
-    trained = division_seed(ckpt_path) if ckpt_path and Path(ckpt_path).is_file() else None
-    if given is None:
-        given = trained if trained is not None else everything
-    elif trained not in (None, given):
-        print(
-            f"Note: {ckpt_path} was trained with data.seed {trained}, and pictures are divided "
-            f"with {given} now: some that it was trained on may be among those it is evaluated on.",
-            file=sys.stderr,
-        )
-    return given if type(given) is int else None
+    files = [path for path in paths if isinstance(path, str) and Path(path).is_file()]
+    return division_seed(files[0]) if files else None
 
 
 FILE_VERBS: dict[str, Callable[..., None]] = {
@@ -224,10 +216,8 @@ class FTBCCLI(LightningCLI):
         chosen = self.config[self.subcommand]
         data = chosen.data.get("init_args") or {}
         check_given(chosen.data.class_path, data)
-        if "seed" in data:
-            data["seed"] = _seed_of_pictures(
-                data["seed"], chosen.seed_everything, chosen.get("ckpt_path")
-            )
+        if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
+            data["seed"] = chosen.seed_everything
         trainer = chosen.trainer
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False
@@ -236,6 +226,16 @@ class FTBCCLI(LightningCLI):
             settings = getattr(logger, "init_args", None)
             if settings is not None and settings.get("save_dir") == ".":
                 settings.save_dir = trainer.default_root_dir or "."
+
+    def instantiate_classes(self) -> None:
+        """Build everything; pictures are divided as when the network was trained."""
+        super().instantiate_classes()
+        if self.subcommand == "fit":
+            self.resolve_last()
+        weights = self._get(self.config, "model").get("weights")
+        trained = _trained_division(self._get(self.config_init, "ckpt_path"), weights)
+        if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
+            self.datamodule.division_seed = trained
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
@@ -256,7 +256,7 @@ class FTBCCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
 
-    def before_fit(self) -> None:
+    def resolve_last(self) -> None:
         """Let `--ckpt_path last` mean the file that this command's own runs write."""
         config = self.config_init["fit"]
         if config.ckpt_path == "last":

@@ -78,6 +78,8 @@ class SpikingClassifier(LightningModule):
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._label_smoothing = label_smoothing
+        self.early_exit: float | None = None
+        self.chosen: Variant | None = None
         self.reset()
 
     # The life of the spiking networks
@@ -90,8 +92,6 @@ class SpikingClassifier(LightningModule):
         self.ann_accuracy = StepAccuracy(timesteps=1)
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
-        self.early_exit: float | None = None
-        self.chosen: Variant | None = None
 
     def check_convertible(
         self, example_input: Tensor, num_classes: int | None
@@ -131,7 +131,7 @@ class SpikingClassifier(LightningModule):
     def network(self, variant: Variant) -> SpikingNetwork:
         """The spiking network of a variant; the first steps of one that serves several T."""
         serving = (v for v in self.variants.values() if v.method == variant.method)
-        key = next(v.key for v in serving if variant.timesteps in v.reported)
+        key = next((v.key for v in serving if variant.timesteps in v.reported), variant.key)
         network = self.snns[key]
         assert isinstance(network, SpikingNetwork)
         if network.timesteps == variant.timesteps:
@@ -287,7 +287,7 @@ class SpikingClassifier(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {
             "phase": self.phase,
             "networks": networks,
-            "data_seed": getattr(data, "seed", None),
+            "data_seed": getattr(data, "division_seed", None),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ftbc_lightning.cli import run
@@ -29,18 +30,29 @@ def test_seed_everything_covers_division_and_calibration_draw(given, expected, t
     assert cli.config["inspect"].data.init_args.seed == expected
 
 
-def test_a_checkpoint_keeps_its_division_of_pictures(tmp_path, capsys):
-    run([*digits("fit", tmp_path), "--seed_everything", "2", "--calibration.methods", "[static]"])
-    for name, verb in (("ann.ckpt", "calibrate"), ("snn.ckpt", "test"), ("snn.ckpt", "diagnose")):
-        command = [*digits(verb, tmp_path / verb), "--ckpt_path", str(tmp_path / name)]
-        cli = run([*command, "--seed_everything", "1"])
-        assert cli.datamodule.seed == 2
-    assert "Note" not in capsys.readouterr().err
-    cli = run([*command, "--data.seed", "0"])
-    assert cli.datamodule.seed == 0
-    assert (
-        "was trained with data.seed 2, and pictures are divided with 0" in capsys.readouterr().err
-    )
+def test_a_trained_network_keeps_its_division_of_pictures(tmp_path):
+    fit = [*digits("fit", tmp_path), "--calibration.methods", "[static]"]
+    expected = run([*fit, "--seed_everything", "2"]).datamodule.validation_indices
+    ann, snn = str(tmp_path / "ann.ckpt"), str(tmp_path / "snn.ckpt")
+    commands = [
+        [*digits("calibrate", tmp_path / "1"), "--ckpt_path", ann, "--data.seed", "5"],
+        [*digits("calibrate", tmp_path / "2"), "--model.weights", ann],
+        [*digits("test", tmp_path / "3"), "--ckpt_path", str(tmp_path / "1" / "snn.ckpt")],
+        [*digits("diagnose", tmp_path / "4"), "--ckpt_path", snn],
+        [*fit, "--ckpt_path", "last"],
+    ]
+    for command in commands:
+        data = run([*command, "--seed_everything", "1"]).datamodule
+        assert (data.division_seed, data.seed) == (2, 5 if "--data.seed" in command else 1)
+        data.setup()
+        assert data.validation_indices == expected
+    # the draw of the calibration pictures is that of the command
+    assert len({state(tmp_path / name) for name in ("1", "2")}) == 2
+
+
+def state(folder):
+    content = torch.load(folder / "snn.ckpt", weights_only=True)["state_dict"]
+    return float(sum(v.sum() for k, v in content.items() if "temporal_bias" in k))
 
 
 def test_splits_do_not_depend_on_the_order_in_which_files_were_made(tmp_path):

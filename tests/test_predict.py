@@ -134,8 +134,11 @@ def test_what_evaluates_a_run_without_a_logger_leaves_its_configuration_alone(fi
 def test_a_choice_of_a_network_is_for_one_prediction(fitted):
     model, data, trainer = fitted.cli.model, fitted.cli.datamodule, fitted.cli.trainer
     trainer.predict(model, datamodule=data, at=1, method="static", early_exit=0.9)
-    steps = {len(batch["label"]) for batch in trainer.predict(model, datamodule=data)}
-    assert steps == {2}
+    model.early_exit = 0.1
+    found = trainer.predict(model, datamodule=data)
+    assert {len(batch["label"]) for batch in found} == {2}
+    assert {int(step) for batch in found for step in batch["steps"]} == {1}
+    model.early_exit = None
 
 
 def test_a_choice_without_spiking_networks_is_refused(fitted, capsys):
@@ -157,8 +160,10 @@ def test_an_anytime_network_is_used_at_every_t_that_it_serves(fitted, tmp_path, 
         assert main(["predict", *snn, "--at", str(t), "--output", str(output)]) == 0
         classes = [int(row["class"]) for row in rows(output)]
         assert classes == logits[t - 1].argmax(-1).tolist()
+        capsys.readouterr()
         assert main(fitted.args("diagnose", *snn, "--at", str(t), folder=tmp_path)) == 0
-    capsys.readouterr()
+        cells = [line.split("│") for line in capsys.readouterr().out.splitlines() if "act" in line]
+        assert any(row[2] != row[3] for row in cells if len(row) > 3)  # before and after
     assert main(["report", str(tmp_path)]) == 0
     with (tmp_path / "curves" / "operations.csv").open() as file:
         assert {row["timesteps"] for row in csv.DictReader(file)} == {"1", "2"}

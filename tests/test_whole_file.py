@@ -57,10 +57,15 @@ def test_a_killed_write_leaves_the_earlier_file_and_its_rest_is_removed(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
+THIS = platform.node()
+
+
 def rest_of(path, process=2**22 + 1, machine=None):
     """What a killed process left; the default is above the largest number of a process."""
-    name = beside_of(path).name.replace(f".{os.getpid()}", f".{process}")
-    rest = path.with_name(name.replace(platform.node(), machine) if machine else name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "node", lambda: THIS if machine is None else machine)
+        rest = beside_of(path)
+    rest = rest.with_name(rest.name.replace(f".{os.getpid()}", f".{process}"))
     rest.write_text("half")
     return rest
 
@@ -71,6 +76,14 @@ def test_whoever_writes_a_file_next_removes_its_rest_and_no_other(tmp_path, name
     other = rest_of(tmp_path / "b.csv")
     write_whole(tmp_path / name, lambda beside: beside.write_text("whole"))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, name])
+
+
+@pytest.mark.parametrize("machine", ["x.local", "", "a[b]*", "node-7"])
+def test_machines_of_any_name_find_their_own(tmp_path, monkeypatch, machine):
+    rest = rest_of(tmp_path / "ann.ckpt", machine=machine)
+    rest_of(tmp_path / "ann.ckpt", machine="elsewhere")
+    monkeypatch.setattr(platform, "node", lambda: machine)
+    assert remove_leftovers(tmp_path) == [rest]
 
 
 def test_files_of_running_processes_other_machines_and_others_are_left_alone(tmp_path):

@@ -62,7 +62,7 @@ def fixed_by(
         "network": type(ann).__name__,
         "weights": digest(ann.state_dict().values()),
         "data": type(datamodule).__name__,
-        "data_seed": datamodule.seed,
+        "data_seed": datamodule.division_seed,
         "test_pictures": images.count,
         "first_test_pictures": digest(next(iter(images))),
         "training_pictures": len(datamodule.train_indices),

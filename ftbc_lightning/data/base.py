@@ -36,7 +36,9 @@ class ClassificationDataModule(LightningDataModule, ABC):
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates, above 0 and below 1.
         calibration_pictures: How many pictures calibrate, over all processes.
-        seed: Of division, calibration draw, order and augmentation; 0 if None.
+        seed: Of division, calibration draw, order and augmentation; 0 if None. The attribute
+            `division_seed` is that of the division alone: whoever evaluates a trained network sets
+            it to that of the training, before `setup`.
 
     Raises:
         UserError: A setting is out of range.
@@ -73,6 +75,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         self.validation_fraction = validation_fraction
         self.calibration_pictures = calibration_pictures
         self.seed = 0 if seed is None else seed
+        self.division_seed = self.seed
         self._is_set_up = False
 
     @abstractmethod
@@ -112,7 +115,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
 
     def divide(self, labels: Tensor) -> tuple[list[int], list[int]]:
         """Indices that train and indices that validate: the same share of each class."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.division_seed)
         train: list[int] = []
         validation: list[int] = []
         for label in range(self.num_classes):

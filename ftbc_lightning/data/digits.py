@@ -49,7 +49,7 @@ class DigitsDataModule(ClassificationDataModule):
         digits = load_digits()
         images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
         labels = torch.tensor(digits.target, dtype=torch.int64)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.division_seed)
         order = torch.randperm(len(labels), generator=generator)
         test = torch.cat([m[: len(m) // 5] for m in (order[labels[order] == c] for c in range(10))])
         is_test = torch.zeros(len(labels), dtype=torch.bool)

@@ -165,7 +165,7 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     def _cut_test_off(self, samples: list[tuple[str, int]]) -> dict[Split, list[tuple[str, int]]]:
         labels = np.array([label for _, label in samples])
-        order = np.random.default_rng(self.seed).permutation(len(samples))
+        order = np.random.default_rng(self.division_seed).permutation(len(samples))
         test: set[int] = set()
         for label in range(self.num_classes):
             members = order[labels[order] == label]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,9 @@ def _uses(run: FinishedRun, chosen: Result) -> list[str]:
     """How to use the network that is recommended."""
     path = run.folder / "snn.ckpt"
     methods = {variant.name: variant.method for variant in run.variants}
-    if chosen.method not in methods:
+    if run.config_file is None or chosen.method not in methods:
         return []
-    which = f"--ckpt_path {path} --method {methods[chosen.method]}"
+    which = f"--ckpt_path {shlex.quote(str(path))} --method {methods[chosen.method]}"
     return [
         f"ftbc predict {which} --at {chosen.timesteps} --data.folder PICTURES",
         f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
@@ -182,8 +183,11 @@ def _commands(run: FinishedRun) -> list[str]:
         return []
     trained = run.config.get("ckpt_path") or (run.config.get("model") or {}).get("weights")
     verb = "calibrate" if trained else "fit"
+    config, file, folder = (
+        shlex.quote(str(path)) for path in (run.config_file, run.folder / "snn.ckpt", run.folder)
+    )
     return [
-        f"ftbc {verb} --config {run.config_file}",
-        f"ftbc test --config {run.config_file} --ckpt_path {run.folder / 'snn.ckpt'}",
-        f"ftbc report {run.folder}",
+        f"ftbc {verb} --config {config}",
+        f"ftbc test --config {config} --ckpt_path {file}",
+        f"ftbc report {folder}",
     ]

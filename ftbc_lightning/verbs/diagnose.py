@@ -49,7 +49,7 @@ class DiagnoseTrainer(lightning.Trainer):
         if model.phase != "calibrated" or datamodule is None:
             raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
         best = choose(model, method=method, timesteps=at)
-        plain = [v for v in model.variants.values() if v.timesteps == best.timesteps]
+        plain = [v for v in model.every_variant() if v.timesteps == best.timesteps]
         first = next((v for v in plain if v.method == "none"), best)
         datamodule.prepare_data()
         datamodule.setup("validate")

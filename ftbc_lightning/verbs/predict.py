@@ -1,5 +1,7 @@
 """`ftbc predict`: a row for each picture, and early exit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,6 @@ class PredictTrainer(lightning.Trainer):
             UserError: The checkpoint, the folder or a picture cannot be read, or a setting is out
                 of range.
         """
-        if isinstance(model, SpikingClassifier):
-            model.early_exit = model.chosen = None
         if (folder, early_exit, output, at, method) == (None,) * 5:
             return super().predict(
                 model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
@@ -88,19 +88,17 @@ class PredictTrainer(lightning.Trainer):
         datamodule.prepare_data()
         datamodule.setup("predict")
         loader = self._pictures(datamodule, folder)
-        if at is not None or method is not None:
-            model.chosen = choose(model, method=method, timesteps=at)
-        if early_exit is not None:
-            model.early_exit = self._confidence(model, datamodule, early_exit)
-        batches: Any = super().predict(model, dataloaders=loader, return_predictions=True)
+        with _settings_of(model):
+            if at is not None or method is not None:
+                model.chosen = choose(model, method=method, timesteps=at)
+            if early_exit is not None:
+                model.early_exit = self._confidence(model, datamodule, early_exit)
+            batches: Any = super().predict(model, dataloaders=loader, return_predictions=True)
+            network = _network_of(model)
         found = join(batches)
         if folder is not None:
             found.pop("target", None)
         console = Console()
-        network = "ANN"
-        if model.phase == "calibrated":
-            variant = model.chosen or model.headline()
-            network = f"{label_of(variant.name)}, T = {variant.timesteps}"
         console.print(f"{network}: {summary(found)}", highlight=False, soft_wrap=True)
         if output is not None:
             self._write(Path(output), found, loader, datamodule)
@@ -149,6 +147,24 @@ class PredictTrainer(lightning.Trainer):
         console = Console()
         console.print(report.exit_table(curve, chosen))
         return chosen.confidence
+
+
+@contextmanager
+def _settings_of(model: SpikingClassifier) -> Iterator[None]:
+    """Leave a model's settings of prediction as they were."""
+    before = model.early_exit, model.chosen
+    try:
+        yield
+    finally:
+        model.early_exit, model.chosen = before
+
+
+def _network_of(model: SpikingClassifier) -> str:
+    """What classifies, for people."""
+    if model.phase != "calibrated":
+        return "ANN"
+    variant = model.chosen or model.headline()
+    return f"{label_of(variant.name)}, T = {variant.timesteps}"
 
 
 def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule) -> list[ExitPoint]:

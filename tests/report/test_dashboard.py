@@ -42,6 +42,8 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch, capsys, 
 def test_without_a_login_one_line_says_so(monkeypatch, capsys):
     import wandb
 
+    pytest.importorskip("wandb_workspaces")
+
     def nobody(*args, **kwargs):
         raise wandb.errors.UsageError("No API key configured.")
 
