@@ -3,13 +3,11 @@
 import gc
 import inspect
 import logging
-import pydoc
-import shlex
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning
 from jsonargparse import auto_cli
@@ -18,6 +16,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from ftbc_lightning.arguments import (
+    OneLineParser,
+    check_given,
+    timesteps,
+    trained_division,
+    with_configuration,
+    without,
+)
 from ftbc_lightning.callbacks import (
     ForwardTemporalBiasCorrection,
     LayerCurves,
@@ -28,16 +34,15 @@ from ftbc_lightning.callbacks import (
 from ftbc_lightning.callbacks.loggers import finished_runs
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.callbacks.safeguard import check_writable
-from ftbc_lightning.checkpoints import SafeCheckpointIO, division_seed
+from ftbc_lightning.checkpoints import SafeCheckpointIO
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.export_command import export
-from ftbc_lightning.failures import explain, prefix, user_error
+from ftbc_lightning.failures import explain, prefix
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.dashboard import dashboard
 from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.report.run_folder import LOGS
-from ftbc_lightning.saved import configuration
 from ftbc_lightning.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -63,97 +68,8 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "litlogger" not in record.getMessage()
 
 
-def timesteps(value: Any) -> list[int]:
-    """Read `4`, `1,2,4` or a list of numbers of time steps.
-
-    >>> timesteps("1,2,4")
-    [1, 2, 4]
-    """
-    if isinstance(value, str):
-        value = value.strip("[] ").split(",")
-    values = value if isinstance(value, list | tuple) else [value]
-    return [int(number) for number in values]
-
-
-def without(words: Sequence[str], *options: str) -> list[str]:
-    """The words of a command without the verb and without some options and their values.
-
-    >>> without(["fit", "--config", "c.yaml", "--ckpt_path", "a", "--x=1"], "--ckpt_path", "--x")
-    ['--config', 'c.yaml']
-    """
-    kept: list[str] = []
-    dropped = False
-    for word in words[1:]:
-        if word.startswith("--"):
-            dropped = word.split("=")[0] in options
-        if not dropped:
-            kept.append(shlex.quote(word))
-    return kept
-
-
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line without the usage before them."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise `UserError`; called by jsonargparse."""
-        cause = user_error(ex)
-        raise cause or UserError(
-            f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
-        )
-
-
-def with_configuration(words: Sequence[str]) -> list[str]:
-    """A command on a finished run, with the run's own configuration unless another is given.
-
-    >>> with_configuration(["predict", "--ckpt_path", "last", "--data.folder", "a"])
-    ['predict', '--ckpt_path', 'last', '--folder', 'a']
-    """
-    if not words or words[0] not in ("validate", "test", "predict", "diagnose"):
-        return list(words)
-    if words[0] == "predict":
-        words = [
-            word.replace("--data.folder", "--folder", 1) if _is(word, "--data.folder") else word
-            for word in words
-        ]
-    paths = [
-        word.partition("=")[2] or following
-        for word, following in zip(words, [*words[1:], ""], strict=True)
-        if _is(word, "--ckpt_path")
-    ]
-    if paths and paths[0].endswith(".ckpt") and not Path(paths[0]).is_file():
-        raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
-    described = any(_is(word, "--config") or _is(word, "--data") for word in words)
-    config = configuration(paths[0]) if paths and not described else None
-    own = [] if config is None else ["--config", str(config)]
-    return [words[0], *own, *words[1:]]
-
-
-def check_given(class_path: str, settings: Mapping[str, Any]) -> None:
-    """Raise `UserError` where a configuration leaves a setting of the data module empty."""
-    taken = inspect.signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
-    for name, value in settings.items():
-        if value is None and name in taken and taken[name].default is not None:
-            raise UserError(
-                f"data.{name} is left empty in the configuration; give a value, or leave its line "
-                "out."
-            )
-
-
-def _is(word: str, option: str) -> bool:
-    return word.partition("=")[0] == option
-
-
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
-
-
-def _trained_division(*paths: Any) -> int | None:
-    """The seed by which the pictures of a trained network were divided, if one of its files tells.
-
-    With another division, pictures that it was trained on would be among those that evaluate it.
-    """
-    files = [path for path in paths if isinstance(path, str) and Path(path).is_file()]
-    return division_seed(files[0]) if files else None
 
 
 FILE_VERBS: dict[str, Callable[..., None]] = {
@@ -233,7 +149,7 @@ class FTBCCLI(LightningCLI):
         if self.subcommand == "fit":
             self.resolve_last()
         weights = self._get(self.config, "model").get("weights")
-        trained = _trained_division(self._get(self.config_init, "ckpt_path"), weights)
+        trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
         if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
             self.datamodule.division_seed = trained
 

@@ -295,15 +295,7 @@ class SpikingClassifier(LightningModule):
         check_state(self.ann, checkpoint)
         phase, networks = saved_networks(checkpoint)
         self.reset()
-        variants = [
-            Variant(
-                entry["method"],
-                entry["timesteps"],
-                float(entry["seconds"]),
-                tuple(entry.get("serves", ())),
-            )
-            for entry in networks
-        ]
+        variants = [Variant.of(entry) for entry in networks]
         if variants:
             self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
         check_whole(self.state_dict(), checkpoint["state_dict"])

@@ -1,7 +1,8 @@
 """What is compared: a spiking network among others, and one row of results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ftbc_lightning.snn.calibration import Stages, parse_method
 
@@ -21,6 +22,16 @@ class Variant:
     timesteps: int
     seconds: float = 0.0
     serves: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Variant":
+        """A variant from the entry of a checkpoint."""
+        return cls(
+            saved["method"],
+            saved["timesteps"],
+            float(saved["seconds"]),
+            tuple(saved.get("serves", ())),
+        )
 
     @property
     def reported(self) -> tuple[int, ...]:

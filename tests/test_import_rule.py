@@ -53,6 +53,7 @@ ORDER = [
     "callbacks",
     "verbs",
     "trainer",
+    "arguments",
     "cli",
     "__main__",
 ]

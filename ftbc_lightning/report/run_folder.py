@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from ftbc_lightning.ann.weights import read_file
-from ftbc_lightning.checkpoints import CHECKPOINT_KEY
+from ftbc_lightning.checkpoints import read_checkpoint, saved_networks
 from ftbc_lightning.csv_rows import read_rows
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.rows import (
@@ -73,8 +72,9 @@ def read_run(folder: Path) -> FinishedRun:
     layers = read_rows(folder / CURVES / "layers.csv", LayerRow)
     calibrated = (row.method for row in layers if row.method != "snn_uncalibrated")
     path = folder / "snn.ckpt"
-    content = read_file(path) if path.is_file() else {}
-    networks = _networks(content)
+    content = read_checkpoint(path) if path.is_file() else {}
+    saved = saved_networks(content)[1] if content else []
+    networks = {Variant.of(entry): entry["map"] for entry in saved}
     method = headline(networks).name if networks else results[-1].method
     measured = Measurements(
         method,
@@ -91,22 +91,10 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, results, steps, measured, config, config_file, variants)
 
 
-Networks = dict[Variant, Mapping[str, Any]]
-"""The networks of a file, each with its conversion map."""
-
-
-def _networks(content: Mapping[str, Any]) -> Networks:
-    saved = content.get(CHECKPOINT_KEY, {}).get("networks", [])
-    return {
-        Variant(entry["method"], entry["timesteps"], serves=tuple(entry.get("serves", ()))): entry[
-            "map"
-        ]
-        for entry in saved
-    }
-
-
-def _biases(content: Mapping[str, Any], networks: Networks) -> list[BiasRow]:
-    """Of the network of a file that stands for all."""
+def _biases(
+    content: Mapping[str, Any], networks: Mapping[Variant, Mapping[str, Any]]
+) -> list[BiasRow]:
+    """Of the network of a file that stands for all; each has its conversion map."""
     if not networks:
         return []
     variant = headline(networks)
