@@ -24,7 +24,10 @@ def timesteps(value: Any) -> list[int]:
     if isinstance(value, str):
         value = value.strip("[] ").split(",")
     values = value if isinstance(value, list | tuple) else [value]
-    return [int(number) for number in values]
+    try:
+        return [int(number) for number in values]
+    except OverflowError as error:  # an infinite number of steps
+        raise ValueError(str(error)) from error
 
 
 def without(words: Sequence[str], *options: str) -> list[str]:

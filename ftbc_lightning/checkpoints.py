@@ -199,6 +199,8 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     for served in entry.get("serves", ()):
         if not (_is_count(served) and served <= timesteps):
             raise ValueError(f"T={served} served by a network for T={timesteps}")
+    if structure.get("input") is not None and not all(map(_is_count, structure["input"])):
+        raise ValueError(f"input of shape {structure['input']}")
     for name, shape in structure["neurons"].items():
         if not all(map(_is_count, shape)) or not shape:
             raise ValueError(f"shape {shape} of {name}")

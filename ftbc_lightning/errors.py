@@ -20,3 +20,15 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """
     if value not in choices:
         raise UserError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+
+
+def check_counts(**values: int) -> None:
+    """Raise `UserError` unless every value is a whole number from 1.
+
+    >>> check_counts(num_classes=10, width=0)
+    Traceback (most recent call last):
+    ftbc_lightning.errors.UserError: width is 0; it must be a whole number from 1.
+    """
+    for name, value in values.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name} is {value}; it must be a whole number from 1.")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.activations import ActivationName, make_activation
+from ftbc_lightning.errors import check_counts
 
 
 class PadShortcut(nn.Module):
@@ -115,6 +116,7 @@ class CIFARResNet(nn.Module):
         shortcut: Literal["pad", "conv"] = "pad",
     ) -> None:
         super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.act1 = make_activation(activation, levels=levels)
@@ -159,6 +161,7 @@ class ImageNetResNet(nn.Module):
         input_size: Literal[32, 224] = 224,
     ) -> None:
         super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels)
         large = input_size == 224
         kernel, stride = (7, 2) if large else (3, 1)
         self.conv1 = nn.Conv2d(

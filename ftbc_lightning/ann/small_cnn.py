@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.ann.activations import ActivationName, make_activation
 from ftbc_lightning.ann.resnet import BasicBlock
+from ftbc_lightning.errors import check_counts
 
 
 class SmallCNN(nn.Module):
@@ -32,6 +33,7 @@ class SmallCNN(nn.Module):
         levels: int = 8,
     ) -> None:
         super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels, width=width)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = make_activation(activation, levels=levels)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.activations import ActivationName, make_activation
+from ftbc_lightning.errors import UserError, check_counts
 
 LAYERS: dict[int, tuple[int | Literal["pool"], ...]] = {
     11: (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"),
@@ -45,6 +46,9 @@ class VGG(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels)
+        if not 0 <= dropout <= 1:
+            raise UserError(f"dropout is {dropout}; it must lie between 0 and 1.")
         self.features = nn.Sequential()
         channels = in_channels
         for layer in LAYERS[depth]:

@@ -55,7 +55,7 @@ def described(**entry: Any) -> dict[str, Any]:
         content["ftbc"]["phase"] = entry.pop("phase")
     for key, value in entry.items():
         target = content["ftbc"]["networks"][0]
-        target = target["map"] if key in ("format", "neurons") else target
+        target = target["map"] if key in ("format", "neurons", "input") else target
         target[key] = value
     return content
 

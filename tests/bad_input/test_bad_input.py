@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ftbc_lightning import UserError
+from ftbc_lightning.ann import VGG16, ResNet20, SmallCNN
 from ftbc_lightning.snn.calibration.method import STAGES
 from tests.bad_input import data, files, networks
 
@@ -88,6 +89,9 @@ ROWS = {
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     ),
     # settings
+    "no input channel": lambda f: SmallCNN(in_channels=-1),
+    "classes left empty": lambda f: ResNet20(num_classes=None),
+    "dropout above 1": lambda f: VGG16(dropout=1.5),
     "T of 0": lambda f: networks.converting(networks.layers(), timesteps=0),
     "T below 0": lambda f: networks.callback(timesteps=[2, -1]),
     "no T": lambda f: networks.callback(timesteps=[]),
@@ -147,6 +151,9 @@ ROWS = {
     ),
     "snn file: a size that is no number": lambda f: files.load(
         files.saved(f, files.described(neurons={"act1": [True, 8, 8]}))
+    ),
+    "snn file: an input that is no shape": lambda f: files.load(
+        files.saved(f, files.described(input=3))
     ),
     "snn file: tensor missing": files.spiking_tensor_missing,
     "snn file: description missing": files.description_missing,
