@@ -11,7 +11,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from ftbc_lightning.ann.weights import check_finite, read_file
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, is_count
 from ftbc_lightning.snn.calibration import parse_method
 from ftbc_lightning.whole_file import write_whole
 
@@ -191,21 +191,16 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
             "does not know; install a newer ftbc-lightning to read it."
         ) from error
     biases = {value.shape[0] for key, value in state.items() if key.endswith("temporal_bias")}
-    if not _is_count(timesteps) or not _is_count(structure["timesteps"]):
+    if not is_count(timesteps) or not is_count(structure["timesteps"]):
         raise ValueError(f"T={timesteps}")
     if timesteps not in biases or structure["timesteps"] != timesteps:
         raise ValueError(f"no biases for T={timesteps}")
     float(entry["seconds"])
     for served in entry.get("serves", ()):
-        if not (_is_count(served) and served <= timesteps):
+        if not (is_count(served) and served <= timesteps):
             raise ValueError(f"T={served} served by a network for T={timesteps}")
-    if structure.get("input") is not None and not all(map(_is_count, structure["input"])):
+    if structure.get("input") is not None and not all(map(is_count, structure["input"])):
         raise ValueError(f"input of shape {structure['input']}")
     for name, shape in structure["neurons"].items():
-        if not all(map(_is_count, shape)) or not shape:
+        if not all(map(is_count, shape)) or not shape:
             raise ValueError(f"shape {shape} of {name}")
-
-
-def _is_count(value: Any) -> bool:
-    """Say whether a value is a whole number from 1; True is none."""
-    return type(value) is int and value > 0

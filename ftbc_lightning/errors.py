@@ -22,6 +22,15 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise UserError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
+def is_count(value: object) -> bool:
+    """Say whether a value is a whole number from 1; True is none.
+
+    >>> is_count(3), is_count(True), is_count(0)
+    (True, False, False)
+    """
+    return type(value) is int and value > 0
+
+
 def check_counts(**values: int) -> None:
     """Raise `UserError` unless every value is a whole number from 1.
 
@@ -30,5 +39,5 @@ def check_counts(**values: int) -> None:
     ftbc_lightning.errors.UserError: width is 0; it must be a whole number from 1.
     """
     for name, value in values.items():
-        if type(value) is not int or value < 1:
+        if not is_count(value):
             raise UserError(f"{name} is {value}; it must be a whole number from 1.")

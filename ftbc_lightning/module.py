@@ -214,9 +214,9 @@ class SpikingClassifier(LightningModule):
         if self.phase != "calibrated":
             logits = self(images).unsqueeze(0)
         elif self.early_exit is None:
-            logits = simulate(self.network(self.chosen or self.headline()), images)
+            logits = simulate(self.network(self.classifying()), images)
         else:
-            network = self.network(self.chosen or self.headline())
+            network = self.network(self.classifying())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
         confidence, label = confidence_of(logits)
         all_steps = torch.full_like(label[0], len(label))
@@ -225,6 +225,10 @@ class SpikingClassifier(LightningModule):
         if not isinstance(batch, Tensor) and len(batch) > 1:
             found["target"] = batch[1]
         return found
+
+    def classifying(self) -> Variant:
+        """The variant that `predict_step` runs."""
+        return self.chosen or self.headline()
 
     def headline(self) -> Variant:
         """The variant that stands for all: exact (else the last method) at the largest T."""

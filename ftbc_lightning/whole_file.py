@@ -54,8 +54,9 @@ def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
         name: Of the file that was being written; any if None.
     """
     removed = []
-    for path in folder.glob(f".*{MARK}{_machine()}.*"):
-        match = re.fullmatch(rf"\.(.+){MARK}{re.escape(_machine())}\.(\d+)(\.[^.]+)?", path.name)
+    by = f"{MARK}{_machine()}."
+    for path in folder.glob(f".*{by}*"):
+        match = re.fullmatch(rf"\.(.+){re.escape(by)}(\d+)(\.[^.]+)?", path.name)
         if match and name in (None, match[1]) and path.is_file() and not _runs(int(match[2])):
             path.unlink(missing_ok=True)
             removed.append(path)

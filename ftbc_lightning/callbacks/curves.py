@@ -15,6 +15,7 @@ from ftbc_lightning.csv_rows import write_rows
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.rows import Measurements
 from ftbc_lightning.report.run_folder import CURVES
+from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.quantized import quantized_logits
 
 
@@ -38,6 +39,7 @@ class LayerCurves(Callback):
         self.right: dict[int, int] = {}
         self.total = 0
         self.graph: fx.GraphModule | None = None
+        self.plain: dict[int, SpikingNetwork] = {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -62,10 +64,12 @@ class LayerCurves(Callback):
         if missing > 0:
             self.kept.append(images[:missing])
         self.total += len(labels)
-        self.graph = self.graph or trace(pl_module.ann)
-        networks = {v.timesteps: v for v in pl_module.every_variant() if v.method == "none"}
-        for timesteps, variant in networks.items():
-            logits = quantized_logits(self.graph, pl_module.network(variant), images)
+        if self.graph is None:
+            self.graph = trace(pl_module.ann)
+            plain = [v for v in pl_module.every_variant() if v.method == "none"]
+            self.plain = {v.timesteps: pl_module.network(v) for v in plain}
+        for timesteps, network in self.plain.items():
+            logits = quantized_logits(self.graph, network, images)
             right = int((logits.argmax(-1) == labels).sum())
             self.right[timesteps] = self.right.get(timesteps, 0) + right
 

@@ -258,6 +258,14 @@ def _datamodule(trainer: Trainer) -> Any:
     return datamodule
 
 
+def makes_networks(module: LightningModule, stage: str) -> bool:
+    """Say whether a run that is being set up makes networks, rather than evaluate those of a file.
+
+    It trains an ANN, or its networks are converted and not calibrated yet.
+    """
+    return stage == "fit" or getattr(module, "phase", None) == "converted"
+
+
 def example_input(trainer: Trainer) -> Tensor:
     """One empty input of the shape that the datamodule states."""
     shape = getattr(_datamodule(trainer), "input_shape", None)

@@ -15,6 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ftbc_lightning.callbacks.ftbc import makes_networks
 from ftbc_lightning.version import __version__
 from ftbc_lightning.whole_file import write_whole
 
@@ -36,7 +37,7 @@ class RunRecord(SaveConfigCallback):
         that made the networks, not of one that evaluates them.
         """
         log_dir = trainer.log_dir  # asks every process
-        self.makes = stage == "fit" or getattr(pl_module, "phase", None) == "converted"
+        self.makes = makes_networks(pl_module, stage)
         if self.already_saved or log_dir is None or not (self.makes or trainer.loggers):
             return
         self.already_saved = True

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from ftbc_lightning import report
 from ftbc_lightning.callbacks.curves import LayerCurves
+from ftbc_lightning.callbacks.ftbc import makes_networks
 from ftbc_lightning.callbacks.progress import CalibrationProgress
 from ftbc_lightning.module import SpikingClassifier
 
@@ -27,9 +28,7 @@ class ResultFiles(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note whether this run calibrates or evaluates a file."""
-        self.calibrates = isinstance(pl_module, SpikingClassifier) and (
-            pl_module.phase == "converted"
-        )
+        self.calibrates = makes_networks(pl_module, stage)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the calibrated networks and report the validation split."""

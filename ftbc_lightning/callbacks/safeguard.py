@@ -10,7 +10,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from ftbc_lightning.callbacks.ftbc import ForwardTemporalBiasCorrection, example_input
+from ftbc_lightning.callbacks.ftbc import (
+    ForwardTemporalBiasCorrection,
+    example_input,
+    makes_networks,
+)
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.module import SpikingClassifier
 from ftbc_lightning.report.run_folder import LOGS
@@ -37,7 +41,7 @@ class Safeguard(Callback):
         if not trainer.is_global_zero:
             return
         folder = self._path(trainer)
-        makes = stage == "fit" or getattr(pl_module, "phase", None) == "converted"
+        makes = makes_networks(pl_module, stage)
         checkpoints = checkpoint_space(trainer, pl_module) if makes else 0
         check_writable(folder, needed=checkpoints + FIGURES)
         places = (folder, *folder.glob(f"{LOGS}/*"))

@@ -28,12 +28,12 @@ def dashboard(project: str = "ftbc", *, entity: str | None = None, out: str | No
     Raises:
         UserError: The package is missing, or you are not logged in.
     """
-    shown = definition(project, entity or "me")
+    workspace = definition(project, entity or "me")
     if out is not None:
-        text = json.dumps(shown._model.model_dump(mode="json"))
+        text = json.dumps(workspace._model.model_dump(mode="json"))
         print(write_whole(Path(out), lambda beside: beside.write_text(text)))
         return
-    workspace = definition(project, entity or _owner())
+    workspace.entity = entity or _owner()
     try:
         workspace.save()
     except Exception as error:  # whatever the client of a remote service may raise

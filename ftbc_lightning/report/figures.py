@@ -116,8 +116,12 @@ def panels(
     figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
     figure.supylabel(ylabel, fontsize=9, x=0.1 / width)
     places = {
-        **{"left": LEFT / width, "right": 1 - right / width, "wspace": across / panel_width},
-        **{"bottom": bottom / height, "top": 1 - TOP / height, "hspace": down / panel_height},
+        "left": LEFT / width,
+        "right": 1 - right / width,
+        "wspace": across / panel_width,
+        "bottom": bottom / height,
+        "top": 1 - TOP / height,
+        "hspace": down / panel_height,
     }
     grid = figure.subplots(
         rows, columns, squeeze=False, sharex=True, sharey=sharey, gridspec_kw=places

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.rows import LayerRow
-from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.style import BIASES, label_of
 from ftbc_lightning.snn.diagnosis import SMALL, advice_on
 from ftbc_lightning.variant import Result
 
@@ -133,11 +133,10 @@ def worst_layers(
 
 
 def _advice(row: LayerRow) -> str:
-    label = label_of(row.method)
     words = advice_on(
         row.cause,  # type: ignore[arg-type]
         row.added,
-        bias="FTBC" in label or "bias" in label,
-        weights="weights" in label,
+        bias=any(stage in row.method for stage in BIASES),
+        weights=any(stage in row.method for stage in ("weights", "backpropagation")),
     )
     return f"{row.cause}: {words}" if row.added > SMALL else words

@@ -205,10 +205,7 @@ def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
     >>> bool(without_temporal_bias(snn).neurons()["_1"].temporal_bias.any())
     False
     """
-    twin = sibling(snn, timesteps=snn.timesteps)
-    if snn.corrects_membranes:
-        twin.correct_membranes()
-    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
-        neuron.load_state_dict(original.state_dict())
+    twin = shortened(snn, snn.timesteps)
+    for neuron in twin.neurons().values():
         neuron.clear_correction()
     return twin

@@ -74,7 +74,7 @@ class PredictTrainer(lightning.Trainer):
             UserError: The checkpoint, the folder or a picture cannot be read, or a setting is out
                 of range.
         """
-        if (folder, early_exit, output, at, method) == (None,) * 5:
+        if all(given is None for given in (folder, early_exit, output, at, method)):
             return super().predict(
                 model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
             )
@@ -163,7 +163,7 @@ def _network_of(model: SpikingClassifier) -> str:
     """What classifies, for people."""
     if model.phase != "calibrated":
         return "ANN"
-    variant = model.chosen or model.headline()
+    variant = model.classifying()
     return f"{label_of(variant.name)}, T = {variant.timesteps}"
 
 
@@ -174,7 +174,7 @@ def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule)
         model: A calibrated classifier.
         datamodule: Has `calibration_dataloader()`.
     """
-    network = model.network(model.chosen or model.headline())
+    network = model.network(model.classifying())
     loader: Any = datamodule
     parts = [
         (simulate(network, images.to(model.device)).cpu(), labels)
