@@ -3,11 +3,11 @@ r"""Accuracy of published weights after conversion, in pieces that survive an in
     python benchmarks/accuracy.py --network akamaster_resnet20 --data cifar10.npz \\
         --weights shared/data/weights/cifar10 --timesteps 2 4 --draws 5 --output accuracy.csv
 
-Each draw calibrates on pictures of the first 45,000 of the training part; `--split selection` are
+Each draw calibrates on samples of the first 45,000 of the training part; `--split selection` are
 the last 5,000 of it, on which everything was chosen, `--split test` the test part. For mobilenet_v2
 `--data` is a folder of ImageNet classes, of which each draw calibrates on one half and counts on
 the other. `ann` as a method is the network before conversion. A line is appended for every block
-of pictures; a second run does only what is missing, and prints the table.
+of samples; a second run does only what is missing, and prints the table.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from networks import QCFSResNet20, TorchOptimVGG16
-from pictures import CIFAR10, IMAGENET, UNCHANGED, CIFARPictures, FolderPictures, Source
+from samples import CIFAR10, IMAGENET, UNCHANGED, CIFARSamples, FolderSamples, Source
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
@@ -60,10 +60,10 @@ def mobilenet(path: Path) -> nn.Module:
 
 
 NETWORKS: dict[str, tuple[Callable[[Path], nn.Module], Callable[[Path, str], Source]]] = {
-    "akamaster_resnet20": (akamaster, partial(CIFARPictures, normalisation=IMAGENET)),
-    "qcfs_resnet20": (qcfs, partial(CIFARPictures, normalisation=CIFAR10)),
-    "torchoptim_vgg16": (vgg16, partial(CIFARPictures, normalisation=UNCHANGED)),
-    "mobilenet_v2": (mobilenet, partial(FolderPictures, normalisation=IMAGENET)),
+    "akamaster_resnet20": (akamaster, partial(CIFARSamples, normalisation=IMAGENET)),
+    "qcfs_resnet20": (qcfs, partial(CIFARSamples, normalisation=CIFAR10)),
+    "torchoptim_vgg16": (vgg16, partial(CIFARSamples, normalisation=UNCHANGED)),
+    "mobilenet_v2": (mobilenet, partial(FolderSamples, normalisation=IMAGENET)),
 }
 
 
@@ -72,22 +72,22 @@ def main() -> None:
     given = arguments()
     build, read = NETWORKS[given.network]
     ann = build(given.weights).eval()
-    pictures = read(given.data, given.split)
+    samples = read(given.data, given.split)
     blocks = range(0, given.n, given.block)
     for draw in range(given.draws):
         for timesteps in given.timesteps:
             for method in given.methods:
                 key = (given.network, given.split, given.rule, str(timesteps), method)
-                key = (*key, str(given.shrinkage), str(given.pictures), str(draw))
+                key = (*key, str(given.shrinkage), str(given.samples), str(draw))
                 done = {row[:-2] for row in rows(given.output)}
                 missing = [b for b in blocks if (*key, str(b), str(given.block)) not in done]
                 if not missing:
                     continue
                 began = time.process_time()
-                run = predictor(ann, pictures, method, timesteps, draw, given)
+                run = predictor(ann, samples, method, timesteps, draw, given)
                 seconds = time.process_time() - began
                 for first in missing:
-                    images, labels = pictures.counted(slice(first, first + given.block), draw)
+                    images, labels = samples.counted(slice(first, first + given.block), draw)
                     logits = torch.cat([run(part) for part in images.split(100)])
                     right = int((logits.argmax(1) == labels).sum())
                     line = (*key, first, given.block, right, f"{seconds:.1f}")
@@ -98,7 +98,7 @@ def main() -> None:
 
 def predictor(
     ann: nn.Module,
-    pictures: Source,
+    samples: Source,
     method: str,
     timesteps: int,
     draw: int,
@@ -107,7 +107,7 @@ def predictor(
     """What gives logits: the ANN itself, or the network converted and calibrated on this draw."""
     if method == "ann":
         return torch.no_grad()(ann)
-    batches = list(pictures.calibration(given.pictures, draw).split(64))
+    batches = list(samples.calibration(given.samples, draw).split(64))
     snn = convert(ann, batches[0][:1], batches, timesteps=timesteps, threshold_rule=given.rule)
     calibrate(ann, snn, batches, method=method, shrinkage=given.shrinkage)  # type: ignore[arg-type]
     return lambda images: simulate(snn, images)[-1]
@@ -122,7 +122,7 @@ def rows(path: Path) -> list[Key]:
 
 
 def report(path: Path) -> None:
-    """Mean over draws, standard error of that mean, pictures and draws of each setting."""
+    """Mean over draws, standard error of that mean, samples and draws of each setting."""
     draws: dict[Key, dict[str, list[tuple[int, int]]]] = {}
     for row in rows(path):
         *key, draw, _, count, right, _ = row
@@ -150,7 +150,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["none", "exact", "weights+exact"])
     parser.add_argument("--shrinkage", type=float, default=0.03, help="ridge of the weight stage")
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--n", type=int, default=10000)
     parser.add_argument("--block", type=int, default=1000)
     return parser.parse_args()

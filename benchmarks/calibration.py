@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py [--quick]
 
-All in one run on the same network and pictures, in turn. "Plain" is the loop in
+All in one run on the same network and samples, in turn. "Plain" is the loop in
 tests/reference/loops.py: for every (layer, step) one pass of the ANN and one run of the spiking
 network up to that step. It is timed on `--passes` of its L T (layer, step) pairs, spread evenly,
 and multiplied up; `--whole` runs all of them. SpikingJelly's conversion finds thresholds only.
@@ -110,11 +110,11 @@ def _one_pair(
     neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - target)
 
 
-def rows(pictures: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
+def rows(samples: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
     """One row for each L and T."""
     for layers in (6, 19) if quick else (6, 19, 33):
         net = network(layers)
-        batch = torch.randn(pictures, 3, 32, 32)
+        batch = torch.randn(samples, 3, 32, 32)
         for timesteps in (4, 8) if quick else (4, 8, 32):
             snn = convert(net, batch[:1], [batch], timesteps=timesteps)
             sides = {
@@ -135,9 +135,9 @@ def rows(pictures: int, passes: int | None, repeats: int, quick: bool) -> Iterat
             ]
 
 
-def calibrate_once(timesteps: int, pictures: int, method: str) -> None:
+def calibrate_once(timesteps: int, samples: int, method: str) -> None:
     """What the memory of a process is read of; "plain" is one pass of the plain loop."""
-    net, batch = network(19), torch.randn(pictures, 3, 32, 32)
+    net, batch = network(19), torch.randn(samples, 3, 32, 32)
     snn = convert(net, batch[:1], [batch], timesteps=timesteps)
     if method == "plain":
         plain_seconds(net, snn, batch, 1)
@@ -147,32 +147,30 @@ def calibrate_once(timesteps: int, pictures: int, method: str) -> None:
         calibrate(net, snn, [batch], method=method)  # type: ignore[arg-type]
 
 
-def memory_rows(pictures: int, timesteps: int) -> Iterator[list[object]]:
+def memory_rows(samples: int, timesteps: int) -> Iterator[list[object]]:
     """Peak memory of each way at L = 19."""
     for method in ("plain", "iterative", "exact", "SpikingJelly"):
-        peak = peak_mebibytes(calibrate_once, timesteps, pictures, method)
-        yield [method, timesteps, pictures, f"{peak:.0f}"]
+        peak = peak_mebibytes(calibrate_once, timesteps, samples, method)
+        yield [method, timesteps, samples, f"{peak:.0f}"]
 
 
 def main() -> None:
     """Read the options, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few pictures, no L = 33, no T = 32")
+    parser.add_argument("--quick", action="store_true", help="few samples, no L = 33, no T = 32")
     parser.add_argument("--whole", action="store_true", help="run the plain loop whole")
     parser.add_argument("--passes", type=int, default=16, help="pairs of the plain loop to time")
-    parser.add_argument(
-        "--pictures", type=int, default=0, help="one batch; 128, or 16 with --quick"
-    )
+    parser.add_argument("--samples", type=int, default=0, help="one batch; 128, or 16 with --quick")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    pictures = options.pictures or (16 if options.quick else 128)
+    samples = options.samples or (16 if options.quick else 128)
     print_machine()
     header = ["L", "T", "plain, s (pairs run)", "iterative, s", "exact, s", "SNN once, s"]
     header += ["SpikingJelly's conversion, s", "plain / iterative", "plain / exact"]
     header += ["iterative / SNN", "exact / SNN"]
     passes = None if options.whole else options.passes
-    print_table(header, rows(pictures, passes, options.repeats, options.quick))
-    print_table(["way", "T", "pictures", "peak memory, MiB"], memory_rows(pictures, 8))
+    print_table(header, rows(samples, passes, options.repeats, options.quick))
+    print_table(["way", "T", "samples", "peak memory, MiB"], memory_rows(samples, 8))
 
 
 if __name__ == "__main__":

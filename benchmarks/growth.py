@@ -1,4 +1,4 @@
-"""How cost grows with T, with depth and with the number of pictures: one figure, fitted slopes.
+"""How cost grows with T, with depth and with the number of samples: one figure, fitted slopes.
 
     python benchmarks/growth.py [--quick] [--out growth.png]
 
@@ -24,10 +24,10 @@ import matplotlib.pyplot as plt
 Cost = dict[str, list[float]]
 
 
-def cost(blocks: int, timesteps: int, pictures: int, repeats: int) -> dict[str, float]:
+def cost(blocks: int, timesteps: int, samples: int, repeats: int) -> dict[str, float]:
     """Seconds of simulation and calibration of one CIFAR ResNet."""
     torch.manual_seed(0)
-    net, batch = CIFARResNet(blocks).eval(), torch.randn(pictures, 3, 32, 32)
+    net, batch = CIFARResNet(blocks).eval(), torch.randn(samples, 3, 32, 32)
     snn = convert(net, batch[:1], [batch], timesteps=timesteps)
     sides: dict[str, Callable[[], object]] = {
         "simulate": lambda: simulate(snn, batch),
@@ -63,7 +63,7 @@ def main() -> None:
     depths = [6 * count + 1 for count in blocks]
     axes["layers L"] = depths, along(depths, lambda d: cost((d - 1) // 6, 4, few, repeats))
     sizes = (16, 32, 64, 128, 256)[cut]
-    axes["pictures"] = sizes, along(sizes, lambda n: cost(1, 4, n, repeats))
+    axes["samples"] = sizes, along(sizes, lambda n: cost(1, 4, n, repeats))
     print_machine()
     rows = []
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")

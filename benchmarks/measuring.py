@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.ann.tracing import trace
+from ftbc_lightning.graph.tracing import trace
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256)
 
@@ -53,7 +53,7 @@ def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[],
     """The ANN, batch norm folded, at the batch size and memory layout that serve it best.
 
     Returns:
-        One call, the number of pictures it takes, and the setting in words.
+        One call, the number of samples it takes, and the setting in words.
     """
     layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
     best: tuple[float, Callable[[], object], int, str] | None = None
@@ -66,9 +66,9 @@ def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[],
                 with torch.inference_mode():
                     return graph(batch)
 
-            per_picture = statistics.median(interleaved({"": run}, repeats)[""]) / size
-            if best is None or per_picture < best[0]:
-                best = per_picture, run, size, f"batch {size}, {name}"
+            per_sample = statistics.median(interleaved({"": run}, repeats)[""]) / size
+            if best is None or per_sample < best[0]:
+                best = per_sample, run, size, f"batch {size}, {name}"
     assert best is not None
     return best[1:]
 
@@ -152,7 +152,7 @@ def spikingjelly_run(snn: nn.Module, images: Tensor, timesteps: int, mode: str, 
 def faster_spikingjelly(
     snn: nn.Module, images: Tensor, timesteps: int
 ) -> tuple[Callable[[], object] | None, str]:
-    """The mode and number of pictures at once that serve SpikingJelly best, found by trying."""
+    """The mode and number of samples at once that serve SpikingJelly best, found by trying."""
     best: tuple[float, str, int] | None = None
     reason = ""
     trial = images[: min(len(images), 8)]
@@ -170,7 +170,7 @@ def faster_spikingjelly(
     if best is None:
         return None, reason
     _, mode, size = best
-    # Where the trial used all pictures of a small batch at once, larger batches go whole.
+    # Where the trial used all samples of a small batch at once, larger batches go whole.
     size = len(images) if mode == "s" and size == len(trial) else size
     words = f"{'multi' if mode == 'm' else 'single'}-step, {size} at once"
     return lambda: spikingjelly_run(snn, images, timesteps, mode, size), words

@@ -1,4 +1,4 @@
-"""The pictures that RESULTS.md is measured on: what calibrates and what is counted never meet."""
+"""The samples that RESULTS.md is measured on: what calibrates and what is counted never meet."""
 
 from pathlib import Path
 from typing import Protocol
@@ -21,15 +21,15 @@ class Source(Protocol):
     """What a measurement reads of a data set."""
 
     def calibration(self, count: int, draw: int) -> Tensor:
-        """`count` pictures that calibrate in this draw, `[count, 3, H, W]`."""
+        """`count` samples that calibrate in this draw, `[count, 3, H, W]`."""
         ...
 
     def counted(self, chosen: slice, draw: int) -> tuple[Tensor, Tensor]:
-        """Some of the pictures that accuracy is counted on, and their labels."""
+        """Some of the samples that accuracy is counted on, and their labels."""
         ...
 
 
-class CIFARPictures:
+class CIFARSamples:
     """CIFAR-10 as one `.npz` file.
 
     "selection" are the last 5,000 of the training part, "test" is the test part; each draw
@@ -50,24 +50,24 @@ class CIFARPictures:
         return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def calibration(self, count: int, draw: int) -> Tensor:
-        """`count` training pictures outside the held-out ones."""
+        """`count` training samples outside the held-out ones."""
         order = np.random.default_rng(draw).permutation(len(self.train) - HELD_OUT)
         return self.prepare(self.train[np.sort(order[:count])])
 
     def counted(self, chosen: slice, draw: int) -> tuple[Tensor, Tensor]:
-        """Pictures of the split; the same in every draw."""
+        """Samples of the split; the same in every draw."""
         return self.prepare(self.images[chosen]), self.labels[chosen]
 
 
-class FolderPictures:
-    """A folder for each class, of few pictures: each draw cuts them into two halves by chance.
+class FolderSamples:
+    """A folder for each class, of few samples: each draw cuts them into two halves by chance.
 
     One half calibrates, accuracy is counted on the other.
     """
 
     def __init__(self, path: Path, split: str, normalisation: Normalisation):
         if split != "test":
-            raise SystemExit("a folder has no selection pictures: give --split test")
+            raise SystemExit("a folder has no selection samples: give --split test")
         prepare = [
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
@@ -76,7 +76,7 @@ class FolderPictures:
         self.folder = ImageFolder(str(path), transform=v2.Compose(prepare))
 
     def read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """These pictures and their labels."""
+        """These samples and their labels."""
         pairs = [self.folder[int(index)] for index in indices]
         return torch.stack([image for image, _ in pairs]), torch.tensor([n for _, n in pairs])
 
@@ -86,9 +86,9 @@ class FolderPictures:
         return order[: len(order) // 2], order[len(order) // 2 :]
 
     def calibration(self, count: int, draw: int) -> Tensor:
-        """`count` pictures of the first half."""
+        """`count` samples of the first half."""
         return self.read(self.halves(draw)[0][:count])[0]
 
     def counted(self, chosen: slice, draw: int) -> tuple[Tensor, Tensor]:
-        """Pictures of the second half."""
+        """Samples of the second half."""
         return self.read(self.halves(draw)[1][chosen])

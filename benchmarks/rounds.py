@@ -1,9 +1,9 @@
-r"""Exact FTBC in one pass against many rounds of the iterative solver, on the same pictures.
+r"""Exact FTBC in one pass against many rounds of the iterative solver, on the same samples.
 
     python benchmarks/rounds.py --data cifar10.npz --weights akamaster_resnet20.pt --timesteps 2
 
-Calibration pictures are drawn from the first 45,000 training pictures of CIFAR-10, accuracy is that
-on the first of the 5,000 others. The iterative solver goes through its pictures `--rounds` times
+Calibration samples are drawn from the first 45,000 training samples of CIFAR-10, accuracy is that
+on the first of the 5,000 others. The iterative solver goes through its samples `--rounds` times
 whatever its error does: batches are given to it that often.
 """
 
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from pictures import IMAGENET, CIFARPictures
+from samples import IMAGENET, CIFARSamples
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
@@ -28,17 +28,17 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--n", type=int, default=2000)
     asked = parser.parse_args()
     ann = ResNet20().eval()
     load_weights(ann, asked.weights)
-    data = CIFARPictures(asked.data, "selection", IMAGENET)
+    data = CIFARSamples(asked.data, "selection", IMAGENET)
     images, labels = data.counted(slice(asked.n), 0)
     solvers = {"exact": 1, "iterative": asked.rounds}
     found: dict[str, list[float]] = {name: [] for name in solvers}
     for draw in range(asked.draws):
-        batches = list(data.calibration(asked.pictures, draw).split(128))
+        batches = list(data.calibration(asked.samples, draw).split(128))
         for name, rounds in solvers.items():
             snn = convert(ann, images[:1], batches, timesteps=asked.timesteps)
             began = time.perf_counter()

@@ -39,7 +39,7 @@ BATCHES = (1, 64, 256)
 
 
 def network(name: str) -> tuple[nn.Module, int]:
-    """A network with random weights from seed 0, and the size of its pictures."""
+    """A network with random weights from seed 0, and the size of its samples."""
     torch.manual_seed(0)
     if name == TORCHVISION:
         from torchvision.models import resnet18
@@ -65,11 +65,11 @@ def rows(limit: float, repeats: int) -> Iterator[list[object]]:
                     left_out = f"left out: about {expected:.0f} s"
                     yield [name, timesteps, batch, left_out, "", "", "", ""]
                     continue
-                pictures = images[torch.arange(batch) % len(images)]
-                sides = {"ann": ann, "snn": lambda s=snn, p=pictures: simulate(s, p)}
+                samples = images[torch.arange(batch) % len(images)]
+                sides = {"ann": ann, "snn": lambda s=snn, p=samples: simulate(s, p)}
                 words = reason
                 if rival is not None:
-                    run, words = faster_spikingjelly(rival, pictures, timesteps)
+                    run, words = faster_spikingjelly(rival, samples, timesteps)
                     sides |= {} if run is None else {"rival": run}
                 found = interleaved(sides, repeats)
                 unit = [value / taken * batch * timesteps for value in found["ann"]]

@@ -1,23 +1,23 @@
 """Train an ANN, convert it to a spiking network, calibrate it with temporal biases.
 
-The verbs need torch alone; the Lightning classes are imported when they are first used.
+The subcommands need torch alone; the Lightning classes are imported when they are first used.
 
 >>> import torch
 >>> from ftbc_lightning import calibrate, convert, simulate
 >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
->>> pictures = torch.rand(64, 2)
->>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
->>> trace = calibrate(ann, snn, [pictures], method="exact")
->>> simulate(snn, pictures).shape
+>>> samples = torch.rand(64, 2)
+>>> snn = convert(ann, samples[:1], [samples], timesteps=4)
+>>> trace = calibrate(ann, snn, [samples], method="exact")
+>>> simulate(snn, samples).shape
 torch.Size([4, 64, 3])
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ftbc_lightning.calibration import CalibrationTrace, calibrate
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.interchange import export, load
-from ftbc_lightning.snn.calibration import CalibrationTrace, calibrate
 from ftbc_lightning.snn.conversion import convert, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
 from ftbc_lightning.snn.neuron import IFNeuron
@@ -25,9 +25,9 @@ from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.version import __version__
 
 if TYPE_CHECKING:
-    from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection, ResultFiles
-    from ftbc_lightning.module import SpikingClassifier
-    from ftbc_lightning.trainer import Trainer
+    from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection, ResultFiles
+    from ftbc_lightning.training.module import SpikingClassifier
+    from ftbc_lightning.training.trainer import Trainer
 
 __all__ = [
     "CalibrationTrace",

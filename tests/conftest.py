@@ -22,18 +22,18 @@ class Run:
     folder: Path
     cli: object
 
-    def args(self, verb: str, *more: str, folder: Path | None = None) -> list[str]:
+    def args(self, subcommand: str, *more: str, folder: Path | None = None) -> list[str]:
         """A command on the same configuration that writes elsewhere if asked to."""
-        return [*digits(verb, folder or self.folder), *more]
+        return [*digits(subcommand, folder or self.folder), *more]
 
 
-def digits(verb: str, folder: Path) -> list[str]:
+def digits(subcommand: str, folder: Path) -> list[str]:
     """A short, quiet command on the digits."""
     return [
-        *(verb, "--config", str(DIGITS), "--timesteps", "1,2"),
+        *(subcommand, "--config", str(DIGITS), "--timesteps", "1,2"),
         *("--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "3"),
         *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
-        *("--data.calibration_pictures", "128"),
+        *("--data.calibration_samples", "128"),
     ]
 
 

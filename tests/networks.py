@@ -29,7 +29,7 @@ class ResidualNet(nn.Module):
 
 
 def residual_net(seed: int = 0, dtype: torch.dtype = torch.float64) -> ResidualNet:
-    """A `ResidualNet` whose batch norms have seen pictures, in evaluation mode."""
+    """A `ResidualNet` whose batch norms have seen samples, in evaluation mode."""
     torch.manual_seed(seed)
     net = ResidualNet()
     net.train()
@@ -39,7 +39,7 @@ def residual_net(seed: int = 0, dtype: torch.dtype = torch.float64) -> ResidualN
     return net.to(dtype).eval()
 
 
-def pictures(count: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random pictures `[count, 2, 6, 6]`."""
+def samples(count: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random samples `[count, 2, 6, 6]`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 2, 6, 6, generator=generator, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Real pictures and weights beside the repository; where they are absent, tests skip."""
+"""Real samples and weights beside the repository; where they are absent, tests skip."""
 
 import csv
 import io
@@ -18,10 +18,10 @@ HERE = SHARED.is_dir()
 
 
 def cifar10(split: str) -> tuple[Tensor, Tensor]:
-    """10,000 pictures of CIFAR-10, uint8 `[10000, 3, 32, 32]`, and their classes.
+    """10,000 samples of CIFAR-10, uint8 `[10000, 3, 32, 32]`, and their classes.
 
     Args:
-        split: "test", or "train" for the first fifth of the training pictures.
+        split: "test", or "train" for the first fifth of the training samples.
     """
     name = "test" if split == "test" else "train_0"
     Image.MAX_IMAGE_PIXELS = None
@@ -34,7 +34,7 @@ def cifar10(split: str) -> tuple[Tensor, Tensor]:
 
 
 def imagenet(count: int) -> tuple[Tensor, Tensor]:
-    """ImageNet training pictures, one of a class, uint8 `[count, 3, 224, 224]`, and classes."""
+    """ImageNet training samples, one of a class, uint8 `[count, 3, 224, 224]`, and classes."""
     with zipfile.ZipFile(SHARED / "imagenet" / "eli1000_224_q95.zip") as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("labels.csv").decode())))[:count]
         files = [io.BytesIO(archive.read(row["file"])) for row in rows]

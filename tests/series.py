@@ -1,4 +1,4 @@
-"""A time series for the tests: no picture anywhere.
+"""A time series for the tests: no sample anywhere.
 
 Cylinder, bell and funnel (Saito, 1994): a plateau, a ramp up and a ramp down of random place,
 length and height in white noise.
@@ -35,8 +35,8 @@ def cylinder_bell_funnel(count: int, seed: int) -> tuple[Tensor, Tensor]:
 class SeriesDataModule(ClassificationDataModule):
     """1,200 series that train and validate, 300 that test."""
 
-    def __init__(self, *, calibration_pictures: int = 256, seed: int = 0) -> None:
-        super().__init__(calibration_pictures=calibration_pictures, seed=seed)
+    def __init__(self, *, calibration_samples: int = 256, seed: int = 0) -> None:
+        super().__init__(calibration_samples=calibration_samples, seed=seed)
         self.num_classes, self.input_shape = 3, (1, LENGTH)
         self.splits = {
             "train": cylinder_bell_funnel(1200, seed=1),

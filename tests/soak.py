@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from ftbc_lightning.cli import main, run
-from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.training.module import SpikingClassifier
 from tests.conftest import digits
 
 
@@ -57,7 +57,7 @@ def one_round(folder: Path) -> list[Result]:
     found = []
     shutil.rmtree(folder / "compare", ignore_errors=True)
     file = ["--ckpt_path", f"{folder}/fit/ann.ckpt"]
-    draws = ["--seeds", "2", "--pictures", "100"]
+    draws = ["--seeds", "2", "--samples", "100"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         fitted = run(digits("fit", folder / "fit"))
         again = run([*digits("calibrate", folder / "again"), *file])

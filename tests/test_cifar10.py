@@ -1,4 +1,4 @@
-"""The gains that the methods are there for, on real pictures; skipped where there are none."""
+"""The gains that the methods are there for, on real samples; skipped where there are none."""
 
 import pytest
 
@@ -12,10 +12,10 @@ TESTED = 2000
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HERE, reason="no real pictures here")
+@pytest.mark.skipif(not HERE, reason="no real samples here")
 @pytest.mark.parametrize(("timesteps", "gains"), [(2, (15, 14)), (4, (10, 8))])
 def test_gains_of_exact_and_of_weights_on_cifar10(timesteps, gains):
-    """512 calibration pictures; the standard error of a difference is about 1 point."""
+    """512 calibration samples; the standard error of a difference is about 1 point."""
     net = ResNet20().eval()
     load_weights(net, WEIGHTS / "cifar10" / "akamaster_resnet20.pt")
     prepare = evaluation(*NORMALIZATION["imagenet"])

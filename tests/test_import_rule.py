@@ -51,7 +51,7 @@ ORDER = [
     "export_command",
     "report",
     "callbacks",
-    "verbs",
+    "subcommands",
     "trainer",
     "arguments",
     "cli",
@@ -108,13 +108,13 @@ def test_a_file_imports_from_its_left(path):
 
 
 def test_the_rule_can_be_broken():
-    assert violations("snn.neuron", "from ftbc_lightning.module import SpikingClassifier")
+    assert violations("snn.neuron", "from ftbc_lightning.training.module import SpikingClassifier")
     assert violations("ann.vgg", "import torchvision.models")
     assert violations("data.base", "from ftbc_lightning.cli import main")
-    assert not violations("cli", "from ftbc_lightning.module import SpikingClassifier")
+    assert not violations("cli", "from ftbc_lightning.training.module import SpikingClassifier")
 
 
-def test_the_verbs_do_not_load_lightning():
+def test_the_functions_do_not_load_lightning():
     code = (
         "import sys, ftbc_lightning; from ftbc_lightning import convert, calibrate, simulate;"
         "loaded = {'lightning', 'torchvision', 'torchmetrics', 'wandb'} & set(sys.modules);"

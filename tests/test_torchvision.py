@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from ftbc_lightning import UserError, convert
-from ftbc_lightning.snn.inspection import inspect
+from ftbc_lightning.analysis.inspection import inspect
 from tests.conftest import ROOT
 from tests.torchvision_support import NETWORKS, limit
 

@@ -4,10 +4,10 @@
 
 prints the README's table. For each network with random weights, at 64 pixels (or the least size):
 the largest difference between the converted graph with activations and the ANN in float64, and
-for one picture the mean difference in % between the logits of the SNN with maximum thresholds and
+for one sample the mean difference in % between the logits of the SNN with maximum thresholds and
 those of the ANN. Both are in units of the standard deviation of the ANN's logits.
 
-Batch norms get the scale 1/2 and the shift 1, and statistics taken from pictures: most neurons
+Batch norms get the scale 1/2 and the shift 1, and statistics taken from samples: most neurons
 are then active, and the limit is reached early. With the usual 1 and 0 half of them hover at zero,
 where spikes that came too early are never taken back, and fifty random layers need T in the ten
 thousands.
@@ -22,8 +22,8 @@ import torchvision
 from torch import Tensor, nn
 
 from ftbc_lightning import convert, simulate
-from ftbc_lightning.ann.tracing import trace
-from ftbc_lightning.snn.inspection import inspect
+from ftbc_lightning.analysis.inspection import inspect
+from ftbc_lightning.graph.tracing import trace
 
 LEAST_SIZE = {"inception_v3": 75}
 NETWORKS = (
@@ -54,7 +54,7 @@ class Limit:
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """A network with random weights whose statistics fit its pictures, and the pictures."""
+    """A network with random weights whose statistics fit its samples, and the samples."""
     torch.manual_seed(0)
     size = LEAST_SIZE.get(name, 64)
     with warnings.catch_warnings():

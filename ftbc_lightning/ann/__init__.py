@@ -3,8 +3,8 @@
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
-from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.ann.vgg import VGG11, VGG16
+from ftbc_lightning.graph.tracing import trace
 
 __all__ = [
     "QCFS",

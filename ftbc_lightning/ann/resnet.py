@@ -99,7 +99,7 @@ class CIFARResNet(nn.Module):
     Args:
         blocks: Blocks in a stage: 3 for ResNet-20, 9 for ResNet-56.
         num_classes: Size of the output.
-        in_channels: Channels of a picture.
+        in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
         levels: L of QCFS.
         shortcut: "pad" has no parameters, "conv" is a 1x1 convolution with batch norm.
@@ -144,10 +144,10 @@ class ImageNetResNet(nn.Module):
     Args:
         blocks: Blocks in each of the four stages.
         num_classes: Size of the output.
-        in_channels: Channels of a picture.
+        in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
         levels: L of QCFS.
-        input_size: Pixels of a picture's side.
+        input_size: Pixels of a sample's side.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ class SmallCNN(nn.Module):
 
     Args:
         num_classes: Size of the output.
-        in_channels: Channels of a picture.
+        in_channels: Channels of a sample.
         width: Channels of the first layers; twice as many in the last.
         activation: "relu", "clipped_relu" or "qcfs".
         levels: L of QCFS.

@@ -27,10 +27,10 @@ class VGG(nn.Module):
     Args:
         depth: 11 or 16.
         num_classes: Size of the output.
-        in_channels: Channels of a picture.
+        in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
         levels: L of QCFS.
-        input_size: Pixels of a picture's side.
+        input_size: Pixels of a sample's side.
         dropout: Share of hidden units that are dropped while training.
     """
 

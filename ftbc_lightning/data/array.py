@@ -1,4 +1,4 @@
-"""A user's own pictures in one `.npz` file."""
+"""A user's own samples in one `.npz` file."""
 
 import zipfile
 import zlib
@@ -20,7 +20,7 @@ UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, Typ
 
 
 class ArrayDataModule(InMemoryDataModule):
-    """Pictures and labels from a NumPy archive.
+    """Samples and labels from a NumPy archive.
 
     The file has `train_images` and `test_images`, uint8 `[N, H, W, C]` or `[N, H, W]`, with
     `train_labels` and `test_labels`, integers `[N]` from 0 on, and may have `classes`, the names.
@@ -30,11 +30,11 @@ class ArrayDataModule(InMemoryDataModule):
         path: The `.npz` file.
         mean: Mean of each channel on the scale 0 to 1; CIFAR-10's for colour, 0.5 for grey.
         std: Standard deviation of each channel; CIFAR-10's for colour, 0.5 for grey.
-        augmentation: What training pictures go through; "cifar" is the CIFAR recipe.
-        batch_size: Pictures in a batch of one process.
+        augmentation: What training samples go through; "cifar" is the CIFAR recipe.
+        batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many samples calibrate, over all processes.
         seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
@@ -51,7 +51,7 @@ class ArrayDataModule(InMemoryDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         validation_fraction: float = 0.1,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         self.path = Path(path)
@@ -74,12 +74,12 @@ class ArrayDataModule(InMemoryDataModule):
             batch_size=batch_size,
             num_workers=num_workers,
             validation_fraction=validation_fraction,
-            calibration_pictures=calibration_pictures,
+            calibration_samples=calibration_samples,
             seed=seed,
         )
 
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Pictures, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
+        """Samples, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
         images = torch.from_numpy(self.arrays.pop(f"{split}_images"))
         images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
         labels = torch.from_numpy(self.arrays[f"{split}_labels"].astype(np.int64))
@@ -124,7 +124,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     if found != expected:
         raise UserError(
             f"{path}: test_images are {list(found)}, train_images {list(expected)}; both splits "
-            "need pictures of one shape."
+            "need samples of one shape."
         )
     if "classes" in arrays and arrays["classes"].ndim != 1:
         raise UserError(

@@ -21,8 +21,8 @@ class ClassificationDataModule(LightningDataModule, ABC):
     """Train, validation, test and calibration loaders over one labelled data set.
 
     The training split is divided once, class by class, into a part that trains and a part that
-    validates. Calibration pictures are drawn from the part that trains, with the transforms of
-    evaluation: neither validation nor test pictures ever choose anything.
+    validates. Calibration samples are drawn from the part that trains, with the transforms of
+    evaluation: neither validation nor test samples ever choose anything.
 
     A subclass sets `num_classes` and `input_shape` in `__init__`, because the command line links
     them into the network, and answers `labels` and `dataset`.
@@ -32,10 +32,10 @@ class ClassificationDataModule(LightningDataModule, ABC):
         input_shape: Shape of one input, `(C, H, W)`.
 
     Args:
-        batch_size: Pictures in a batch of one process.
+        batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates, above 0 and below 1.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many samples calibrate, over all processes.
         seed: Of division, calibration draw, order and augmentation; 0 if None. The attribute
             `division_seed` is that of the division alone: whoever evaluates a trained network sets
             it to that of the training, before `setup`.
@@ -53,7 +53,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         batch_size: int = 128,
         num_workers: int = 0,
         validation_fraction: float = 0.1,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -65,26 +65,26 @@ class ClassificationDataModule(LightningDataModule, ABC):
             raise UserError(
                 f"validation_fraction is {validation_fraction}; it must lie between 0 and 1."
             )
-        if calibration_pictures < 1:
+        if calibration_samples < 1:
             raise UserError(
-                f"calibration_pictures is {calibration_pictures}: the calibration set is empty; "
-                "at least 1 picture is needed."
+                f"calibration_samples is {calibration_samples}: the calibration set is empty; "
+                "at least 1 sample is needed."
             )
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.validation_fraction = validation_fraction
-        self.calibration_pictures = calibration_pictures
+        self.calibration_samples = calibration_samples
         self.seed = 0 if seed is None else seed
         self.division_seed = self.seed
         self._is_set_up = False
 
     @abstractmethod
     def labels(self, split: Split) -> Sequence[int]:
-        """The class of every picture of a split, in order."""
+        """The class of every sample of a split, in order."""
 
     @abstractmethod
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
-        """The pictures of a split, with training transforms if `augmented`."""
+        """The samples of a split, with training transforms if `augmented`."""
 
     def check_available(self) -> None:
         """Download where the user asked for it, and raise `UserError` where data is missing."""
@@ -101,7 +101,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         check_labels(labels, self.num_classes, where=type(self).__name__)
         if bool((labels == labels[0]).all()):
             raise UserError(
-                f"{type(self).__name__} has training pictures of class {int(labels[0])} alone; at "
+                f"{type(self).__name__} has training samples of class {int(labels[0])} alone; at "
                 "least two classes are needed."
             )
         self.train_indices, self.validation_indices = self.divide(labels)
@@ -126,46 +126,46 @@ class ClassificationDataModule(LightningDataModule, ABC):
             train += members[count:].tolist()
         if not train or not validation:
             raise UserError(
-                f"{len(labels)} training pictures cannot be divided into a part that trains and a "
-                f"validation part of {self.validation_fraction}; give more pictures."
+                f"{len(labels)} training samples cannot be divided into a part that trains and a "
+                f"validation part of {self.validation_fraction}; give more samples."
             )
         return sorted(train), sorted(validation)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Augmented training pictures in random order."""
+        """Augmented training samples in random order."""
         return self._loader(self.train_set, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation pictures."""
+        """Validation samples."""
         return self._loader(self.validation_set)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Test pictures."""
+        """Test samples."""
         return self._loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Test pictures."""
+        """Test samples."""
         return self._loader(self.test_set)
 
     def calibration_dataloader(self, *, seed: int | None = None) -> DataLoader[Any]:
-        """This process's share of the calibration pictures, in a fixed order.
+        """This process's share of the calibration samples, in a fixed order.
 
-        The draw depends on the seed alone, and a batch holds the same pictures however many
+        The draw depends on the seed alone, and a batch holds the same samples however many
         processes share it: rank r of W takes every W-th of each batch from the r-th on. Every
-        picture is used; shares may differ by one in each batch, and may be empty.
+        sample is used; shares may differ by one in each batch, and may be empty.
 
         Args:
             seed: Of the draw; the data module's own if None.
 
         Raises:
-            UserError: There are fewer training pictures than asked for.
+            UserError: There are fewer training samples than asked for.
         """
         self.prepare_data()
         self.setup()
-        available, wanted = len(self.train_indices), self.calibration_pictures
+        available, wanted = len(self.train_indices), self.calibration_samples
         if wanted > available:
             raise UserError(
-                f"calibration_pictures is {wanted}, but the training part has {available}; "
+                f"calibration_samples is {wanted}, but the training part has {available}; "
                 "ask for fewer."
             )
         generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
@@ -186,17 +186,17 @@ class ClassificationDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
-    def _loader(self, pictures: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
-        if len(cast(Sized, pictures)) == 0:
-            raise UserError(f"{type(self).__name__} has a split without pictures.")
+    def _loader(self, samples: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+        if len(cast(Sized, samples)) == 0:
+            raise UserError(f"{type(self).__name__} has a split without samples.")
         rank, world = self._process()
         sampler: Sampler[Any] | None = None
         if shuffle:
-            sampler = Shuffled(pictures, rank=rank, world=world, seed=self.seed)
+            sampler = Shuffled(samples, rank=rank, world=world, seed=self.seed)
         elif world > 1:
-            sampler = Share(pictures, rank=rank, world=world)
+            sampler = Share(samples, rank=rank, world=world)
         return DataLoader(
-            pictures,
+            samples,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -219,14 +219,14 @@ def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
     Raises:
         UserError: `labels` is empty or has a value out of range.
 
-    >>> check_labels(torch.tensor([0, 2]), 3, where="pictures.npz")
+    >>> check_labels(torch.tensor([0, 2]), 3, where="samples.npz")
     >>> check_labels(torch.tensor([0, 3]), 3, where="x.npz")
     Traceback (most recent call last):
     ftbc_lightning.errors.UserError: x.npz has labels from 0 to 3, but 3 classes: labels must \
 run from 0 to 2.
     """
     if len(labels) == 0:
-        raise UserError(f"{where} has no pictures.")
+        raise UserError(f"{where} has no samples.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise UserError(
@@ -236,7 +236,7 @@ run from 0 to 2.
 
 
 def collate(samples: Any) -> Batch:
-    """Pass on what is a batch already; stack single pictures.
+    """Pass on what is a batch already; stack single samples.
 
     >>> images, labels = collate([(torch.zeros(3, 2, 2), 0), (torch.ones(3, 2, 2), 1)])
     >>> images.shape, labels
@@ -248,7 +248,7 @@ def collate(samples: Any) -> Batch:
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise UserError(
-            f"Pictures of one batch have different shapes ({', '.join(map(str, sorted(shapes)))});"
+            f"Samples of one batch have different shapes ({', '.join(map(str, sorted(shapes)))});"
             " give data.image_size."
         )
     return torch.stack(images), torch.tensor(labels)

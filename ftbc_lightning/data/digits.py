@@ -1,4 +1,4 @@
-"""Handwritten digits: 1,797 real 8x8 pictures that come inside scikit-learn."""
+"""Handwritten digits: 1,797 real 8x8 samples that come inside scikit-learn."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,18 +8,18 @@ from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
 
 from ftbc_lightning.data.base import ClassificationDataModule, Split
-from ftbc_lightning.data.in_memory import InMemoryPictures
+from ftbc_lightning.data.in_memory import InMemorySamples
 
 
 class DigitsDataModule(ClassificationDataModule):
-    """UCI's optical digits, 8x8 grey pictures on the scale 0 to 1, ten classes.
+    """UCI's optical digits, 8x8 grey images on the scale 0 to 1, ten classes.
 
     A fifth of each class is the test split and a quarter of the rest validates: 60, 20 and 20 %.
 
     Args:
-        batch_size: Pictures in a batch of one process.
+        batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many samples calibrate, over all processes.
         seed: Of divisions, calibration draw, order and augmentation; 0 if None.
     """
 
@@ -28,23 +28,23 @@ class DigitsDataModule(ClassificationDataModule):
         *,
         batch_size: int = 64,
         num_workers: int = 0,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
             num_workers=num_workers,
             validation_fraction=0.25,
-            calibration_pictures=calibration_pictures,
+            calibration_samples=calibration_samples,
             seed=seed,
         )
         self.num_classes, self.input_shape = 10, (1, 8, 8)
         self.class_names = [str(digit) for digit in range(10)]
-        self._pictures: dict[Split, InMemoryPictures] = {}
+        self._samples: dict[Split, InMemorySamples] = {}
 
     def check_available(self) -> None:
-        """Read the pictures and divide off the test split."""
-        if self._pictures:
+        """Read the samples and divide off the test split."""
+        if self._samples:
             return
         digits = load_digits()
         images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
@@ -55,14 +55,14 @@ class DigitsDataModule(ClassificationDataModule):
         is_test = torch.zeros(len(labels), dtype=torch.bool)
         is_test[test] = True
         for split, mask in (("train", ~is_test), ("test", is_test)):
-            self._pictures[split] = InMemoryPictures(images[mask], labels[mask])  # type: ignore[index]
+            self._samples[split] = InMemorySamples(images[mask], labels[mask])  # type: ignore[index]
 
     def labels(self, split: Split) -> Sequence[int]:
-        """The class of every picture of a split, in order."""
+        """The class of every sample of a split, in order."""
         self.check_available()
-        return self._pictures[split].labels.tolist()
+        return self._samples[split].labels.tolist()
 
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
-        """The pictures of a split; digits are not augmented."""
+        """The samples of a split; digits are not augmented."""
         self.check_available()
-        return self._pictures[split]
+        return self._samples[split]

@@ -1,4 +1,4 @@
-"""Order and augmentation of training pictures: they follow from seed and epoch alone.
+"""Order and augmentation of training samples: they follow from seed and epoch alone.
 
 Neither the number of loading processes nor an interruption changes them: an epoch that is trained
 after a resumption sees what it would have seen without.
@@ -16,15 +16,15 @@ from torch.utils.data.distributed import DistributedSampler
 
 
 class Shuffled(DistributedSampler[Any]):
-    """The share of one process in the shuffled pictures of an epoch, as places.
+    """The share of one process in the shuffled samples of an epoch, as places.
 
-    The place of picture i of N in epoch e is e * N + i, so that `Drawn` knows the epoch. Lightning
+    The place of sample i of N in epoch e is e * N + i, so that `Drawn` knows the epoch. Lightning
     calls `set_epoch`, and leaves a loader with a distributed sampler of its own as it is.
 
     Args:
-        pictures: All N of them.
+        samples: All N of them.
         rank: Of this process.
-        world: How many processes there are; shares are equally long, so a few pictures may come
+        world: How many processes there are; shares are equally long, so a few samples may come
             twice in an epoch.
         seed: Of the order.
 
@@ -36,21 +36,21 @@ class Shuffled(DistributedSampler[Any]):
     [8, 9, 10, 11]
     """
 
-    def __init__(self, pictures: Dataset[Any], *, rank: int, world: int, seed: int) -> None:
-        super().__init__(pictures, num_replicas=world, rank=rank, shuffle=True, seed=seed)
-        self.count = len(cast(Sized, pictures))
+    def __init__(self, samples: Dataset[Any], *, rank: int, world: int, seed: int) -> None:
+        super().__init__(samples, num_replicas=world, rank=rank, shuffle=True, seed=seed)
+        self.count = len(cast(Sized, samples))
 
     def __iter__(self) -> Iterator[int]:
         return (self.epoch * self.count + index for index in super().__iter__())
 
 
 class Drawn(Subset[Any]):
-    """Pictures whose transforms draw: what follows from the seed and the places asked for.
+    """Samples whose transforms draw: what follows from the seed and the places asked for.
 
     The global random numbers of the process are left as they are.
 
     Args:
-        dataset: Pictures with random transforms.
+        dataset: Samples with random transforms.
         indices: Those that belong to the subset.
         seed: Of the transforms.
     """
@@ -60,7 +60,7 @@ class Drawn(Subset[Any]):
         self.seed = seed
 
     def __getitem__(self, place: Any) -> Any:
-        """One picture at a place of `Shuffled`."""
+        """One sample at a place of `Shuffled`."""
         with self._draws([place]):
             return self.dataset[self.indices[place % len(self)]]
 

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder a class: ImageNet and a user's own."""
+"""Images in folders, one folder a class: ImageNet and a user's own."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ from ftbc_lightning.errors import UserError, check_choice
 
 Unreadable = Literal["refuse", "skip"]
 UNDECODABLE = (OSError, UnidentifiedImageError, DecompressionBombError, SyntaxError, ValueError)
-"""What PIL raises on a damaged picture."""
+"""What PIL raises on a damaged image."""
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class Images(Dataset[tuple[Tensor, int]]):
     """Files with labels, decoded one by one."""
 
     def __init__(
@@ -36,12 +36,12 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.samples[index]
         try:
-            picture = default_loader(path)
+            image = default_loader(path)
         except UNDECODABLE as error:
             raise UserError(
-                f"Picture {path} cannot be decoded ({type(error).__name__}); mend or remove it."
+                f"Image {path} cannot be decoded ({type(error).__name__}); mend or remove it."
             ) from error
-        return self.transform(picture), label
+        return self.transform(image), label
 
 
 class ImageFolderDataModule(ClassificationDataModule):
@@ -49,25 +49,25 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     Without these two folders, `test_fraction` of each class is the test split, drawn with `seed`.
 
-    Pictures may differ in size and mode: each is resized, cropped and made RGB. One that cannot be
+    Images may differ in size and mode: each is resized, cropped and made RGB. One that cannot be
     decoded stops the run when it is met, or is left out from the start: `unreadable`.
 
     Args:
         root: The folder.
-        image_size: Side in pixels that pictures are cropped to.
+        image_size: Side in pixels that images are cropped to.
         mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
         std: Standard deviation of each channel; ImageNet's by default.
         test_fraction: Share of each class that tests, where root holds the classes themselves.
-        unreadable: "refuse" pictures that cannot be decoded, or "skip" them: every picture is then
+        unreadable: "refuse" images that cannot be decoded, or "skip" them: every image is then
             read once before the run begins, and the skipped ones are named.
-        batch_size: Pictures in a batch of one process.
+        batch_size: Images in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many images calibrate, over all processes.
         seed: Of divisions, calibration draw, order and augmentation; 0 if None.
 
     Raises:
-        UserError: The folder is missing, or has no class folders or pictures.
+        UserError: The folder is missing, or has no class folders or images.
     """
 
     train_folder, test_folder = "train", "test"
@@ -85,14 +85,14 @@ class ImageFolderDataModule(ClassificationDataModule):
         batch_size: int = 64,
         num_workers: int = 2,
         validation_fraction: float = 0.1,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
             num_workers=num_workers,
             validation_fraction=validation_fraction,
-            calibration_pictures=calibration_pictures,
+            calibration_samples=calibration_samples,
             seed=seed,
         )
         if not 0 < test_fraction < 1:
@@ -115,7 +115,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         self._samples: dict[Split, list[tuple[str, int]]] = {}
 
     def _class_names(self) -> list[str]:
-        """Names of the class folders, read without a look at the pictures."""
+        """Names of the class folders, read without a look at the images."""
         if not self.root.is_dir():
             raise UserError(f"There is no folder {self.root}; give one with --data.root.")
         train, test = self.root / self.train_folder, self.root / self.test_folder
@@ -123,12 +123,12 @@ class ImageFolderDataModule(ClassificationDataModule):
             missing = test if train.is_dir() else train
             raise UserError(
                 f"There is no folder {missing}; {self.root} needs {train.name}/<class>/ and "
-                f"{test.name}/<class>/ with pictures, or give another folder with --data.root."
+                f"{test.name}/<class>/ with images, or give another folder with --data.root."
             )
         folder = train if train.is_dir() else self.root
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         if not names:
-            raise UserError(f"{folder} has no class folders; pictures go into {folder}/<class>/.")
+            raise UserError(f"{folder} has no class folders; images go into {folder}/<class>/.")
         return names
 
     def _scan(self, folder: Path) -> list[tuple[str, int]]:
@@ -148,7 +148,7 @@ class ImageFolderDataModule(ClassificationDataModule):
         if skipped:
             more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
             rank_zero_warn(
-                f"{len(skipped)} of {len(found.samples)} pictures in {folder} cannot be decoded "
+                f"{len(skipped)} of {len(found.samples)} images in {folder} cannot be decoded "
                 f"and are skipped: {', '.join(skipped[:5])}{more}."
             )
         return kept
@@ -176,17 +176,17 @@ class ImageFolderDataModule(ClassificationDataModule):
         }
 
     def check_available(self) -> None:
-        """Raise `UserError` where folders or pictures are missing."""
+        """Raise `UserError` where folders or images are missing."""
         self.samples("train")
 
     def labels(self, split: Split) -> Sequence[int]:
-        """The class of every picture of a split, in order."""
+        """The class of every image of a split, in order."""
         return [label for _, label in self.samples(split)]
 
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
-        """The pictures of a split, with training transforms if `augmented`."""
+        """The images of a split, with training transforms if `augmented`."""
         pipeline = imagenet_training if augmented else imagenet_evaluation
-        return Pictures(self.samples(split), pipeline(self.mean, self.std, self.image_size))
+        return Images(self.samples(split), pipeline(self.mean, self.std, self.image_size))
 
 
 def _is_decodable(path: str) -> bool:
@@ -200,8 +200,8 @@ def _is_decodable(path: str) -> bool:
 class ImageNetDataModule(ImageFolderDataModule):
     """ImageNet-1k: `root/train/<class>/*` and `root/val/<class>/*`.
 
-    The official validation pictures are the test split; the validation split is cut out of the
-    training pictures, so that nothing is chosen on the figures that are reported.
+    The official validation images are the test split; the validation split is cut out of the
+    training images, so that nothing is chosen on the figures that are reported.
     """
 
     test_folder = "val"

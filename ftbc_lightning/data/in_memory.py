@@ -11,13 +11,13 @@ from ftbc_lightning.data.base import Batch
 from ftbc_lightning.data.transforms import Transform
 
 
-class InMemoryPictures(Dataset[Batch]):
-    """Pictures and labels as tensors.
+class InMemorySamples(Dataset[Batch]):
+    """Samples and labels as tensors.
 
     Args:
         images: `[N, C, H, W]`, uint8 or float.
         labels: int64 `[N]`.
-        augment: Applied to a batch of raw pictures, a new draw for each.
+        augment: Applied to a batch of raw samples, a new draw for each.
         prepare: Applied after it, the same for all.
     """
 

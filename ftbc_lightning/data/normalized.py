@@ -1,4 +1,4 @@
-"""Shared by data sets of uint8 pictures in memory: normalisation and augmentation."""
+"""Shared by data sets of uint8 samples in memory: normalisation and augmentation."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ftbc_lightning.data.base import ClassificationDataModule, Split
-from ftbc_lightning.data.in_memory import InMemoryPictures
+from ftbc_lightning.data.in_memory import InMemorySamples
 from ftbc_lightning.data.transforms import Augmentation, augmentation, evaluation
 from ftbc_lightning.errors import UserError
 
 
 class InMemoryDataModule(ClassificationDataModule):
-    """A data module whose pictures are read once into uint8 tensors.
+    """A data module whose samples are read once into uint8 tensors.
 
     A subclass answers `read`.
 
     Args:
         mean: Mean of each channel on the scale 0 to 1.
         std: Standard deviation of each channel on that scale.
-        augmentation: What training pictures go through.
-        batch_size: Pictures in a batch of one process.
+        augmentation: What training samples go through.
+        batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many samples calibrate, over all processes.
         seed: Of division, calibration draw, order and augmentation; 0 if None.
     """
 
@@ -39,14 +39,14 @@ class InMemoryDataModule(ClassificationDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         validation_fraction: float = 0.1,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
             num_workers=num_workers,
             validation_fraction=validation_fraction,
-            calibration_pictures=calibration_pictures,
+            calibration_samples=calibration_samples,
             seed=seed,
         )
         if len(mean) != len(std) or min(std, default=0) <= 0:
@@ -54,40 +54,40 @@ class InMemoryDataModule(ClassificationDataModule):
                 f"mean {list(mean)} and std {list(std)} must be equally long and std above 0."
             )
         self.mean, self.std, self.augmentation = mean, std, augmentation
-        self._pictures: dict[Split, tuple[Tensor, Tensor]] = {}
+        self._samples: dict[Split, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Pictures, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
+        """Samples, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
 
-    def pictures(self, split: Split) -> tuple[Tensor, Tensor]:
+    def samples(self, split: Split) -> tuple[Tensor, Tensor]:
         """What `read` gives, kept."""
-        if split not in self._pictures:
+        if split not in self._samples:
             images, labels = self.read(split)
             if images.shape[1:] != self.input_shape:
                 raise UserError(
-                    f"{type(self).__name__} found {split} pictures of shape "
+                    f"{type(self).__name__} found {split} samples of shape "
                     f"{list(images.shape[1:])} where {list(self.input_shape)} was expected."
                 )
             if len(self.mean) != images.shape[1]:
                 raise UserError(
-                    f"mean and std have {len(self.mean)} values, the pictures "
+                    f"mean and std have {len(self.mean)} values, the samples "
                     f"{images.shape[1]} channels."
                 )
             check = f"{type(self).__name__}, {split} split"
-            self._pictures[split] = images, torch.as_tensor(labels, dtype=torch.int64)
+            self._samples[split] = images, torch.as_tensor(labels, dtype=torch.int64)
             if len(images) != len(labels):
-                raise UserError(f"{check}: {len(images)} pictures but {len(labels)} labels.")
-        return self._pictures[split]
+                raise UserError(f"{check}: {len(images)} samples but {len(labels)} labels.")
+        return self._samples[split]
 
     def labels(self, split: Split) -> Sequence[int]:
-        """The class of every picture of a split, in order."""
-        return self.pictures(split)[1].tolist()
+        """The class of every sample of a split, in order."""
+        return self.samples(split)[1].tolist()
 
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
-        """The pictures of a split, with training transforms if `augmented`."""
-        images, labels = self.pictures(split)
-        return InMemoryPictures(
+        """The samples of a split, with training transforms if `augmented`."""
+        images, labels = self.samples(split)
+        return InMemorySamples(
             images,
             labels,
             augment=augmentation(self.augmentation, images.shape[-1]) if augmented else None,

@@ -21,11 +21,11 @@ class TorchvisionDataModule(InMemoryDataModule):
         download: Fetch them if they are not there.
         mean: Mean of each channel on the scale 0 to 1; the data set's own if None.
         std: Standard deviation of each channel; the data set's own if None.
-        augmentation: What training pictures go through.
-        batch_size: Pictures in a batch of one process.
+        augmentation: What training samples go through.
+        batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates.
-        calibration_pictures: How many pictures calibrate, over all processes.
+        calibration_samples: How many samples calibrate, over all processes.
         seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
@@ -48,7 +48,7 @@ class TorchvisionDataModule(InMemoryDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         validation_fraction: float = 0.1,
-        calibration_pictures: int = 512,
+        calibration_samples: int = 512,
         seed: int | None = None,
     ) -> None:
         super().__init__(
@@ -58,7 +58,7 @@ class TorchvisionDataModule(InMemoryDataModule):
             batch_size=batch_size,
             num_workers=num_workers,
             validation_fraction=validation_fraction,
-            calibration_pictures=calibration_pictures,
+            calibration_samples=calibration_samples,
             seed=seed,
         )
         self.root, self.download = root, download
@@ -66,16 +66,16 @@ class TorchvisionDataModule(InMemoryDataModule):
 
     def check_available(self) -> None:
         """Download where the user asked for it, and raise `UserError` where data is missing."""
-        if not self._pictures:
+        if not self._samples:
             self._open("train", download=self.download)
 
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Pictures, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
-        pictures = self._open(split, download=False)
-        images = torch.as_tensor(pictures.data)
+        """Samples, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
+        samples = self._open(split, download=False)
+        images = torch.as_tensor(samples.data)
         channels_last = images.ndim == 4
         images = images.permute(0, 3, 1, 2) if channels_last else images.unsqueeze(1)
-        return images.contiguous(), torch.as_tensor(pictures.targets)
+        return images.contiguous(), torch.as_tensor(samples.targets)
 
     def _open(self, split: Split, *, download: bool) -> Any:
         try:
@@ -89,7 +89,7 @@ class TorchvisionDataModule(InMemoryDataModule):
 
 
 class CIFAR10DataModule(TorchvisionDataModule):
-    """CIFAR-10 (Krizhevsky, 2009): 60,000 colour pictures of 32x32, ten classes."""
+    """CIFAR-10 (Krizhevsky, 2009): 60,000 colour images of 32x32, ten classes."""
 
     source = datasets.CIFAR10
     shape = (3, 32, 32)
@@ -98,7 +98,7 @@ class CIFAR10DataModule(TorchvisionDataModule):
 
 
 class CIFAR100DataModule(TorchvisionDataModule):
-    """CIFAR-100 (Krizhevsky, 2009): 60,000 colour pictures of 32x32, a hundred classes."""
+    """CIFAR-100 (Krizhevsky, 2009): 60,000 colour images of 32x32, a hundred classes."""
 
     source = datasets.CIFAR100
     shape = (3, 32, 32)
@@ -107,7 +107,7 @@ class CIFAR100DataModule(TorchvisionDataModule):
 
 
 class FashionMNISTDataModule(TorchvisionDataModule):
-    """Fashion-MNIST (Xiao et al., 2017): 70,000 grey pictures of 28x28, ten classes."""
+    """Fashion-MNIST (Xiao et al., 2017): 70,000 grey images of 28x28, ten classes."""
 
     source = datasets.FashionMNIST
     shape = (1, 28, 28)

@@ -19,7 +19,7 @@ NORMALIZATION = {
 
 
 def evaluation(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
-    """uint8 pictures `[..., C, H, W]`, one or many, to normalised float32.
+    """uint8 images `[..., C, H, W]`, one or many, to normalised float32.
 
     >>> evaluation([0.5], [0.5])(torch.tensor([[[0, 255]]], dtype=torch.uint8))
     tensor([[[-1.,  1.]]])
@@ -28,12 +28,12 @@ def evaluation(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
 
 
 def augmentation(name: Augmentation, size: int) -> Transform | None:
-    """A function on uint8 batches `[B, C, H, W]`, another draw for each picture.
+    """A function on uint8 batches `[B, C, H, W]`, another draw for each image.
 
     "flip_crop" crops after padding by 4 and mirrors; "cifar" adds AutoAugment with the CIFAR-10
     policy and Cutout of a 16 pixel square. Cutout is torchvision's RandomErasing with one fixed
-    size: the square lies wholly inside the picture and is black, where that of DeVries
-    and Taylor (2017) may hang over the edge and is the mean colour. Pictures of 16 pixels or
+    size: the square lies wholly inside the image and is black, where that of DeVries
+    and Taylor (2017) may hang over the edge and is the mean colour. Images of 16 pixels or
     less lose no square.
 
     >>> augmentation("none", 32) is None
@@ -44,7 +44,7 @@ def augmentation(name: Augmentation, size: int) -> Transform | None:
     if name == "flip_crop":
         return flip_and_crop
     area = min(1.0, (16 / size) ** 2)
-    return EachPicture(
+    return EachImage(
         v2.Compose(
             [
                 v2.RandomCrop(size, padding=4),
@@ -56,8 +56,8 @@ def augmentation(name: Augmentation, size: int) -> Transform | None:
     )
 
 
-class EachPicture:
-    """Applies a random transform to the pictures of a batch one by one."""
+class EachImage:
+    """Applies a random transform to the images of a batch one by one."""
 
     def __init__(self, transform: v2.Transform) -> None:
         self.transform = transform
@@ -68,10 +68,10 @@ class EachPicture:
 
 
 def flip_and_crop(images: Tensor, padding: int = 4) -> Tensor:
-    """Mirror half of the pictures and shift each by up to `padding` pixels, filling with zeros.
+    """Mirror half of the images and shift each by up to `padding` pixels, filling with zeros.
 
     torchvision's RandomCrop and RandomHorizontalFlip draw once for a whole batch; this draws for
-    each picture and costs one gather.
+    each image and costs one gather.
 
     Args:
         images: `[B, C, H, W]`.
@@ -89,20 +89,20 @@ def flip_and_crop(images: Tensor, padding: int = 4) -> Tensor:
     columns = torch.randint(2 * padding + 1, (batch, 1)) + torch.arange(width)
     mirrored = torch.rand(batch) < 0.5
     columns[mirrored] = columns[mirrored].flip(1)
-    picture = torch.arange(batch).view(-1, 1, 1)
-    moved = padded.movedim(1, -1)[picture, rows[:, :, None], columns[:, None, :]]
+    image = torch.arange(batch).view(-1, 1, 1)
+    moved = padded.movedim(1, -1)[image, rows[:, :, None], columns[:, None, :]]
     return moved.movedim(-1, 1).contiguous()
 
 
 def imagenet_training(mean: Sequence[float], std: Sequence[float], size: int) -> v2.Transform:
-    """A PIL picture to a random crop of `size` pixels, mirrored half of the time."""
+    """A PIL image to a random crop of `size` pixels, mirrored half of the time."""
     return v2.Compose(
         [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ToImage(), evaluation(mean, std)]
     )
 
 
 def imagenet_evaluation(mean: Sequence[float], std: Sequence[float], size: int) -> v2.Transform:
-    """A PIL picture to its centre: short side to size * 256/224, then a crop of `size` pixels."""
+    """A PIL image to its centre: short side to size * 256/224, then a crop of `size` pixels."""
     return v2.Compose(
         [
             v2.Resize(round(size * 256 / 224)),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ftbc_lightning.snn.operators import NEURONS
+from ftbc_lightning.graph.operators import NEURONS
 
 AVG_POOL = (
     *("input", "kernel_size", "stride", "padding", "ceil_mode"),
@@ -17,7 +17,7 @@ MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode"
 """The arguments of torch's pooling functions, in order."""
 
 BATCH = 2
-"""Pictures that shapes are found with: with one, an axis of size 1 could be mistaken for it."""
+"""Samples that shapes are found with: with one, an axis of size 1 could be mistaken for it."""
 
 
 class Refused(Exception):

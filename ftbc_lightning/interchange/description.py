@@ -1,11 +1,11 @@
 """A spiking network as a list of operations from a small closed set: what files hold.
 
 Every operation maps arrays `[B, ...]` of one time step to one array `[B, ...]`. Shapes are those of
-one picture; axes count the batch axis as 0. The closed set:
+one sample; axes count the batch axis as 0. The closed set:
 
 | op | attributes | tensors | output |
 |---|---|---|---|
-| `input` | | | the picture, the same at every step |
+| `input` | | | the sample, the same at every step |
 | `conv` | `stride`, `padding`, `dilation`, `groups` | `weight [O, I/groups, ...]`, `bias [O]` | |
 | `linear` | | `weight [O, I]`, `bias [O]` | over the last axis |
 | `affine` | | `scale [C]`, `shift [C]` | `scale * x + shift` for each channel (axis 1) |
@@ -90,7 +90,7 @@ class Operation:
         name: Unique in its network.
         kind: One of `ATTRIBUTES`.
         inputs: Names of the operations whose outputs it reads, in order.
-        shape: Of its output for one picture.
+        shape: Of its output for one sample.
         attributes: Plain numbers and lists, by name.
         tensors: Weights, by name.
     """
@@ -137,7 +137,7 @@ class Description:
             "format_version": FORMAT_VERSION,
             "program": f"ftbc-lightning {__version__}",
             "timesteps": self.timesteps,
-            "coding": "the picture is the input of every step",
+            "coding": "the sample is the input of every step",
             "readout": "logits after step t: mean of the output over steps 0 to t",
             "neuron": NEURON,
             "operations": [

@@ -47,7 +47,7 @@ def export(
             of all T steps.
         bias: What "nir" does with v0 and b[t], which it cannot say: "metadata" keeps them beside
             the graph, "mean" adds their mean over the steps to the weights' bias.
-        input_shape: Shape of one picture; only for a network that does not know its own.
+        input_shape: Shape of one sample; only for a network that does not know its own.
 
     Returns:
         The path.
@@ -59,11 +59,11 @@ def export(
     >>> import tempfile
     >>> from ftbc_lightning import convert, load, simulate
     >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-    >>> pictures = torch.rand(16, 2)
-    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
+    >>> samples = torch.rand(16, 2)
+    >>> snn = convert(ann, samples[:1], [samples], timesteps=4)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     twin = load(export(snn, f"{folder}/snn.safetensors"))
-    >>> torch.allclose(simulate(twin, pictures), simulate(snn, pictures), atol=1e-5)
+    >>> torch.allclose(simulate(twin, samples), simulate(snn, samples), atol=1e-5)
     True
     """
     path = Path(path)
@@ -85,7 +85,7 @@ def export(
     shape = snn.input_shape if input_shape is None else tuple(input_shape)
     if shape is None:
         raise UserError(
-            "The shape of a picture is not known; give input_shape, such as [3, 32, 32]."
+            "The shape of a sample is not known; give input_shape, such as [3, 32, 32]."
         )
     write = write_onnx if format == "onnx" else write_torch_program
     write(snn, path, input_shape=shape)

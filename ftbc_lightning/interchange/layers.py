@@ -145,8 +145,8 @@ def window_weights(before: Sequence[int], after: Sequence[int]) -> Tensor:
     [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
     """
     positions = math.prod(before)
-    pictures = torch.eye(positions, dtype=torch.float64).view(positions, 1, *before)
-    pooled: Tensor = ADAPTIVE[len(before) - 1](pictures, tuple(after))
+    samples = torch.eye(positions, dtype=torch.float64).view(positions, 1, *before)
+    pooled: Tensor = ADAPTIVE[len(before) - 1](samples, tuple(after))
     return pooled.reshape(positions, -1).T.contiguous()
 
 

@@ -7,8 +7,10 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftbc_lightning.ann.pooling import MAX_POOL_MODULES
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.max_pooling import MAX_POOL_MODULES
+from ftbc_lightning.graph.operators import describe as name_of
+from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.interchange.arguments import (
     AVG_POOL,
     MAX_POOL,
@@ -20,10 +22,8 @@ from ftbc_lightning.interchange.arguments import (
 )
 from ftbc_lightning.interchange.description import Description
 from ftbc_lightning.interchange.layers import LayerWriter, bias_of, running_affine
-from ftbc_lightning.snn.folding import EdgeScale, fold_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.operators import describe as name_of
-from ftbc_lightning.snn.operators import is_neuron
+from ftbc_lightning.snn.threshold_folding import EdgeScale, fold_thresholds
 
 RESHAPES = ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
 NOTHING = ("dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous")
@@ -36,7 +36,7 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
 
     Args:
         snn: A network with thresholds set; left as it is.
-        input_shape: Shape of one picture; only for a network that does not know its own.
+        input_shape: Shape of one sample; only for a network that does not know its own.
 
     Returns:
         The description. A charge that the neuron adds at every step is part of `temporal_bias`.
@@ -48,7 +48,7 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
     shape = snn.input_shape if input_shape is None else tuple(input_shape)
     if shape is None:
         raise UserError(
-            "The shape of a picture is not known, because the file was written by an earlier "
+            "The shape of a sample is not known, because the file was written by an earlier "
             "program; give it as input_shape, such as [3, 32, 32]."
         )
     folded, _ = fold_thresholds(snn)
@@ -177,7 +177,7 @@ class _Lowering(LayerWriter):
         axes = dim if isinstance(dim, list | tuple) else [dim]
         spatial = list(range(2, len(before) + 1))
         if None in axes or sorted(axis_of(a, len(before) + 1) for a in axes) != spatial:
-            raise Refused("it averages over other axes than those of the picture")
+            raise Refused("it averages over other axes than those of the sample")
         kernel = list(before[1:])
         attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}
         ones = (before[0], *(1,) * len(kernel))
@@ -261,7 +261,7 @@ class _Lowering(LayerWriter):
             missing = len(before) + 1 - (len(asked) - 1)
             asked = (*asked[:place], *[slice(None)] * missing, *asked[place + 1 :])
         if not all(isinstance(part, slice) for part in asked) or asked[0] != slice(None):
-            raise Refused("it takes single elements, or pictures of the batch")
+            raise Refused("it takes single elements, or samples of the batch")
         asked = (*asked[1:], *[slice(None)] * (len(before) + 1 - len(asked)))
         slices = [list(s.indices(size)) for s, size in zip(asked, before, strict=True)]
         return self._emit(node.name, "slice", (source,), self._shape(node), {"slices": slices})

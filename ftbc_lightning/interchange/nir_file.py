@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.interchange.description import NEURON, Description, Operation
 from ftbc_lightning.interchange.unit_threshold import Bias, unit_thresholds
 from ftbc_lightning.version import __version__
-from ftbc_lightning.whole_file import write_whole
 
 UNSAID = (
     "NIR has no time-varying bias and no start membrane, and its readers differ in the reset: "
@@ -31,7 +31,7 @@ UNSAID = (
 
 WHY_NOT = {
     "max_pool": "there is none for it; train with average pooling",
-    **dict.fromkeys(("reshape", "permute"), "it changes the axes of a picture"),
+    **dict.fromkeys(("reshape", "permute"), "it changes the axes of a sample"),
 }
 """Why an operation has no primitive, by kind."""
 
@@ -162,7 +162,7 @@ class _Writer:
         if len(operation.shape) > 1:
             raise _NoPrimitive(
                 "it maps the last of several axes, as adaptive pooling to a size that does not "
-                "divide that of its input is written; choose a size of picture that it divides"
+                "divide that of its input is written; choose a size of sample that it divides"
             )
         weight, bias = operation.tensors["weight"], operation.tensors["bias"]
         return self._map(operation, operation.inputs[0], weight=weight, bias=bias)
@@ -203,7 +203,7 @@ class _Writer:
         (first, _, step), *spatial = operation.attributes["slices"]
         for (start, stop, _), size in zip(spatial, before[1:], strict=True):
             if start or stop != size:
-                raise _NoPrimitive("it crops pictures")
+                raise _NoPrimitive("it crops samples")
         weight = _selection(before[0], operation.shape[0], first, step)
         stride = [skip for _, _, skip in spatial]
         return self._map(operation, operation.inputs[0], weight=weight, stride=stride)
@@ -232,7 +232,7 @@ class _Writer:
         dilation: Any = (1, 1),
         groups: int = 1,
     ) -> list[str]:
-        """An `Affine` for vectors, a `Conv2d` for pictures."""
+        """An `Affine` for vectors, a `Conv2d` for samples."""
         import nir
 
         before = self.shapes[source]

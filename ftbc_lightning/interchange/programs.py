@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.stepped import State, SteppedNetwork
-from ftbc_lightning.whole_file import write_whole
+from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
 BATCH = 2
-"""Pictures that programs are traced with; the batch axis of what is written takes any number."""
+"""Samples that programs are traced with; the batch axis of what is written takes any number."""
 
 
 class OneStep(nn.Module):

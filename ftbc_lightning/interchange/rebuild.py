@@ -71,7 +71,7 @@ def _node(
 
 
 def _constant(graph: fx.Graph, members: dict[str, Any], name: str, operation: Operation) -> fx.Node:
-    """A value for each channel that broadcasts over pictures."""
+    """A value for each channel that broadcasts over samples."""
     axes = len(operation.shape) - 1
     value = operation.tensors[name.rpartition("_")[2]]
     members[name] = value.clone().reshape(-1, *(1,) * axes)

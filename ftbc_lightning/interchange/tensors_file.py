@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.interchange.description import FORMAT, Description, from_header
 from ftbc_lightning.interchange.rebuild import rebuild
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.whole_file import write_whole
 
 
 def write_safetensors(description: Description, path: Path) -> None:

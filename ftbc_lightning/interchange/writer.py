@@ -18,7 +18,7 @@ class Writer:
 
     Args:
         snn: A network whose thresholds are folded.
-        input_shape: Shape of one picture.
+        input_shape: Shape of one sample.
     """
 
     def __init__(self, snn: SpikingNetwork, input_shape: Shape) -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ftbc_lightning.csv_rows import Row, read_rows, write_rows
+from ftbc_lightning.analysis.network_variants import Result, Variant
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.files.csv_rows import Row, read_rows, write_rows
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.comparison import comparison_figure, comparison_table
 from ftbc_lightning.report.figures import accuracy_figure, bias_figure
 from ftbc_lightning.report.rows import StepRow, bias_rows
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.report.tables import diagnosis_table, exit_table, inspection_table, table
-from ftbc_lightning.variant import Result, Variant
-from ftbc_lightning.whole_file import write_whole
+from ftbc_lightning.training.module import SpikingClassifier
 
 __all__ = [
     "comparison_figure",

@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ftbc_lightning.comparison import Row
 from ftbc_lightning.report.style import label_of, new_figure, style_of
+from ftbc_lightning.training.comparison import Row
 
 
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
@@ -19,7 +19,7 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
 
     Args:
         rows: Of one comparison.
-        title: Says on which pictures; how many draws is added.
+        title: Says on which samples; how many draws is added.
     """
     steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
     shown = Table(title=f"{title}\n{draws_of(rows)}")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import PICTURES
 from ftbc_lightning.report.style import STYLES, label_of
-from ftbc_lightning.whole_file import write_whole
 
 NAME = "ANN to SNN: calibrated against uncalibrated"
 COMPARED = tuple(name for name in STYLES if name == "ann" or name.startswith("snn_"))
@@ -87,7 +87,7 @@ def definition(project: str, entity: str) -> Any:
             bars("Gain of calibration, points", *(f"gain/T{t}" for t in (1, 2, 4, 8, 16))),
         ],
         "Energy": [
-            bars("nJ for a picture (estimate)", *energies),
+            bars("nJ for a sample (estimate)", *energies),
             wr.MediaBrowser(title="Accuracy against energy", media_keys=["figures/energy"]),
         ],
         "Layers": [

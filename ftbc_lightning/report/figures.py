@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
+from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.rows import BiasRow, OperationRow, StepRow
 from ftbc_lightning.report.style import AFTER, MAP, label_of, new_figure, style_of
-from ftbc_lightning.variant import Result
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -168,17 +168,17 @@ def bias_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
 
 
 def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
-    """The temporal bias of each layer as a picture, channels by steps."""
+    """The temporal bias of each layer as an image, channels by steps."""
     names = list(dict.fromkeys(row.layer for row in biases))
     values = sorted(abs(value) for row in biases for value in row.channels)
     limit = values[int(0.98 * (len(values) - 1))] or 1.0
     figure, shown = panels(names, title=title, xlabel="time step", ylabel="channel", bar=True)
     for axes, name in zip(shown, names, strict=True):
         rows = [row for row in biases if row.layer == name]
-        picture = list(zip(*(row.channels for row in rows), strict=True))
-        extent = (0.5, len(rows) + 0.5, len(picture) - 0.5, -0.5)
+        image = list(zip(*(row.channels for row in rows), strict=True))
+        extent = (0.5, len(rows) + 0.5, len(image) - 0.5, -0.5)
         drawn = axes.imshow(
-            picture,
+            image,
             aspect="auto",
             interpolation="nearest",
             cmap=MAP,
@@ -229,7 +229,7 @@ def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
     axes.set_xscale("log")
     _readable_energies(axes, [row.energy_once for row in rows])
     axes.set(
-        xlabel=f"nJ for a picture in synapses (estimate, {rows[0].table}, first layer once)",
+        xlabel=f"nJ for a sample in synapses (estimate, {rows[0].table}, first layer once)",
         ylabel=f"accuracy in % ({SPLITS[split]})",
     )
     axes.margins(y=0.12)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.figures import (
     accuracy_figure,
     bias_figure,
@@ -20,7 +21,6 @@ from ftbc_lightning.report.layer_figures import (
 )
 from ftbc_lightning.report.rows import Measurements, StepRow
 from ftbc_lightning.report.style import label_of
-from ftbc_lightning.variant import Result
 
 PICTURES = {
     "energy": "Accuracy against energy",
@@ -86,7 +86,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
             "An estimate from counted operations, without memory traffic. Higher and further left "
             "is better. The quantised ANN is what a spiking network has to beat: one pass with "
             "activations of ceil(log2(T + 1)) bits, each of which costs an addition.",
-            f"Accuracy against estimated energy for a picture: {said}.",
+            f"Accuracy against estimated energy for a sample: {said}.",
             energy_figure(found.operations, split="val"),
         )
     if after:

@@ -13,13 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ftbc_lightning.analysis.energy import COST_TABLES
+from ftbc_lightning.analysis.network_variants import Result
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import Picture, accuracy_picture, layer_pictures
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.verdict import recommend, worst_layers
-from ftbc_lightning.snn.energy import COST_TABLES
-from ftbc_lightning.variant import Result
-from ftbc_lightning.whole_file import write_whole
 
 SHOWN_LAYERS = 5
 
@@ -103,7 +103,7 @@ def _table(run: FinishedRun, split: str) -> dict[str, Any]:
 
 
 def _tested(run: FinishedRun) -> str:
-    """What the chosen network reaches on test pictures, if a test run was made."""
+    """What the chosen network reaches on test samples, if a test run was made."""
     chosen = recommend(run.split("val")).chosen
     rows = run.split("test")
     found = [r for r in rows if (r.method, r.timesteps) == (chosen.method, chosen.timesteps)]
@@ -111,7 +111,7 @@ def _tested(run: FinishedRun) -> str:
     if not found or not ann:
         return ""
     return (
-        f"On {found[0].n} test pictures, which chose nothing: {100 * found[0].accuracy:.1f} %, "
+        f"On {found[0].n} test samples, which chose nothing: {100 * found[0].accuracy:.1f} %, "
         f"the ANN {100 * ann[0].accuracy:.1f} %."
     )
 
@@ -171,7 +171,7 @@ def _uses(run: FinishedRun, chosen: Result) -> list[str]:
         return []
     which = f"--ckpt_path {shlex.quote(str(path))} --method {methods[chosen.method]}"
     return [
-        f"ftbc predict {which} --at {chosen.timesteps} --data.folder PICTURES",
+        f"ftbc predict {which} --at {chosen.timesteps} --data.folder IMAGES",
         f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
         f"ftbc diagnose {which} --at {chosen.timesteps}",
     ]
@@ -182,12 +182,12 @@ def _commands(run: FinishedRun) -> list[str]:
     if run.config_file is None:
         return []
     trained = run.config.get("ckpt_path") or (run.config.get("model") or {}).get("weights")
-    verb = "calibrate" if trained else "fit"
+    subcommand = "calibrate" if trained else "fit"
     config, file, folder = (
         shlex.quote(str(path)) for path in (run.config_file, run.folder / "snn.ckpt", run.folder)
     )
     return [
-        f"ftbc {verb} --config {config}",
+        f"ftbc {subcommand} --config {config}",
         f"ftbc test --config {config} --ckpt_path {file}",
         f"ftbc report {folder}",
     ]

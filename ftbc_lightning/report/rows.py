@@ -50,7 +50,7 @@ class HistogramRow:
 
 @dataclass(frozen=True)
 class OperationRow:
-    """What a picture costs (`operations.csv`); synaptic operations, biases apart.
+    """What a sample costs (`operations.csv`); synaptic operations, biases apart.
 
     `method` is that of the results, or `ann`, `ann_dense`, `ann_quantized`. Energy in nJ by the
     cost table; `_once` and `_every_step` say how often the analog first layer is computed.

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from ftbc_lightning.analysis.diagnosis import Diagnosis
+from ftbc_lightning.analysis.inspection import Inspection
+from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.style import label_of
-from ftbc_lightning.snn.diagnosis import Diagnosis
 from ftbc_lightning.snn.early_exit import ExitPoint
-from ftbc_lightning.snn.inspection import Inspection
-from ftbc_lightning.variant import Result
 
 DIAGNOSIS_CAPTION = (
     "errors in % of the activation (root mean squares), before and after calibration; then parts: "
@@ -21,7 +21,7 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     """Methods by T, accuracy in percent."""
     steps = sorted({row.timesteps for row in results if row.timesteps is not None})
     names = {"val": "validation", "test": "test"}
-    shown = Table(title=f"Accuracy in % on {results[0].n} {names.get(split, split)} pictures")
+    shown = Table(title=f"Accuracy in % on {results[0].n} {names.get(split, split)} samples")
     shown.add_column("", no_wrap=True)
     for number in steps:
         shown.add_column(f"T={number}", justify="right")
@@ -65,8 +65,8 @@ def inspection_table(found: Inspection) -> Table:
 
 
 def exit_table(curve: Sequence[ExitPoint], chosen: ExitPoint) -> Table:
-    """Accuracy against mean steps by the confidence at which pictures stop."""
-    shown = Table(title="Stopping early, on the calibration pictures")
+    """Accuracy against mean steps by the confidence at which samples stop."""
+    shown = Table(title="Stopping early, on the calibration samples")
     for name in ("confidence", "mean steps", "accuracy in %", ""):
         shown.add_column(name, justify="right")
     for point in curve:

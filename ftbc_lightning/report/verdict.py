@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftbc_lightning.analysis.diagnosis import SMALL, advice_on
+from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.rows import LayerRow
 from ftbc_lightning.report.style import BIASES, label_of
-from ftbc_lightning.snn.diagnosis import SMALL, advice_on
-from ftbc_lightning.variant import Result
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Recommendation:
     """Which network to use.
 
     Attributes:
-        chosen: Its result on validation pictures.
+        chosen: Its result on validation samples.
         ann: That of the ANN.
         baseline: The uncalibrated network of the same T, if there is one.
         standard_error: Of the ANN's accuracy.
@@ -41,7 +41,7 @@ class Recommendation:
         """Why, with the figures."""
         chosen, ann = 100 * self.chosen.accuracy, 100 * self.ann.accuracy
         error = 100 * self.standard_error
-        found = f"{chosen:.1f} % on {self.ann.n} validation pictures; the ANN has {ann:.1f} %"
+        found = f"{chosen:.1f} % on {self.ann.n} validation samples; the ANN has {ann:.1f} %"
         if self.reached:
             why = f"the smallest T within one standard error ({error:.1f} points) of the ANN"
         else:
@@ -77,7 +77,7 @@ def recommend(results: Sequence[Result]) -> Recommendation:
     """The smallest T within one standard error of the ANN, and its best network.
 
     Args:
-        results: Of the validation split: test pictures choose nothing.
+        results: Of the validation split: test samples choose nothing.
     """
     ann = next(row for row in results if row.method == "ann")
     error = math.sqrt(ann.accuracy * (1 - ann.accuracy) / ann.n)

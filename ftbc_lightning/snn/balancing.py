@@ -25,9 +25,9 @@ def balance(
         theta <- theta + eta * E[2 (a - theta) [a > theta]]
 
     until E[(a - theta) [a > theta]] <= 1 % of E[a]: beyond that theta would creep on towards the
-    maximum. The expectation is taken over all calibration pictures at once, from the histogram of
+    maximum. The expectation is taken over all calibration samples at once, from the histogram of
     the activations, which streams over batches and adds over processes; so an update costs no
-    pass of the network, and no result depends on the order of the pictures. It runs over the
+    pass of the network, and no result depends on the order of the samples. It runs over the
     activations above 0, so that channels that are seldom active converge as fast as busy ones.
 
     Source: local threshold balancing (Bu, Li, Yu, CVPR 2025, arXiv 2409.03368), which updates

@@ -7,13 +7,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.ann.tracing import trace
 from ftbc_lightning.errors import UserError, check_choice
-from ftbc_lightning.snn import operators
+from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.balancing import UPDATES, unconverged
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
-from ftbc_lightning.snn.propagation import Plan, Propagation
 from ftbc_lightning.snn.statistics import (
     ActivationStatistics,
     Batches,
@@ -213,7 +213,7 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
             raise UserError(
                 f"An input of shape {list(example.shape)} does not pass "
                 f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "
-                "of the pictures and the number of channels."
+                "of the samples and the number of channels."
             ) from error
         if node.name in names:
             shapes[node.name] = tuple(value.shape[1:])

@@ -1,4 +1,4 @@
-"""Stop a picture when the network is sure of it: fewer steps at nearly the same accuracy."""
+"""Stop a sample when the network is sure of it: fewer steps at nearly the same accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.stepped import State, SteppedNetwork
+from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
 CONFIDENCES = tuple(n / 100 for n in (*range(20, 95, 5), *range(95, 100)))
 """What `exit_curve` tries."""
@@ -19,9 +19,9 @@ class ExitPoint:
     """What one threshold of confidence gives.
 
     Attributes:
-        confidence: The threshold; 1 where no picture stops early.
-        accuracy: Share of the pictures that are classified rightly when they stop.
-        mean_steps: How many steps a picture takes on average.
+        confidence: The threshold; 1 where no sample stops early.
+        accuracy: Share of the samples that are classified rightly when they stop.
+        mean_steps: How many steps a sample takes on average.
     """
 
     confidence: float
@@ -36,11 +36,11 @@ def confidence_of(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def exit_step(confidence: Tensor, threshold: float) -> Tensor:
-    """The first step, from 0, at which each picture is sure; the last step if it never is.
+    """The first step, from 0, at which each sample is sure; the last step if it never is.
 
     Args:
         confidence: `[T, B]`, between 0 and 1.
-        threshold: A picture stops at the first step whose confidence is not below it.
+        threshold: A sample stops at the first step whose confidence is not below it.
 
     Returns:
         int64 `[B]`.
@@ -54,7 +54,7 @@ def exit_step(confidence: Tensor, threshold: float) -> Tensor:
 
 
 def stable_step(labels: Tensor) -> Tensor:
-    """The first step, from 0, from which on the class of each picture no longer changes.
+    """The first step, from 0, from which on the class of each sample no longer changes.
 
     Args:
         labels: The class after each step, `[T, B]`.
@@ -100,7 +100,7 @@ def exit_curve(
 def choose_confidence(curve: Sequence[ExitPoint], *, loss: float = 0.0) -> ExitPoint:
     """The point with the fewest steps among those that lose at most `loss` of the accuracy.
 
-    Choose it on calibration pictures, and report its accuracy on others.
+    Choose it on calibration samples, and report its accuracy on others.
 
     Args:
         curve: From `exit_curve`.
@@ -120,18 +120,18 @@ def check_confidence(confidence: float) -> None:
 def simulate_until_sure(
     snn: SpikingNetwork, images: Tensor, *, confidence: float
 ) -> tuple[Tensor, Tensor]:
-    """Run the network step by step and take each picture out when it is sure.
+    """Run the network step by step and take each sample out when it is sure.
 
-    What a picture does not run is not computed.
+    What a sample does not run is not computed.
 
     Args:
         snn: A network with thresholds set.
         images: `[B, ...]`.
-        confidence: Largest softmax probability at which a picture stops, above 0, at most 1.
+        confidence: Largest softmax probability at which a sample stops, above 0, at most 1.
 
     Returns:
-        Logits `[T, B, classes]`, of which those after a picture's last step are its last ones; and
-        how many steps each picture took, int64 `[B]`.
+        Logits `[T, B, classes]`, of which those after a sample's last step are its last ones; and
+        how many steps each sample took, int64 `[B]`.
 
     Raises:
         UserError: The confidence is out of range, or thresholds are not set.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.operators import NEURONS
 from ftbc_lightning.snn.neuron import IFNeuron, check_timesteps
-from ftbc_lightning.snn.operators import NEURONS
 from ftbc_lightning.snn.simulation import simulate
 
 MAP_FORMAT = 1
@@ -25,14 +25,14 @@ class SpikingNetwork(nn.Module):
     Attributes:
         layers: The graph; its nodes have the names they have in `ftbc_lightning.ann.trace`.
         timesteps: T, the number of steps that the temporal biases cover.
-        shapes: For each neuron the shape of its current for one picture, `(C, ...)`.
-        input_shape: The shape of one picture; None if a file of an earlier program has left it out.
+        shapes: For each neuron the shape of its current for one sample, `(C, ...)`.
+        input_shape: The shape of one sample; None if a file of an earlier program has left it out.
 
     Args:
         graph: A traced ANN, from `ftbc_lightning.ann.trace`. Its modules are shared, not copied.
         shapes: For each node that becomes a neuron the shape of its input without the batch axis.
         timesteps: T, at least 1.
-        input_shape: The shape of one picture, `(C, H, W)`.
+        input_shape: The shape of one sample, `(C, H, W)`.
     """
 
     def __init__(
@@ -170,10 +170,10 @@ def shortened(snn: SpikingNetwork, timesteps: int) -> SpikingNetwork:
 
     >>> from ftbc_lightning import calibrate, convert, simulate
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> pictures = torch.rand(8, 2)
-    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
-    >>> _ = calibrate(ann, snn, [pictures])
-    >>> torch.equal(shortened(snn, 2)(pictures), simulate(snn, pictures, 2))
+    >>> samples = torch.rand(8, 2)
+    >>> snn = convert(ann, samples[:1], [samples], timesteps=4)
+    >>> _ = calibrate(ann, snn, [samples])
+    >>> torch.equal(shortened(snn, 2)(samples), simulate(snn, samples, 2))
     True
     """
     short = sibling(snn, timesteps=timesteps)
@@ -199,9 +199,9 @@ def without_temporal_bias(snn: SpikingNetwork) -> SpikingNetwork:
 
     >>> from ftbc_lightning import calibrate, convert
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> pictures = torch.rand(8, 2)
-    >>> snn = convert(ann, pictures[:1], [pictures], timesteps=4)
-    >>> _ = calibrate(ann, snn, [pictures])
+    >>> samples = torch.rand(8, 2)
+    >>> snn = convert(ann, samples[:1], [samples], timesteps=4)
+    >>> _ = calibrate(ann, snn, [samples])
     >>> bool(without_temporal_bias(snn).neurons()["_1"].temporal_bias.any())
     False
     """

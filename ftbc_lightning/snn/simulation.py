@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.neuron import check_timesteps
-from ftbc_lightning.snn.operators import is_neuron
-from ftbc_lightning.snn.propagation import Plan, Pooled, Propagation
 
 if TYPE_CHECKING:
     from ftbc_lightning.snn.network import SpikingNetwork
@@ -18,23 +18,23 @@ CACHED_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """How many values the widest layer may hold at once: about what stays in the cache."""
 
 LEAST_CARRIED = 16
-"""Fewer pictures times steps than this leave the convolutions of the last layers too small."""
+"""Fewer samples times steps than this leave the convolutions of the last layers too small."""
 
 STEPS = 8
-"""How many steps are carried at once where there are pictures enough to fill the rest."""
+"""How many steps are carried at once where there are samples enough to fill the rest."""
 
 
 def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
-    """How many pictures and how many steps to carry at once, so that layers fit the cache."""
+    """How many samples and how many steps to carry at once, so that layers fit the cache."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
     budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cpu"]) // widest
     budget = max(budget, LEAST_CARRIED)
-    pictures = max(1, min(len(images), budget // min(timesteps, STEPS)))
-    return pictures, max(1, min(timesteps, budget // pictures))
+    samples = max(1, min(len(images), budget // min(timesteps, STEPS)))
+    return samples, max(1, min(timesteps, budget // samples))
 
 
 def fastest_layout(images: Tensor) -> Tensor:
-    """Store pictures channels last where convolutions are faster so; the values are the same.
+    """Store samples channels last where convolutions are faster so; the values are the same.
 
     On a CPU with oneDNN they are (a ResNet-20 takes half the time), except in float64, which it
     does not know; on other devices in half precision.
@@ -55,8 +55,8 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
 
-    The picture is the analog input of every step (constant coding). All steps are carried layer
-    by layer, for a few pictures at a time; the result does not depend on how many.
+    The sample is the analog input of every step (constant coding). All steps are carried layer
+    by layer, for a few samples at a time; the result does not depend on how many.
 
     Args:
         snn: A converted network with its thresholds set.
@@ -78,12 +78,12 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
             f"{snn.timesteps}; convert and calibrate it with timesteps={timesteps}."
         )
     if len(images) == 0:
-        raise UserError("The batch to simulate is empty; give at least one picture.")
+        raise UserError("The batch to simulate is empty; give at least one sample.")
     snn.check_thresholds()
     plan = Plan(snn.layers)
-    pictures, steps = chunk_sizes(snn, images, timesteps)
+    samples, steps = chunk_sizes(snn, images, timesteps)
     images = fastest_layout(images)
-    logits = [_simulate(plan, part, timesteps, steps) for part in torch.split(images, pictures)]
+    logits = [_simulate(plan, part, timesteps, steps) for part in torch.split(images, samples)]
     return torch.cat(logits, dim=1)
 
 

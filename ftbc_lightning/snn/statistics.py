@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.snn.propagation import Plan, Propagation
+from ftbc_lightning.graph.propagation import Plan, Propagation
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 """Merges a tensor of sums, counts or maxima over all processes."""
@@ -16,12 +16,12 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is finished, and how much there is."""
 
 Batches = Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]]
-"""Pictures, or (pictures, labels) of which the labels are not read."""
+"""Samples, or (samples, labels) of which the labels are not read."""
 
 BINS = 1024
 
 LARGEST_RANK = 16
-"""Room for the numbers that processes tell each other about their pictures."""
+"""Room for the numbers that processes tell each other about their samples."""
 
 
 def identity(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
@@ -36,7 +36,7 @@ def silent(what: str, done: int, total: int) -> None:
 def muted(reduce: Reduce) -> Reduce:
     """The same merge with nothing of this process in it.
 
-    A process without pictures walks through the network on a stand-in, so that it takes part in
+    A process without samples walks through the network on a stand-in, so that it takes part in
     every merge, and adds nothing to any.
 
     >>> muted(identity)(torch.ones(2), "sum"), muted(identity)(torch.ones(1), "max")
@@ -52,50 +52,50 @@ def muted(reduce: Reduce) -> Reduce:
     return merge
 
 
-def present(pictures: Sequence[Tensor], reduce: Reduce) -> tuple[Sequence[Tensor], Reduce]:
-    """Batches that have pictures; where none has, one empty picture and a muted merge."""
-    filled = [batch for batch in pictures if len(batch)]
+def present(samples: Sequence[Tensor], reduce: Reduce) -> tuple[Sequence[Tensor], Reduce]:
+    """Batches that have samples; where none has, one empty sample and a muted merge."""
+    filled = [batch for batch in samples if len(batch)]
     if filled:
         return filled, reduce
-    return [pictures[0].new_zeros(1, *pictures[0].shape[1:])], muted(reduce)
+    return [samples[0].new_zeros(1, *samples[0].shape[1:])], muted(reduce)
 
 
-def pictures_of(
+def samples_of(
     batches: Batches, *, like: Tensor | None = None, reduce: Reduce = identity
 ) -> list[Tensor]:
-    """Take the pictures out of the batches and check them.
+    """Take the samples out of the batches and check them.
 
-    Processes may hold unequal shares; one may have no picture at all. Every process is given
+    Processes may hold unequal shares; one may have no sample at all. Every process is given
     equally many batches, the last of which may be empty, and raises what any of them found.
 
     Args:
-        batches: Pictures `[B, ...]` or tuples that begin with them.
+        batches: Samples `[B, ...]` or tuples that begin with them.
         like: A tensor on the device and in the precision of the network.
         reduce: Merges over processes.
 
     Raises:
-        UserError: There is no picture, or a pixel is NaN or infinite.
+        UserError: There is no sample, or a pixel is NaN or infinite.
     """
-    pictures = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
-    pictures = [batch for batch in pictures if len(batch)]
-    broken = [i for i, batch in enumerate(pictures) if not batch.isfinite().all()]
-    shape = pictures[0].shape[1:] if pictures else ()
-    own = [len(pictures), broken[0] + 1 if broken else 0, len(shape), *shape]
-    device = pictures[0].device if like is None and pictures else getattr(like, "device", None)
+    samples = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
+    samples = [batch for batch in samples if len(batch)]
+    broken = [i for i, batch in enumerate(samples) if not batch.isfinite().all()]
+    shape = samples[0].shape[1:] if samples else ()
+    own = [len(samples), broken[0] + 1 if broken else 0, len(shape), *shape]
+    device = samples[0].device if like is None and samples else getattr(like, "device", None)
     summary = torch.tensor(own + [0] * (LARGEST_RANK - len(own)), device=device)
     most, first_broken, axes, *sizes = reduce(summary, "max").tolist()
     if most == 0:
-        raise UserError("The calibration set is empty; give at least one batch of pictures.")
+        raise UserError("The calibration set is empty; give at least one batch of samples.")
     if first_broken:
         raise UserError(
             f"Calibration batch {first_broken - 1} holds NaN or infinite pixels; mend or leave "
-            "out those pictures."
+            "out those samples."
         )
     empty = torch.zeros(0, *sizes[:axes], device=device)
-    pictures += [empty.to(pictures[0]) if pictures else empty] * (most - len(pictures))
+    samples += [empty.to(samples[0]) if samples else empty] * (most - len(samples))
     if like is None:
-        return pictures
-    return [batch.to(device=like.device, dtype=like.dtype) for batch in pictures]
+        return samples
+    return [batch.to(device=like.device, dtype=like.dtype) for batch in samples]
 
 
 class ActivationStatistics:
@@ -173,7 +173,7 @@ def observe(
     Args:
         reference: The traced ANN.
         channels: For each activation node its number of channels.
-        batches: Calibration pictures.
+        batches: Calibration samples.
         reduce: Merges sums and maxima over processes.
         progress: Told after each batch.
 
@@ -184,18 +184,18 @@ def observe(
         UserError: The set is empty, or an activation is NaN or infinite.
     """
     like = next(iter(reference.parameters()))
-    pictures = [b for b in pictures_of(batches, like=like, reduce=reduce) if len(b)]
+    samples = [b for b in samples_of(batches, like=like, reduce=reduce) if len(b)]
     plan = Plan(reference)
     statistics = {name: ActivationStatistics(c, like.device) for name, c in channels.items()}
-    for index, batch in enumerate(pictures):
-        progress("activations of the ANN", index, len(pictures))
+    for index, batch in enumerate(samples):
+        progress("activations of the ANN", index, len(samples))
         propagation = Propagation(plan, batch, steps=1)
         for node in plan.nodes:
             value = propagation.advance(node)
             if node.name in statistics:
                 _check_finite(value, node.name)
                 statistics[node.name].update(value)
-    progress("activations of the ANN", len(pictures), len(pictures))
+    progress("activations of the ANN", len(samples), len(samples))
     for collected in statistics.values():
         collected.reduce(reduce)
     return statistics
@@ -204,6 +204,6 @@ def observe(
 def _check_finite(value: Tensor, name: str) -> None:
     if not value.isfinite().all():
         raise UserError(
-            f"Activation {name} of the ANN is NaN or infinite on calibration pictures; check the "
-            "weights that were loaded and the normalisation of the pictures."
+            f"Activation {name} of the ANN is NaN or infinite on calibration samples; check the "
+            "weights that were loaded and the normalisation of the samples."
         )

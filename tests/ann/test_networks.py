@@ -6,20 +6,10 @@ import torchvision
 from torch import fx
 
 from ftbc_lightning import UserError, calibrate, convert
-from ftbc_lightning.ann import (
-    QCFS,
-    VGG11,
-    VGG16,
-    ResNet18,
-    ResNet20,
-    ResNet34,
-    ResNet56,
-    SmallCNN,
-    trace,
-)
+from ftbc_lightning.ann import QCFS, VGG11, VGG16, ResNet18, ResNet20, ResNet34, ResNet56, SmallCNN
 from ftbc_lightning.ann.resnet import PadShortcut
-from ftbc_lightning.ann.tracing import ActivationTracer
 from ftbc_lightning.ann.weights import load_weights
+from ftbc_lightning.graph.tracing import ActivationTracer, trace
 from ftbc_lightning.snn.conversion import activation_nodes, check_convertible
 
 NETWORKS = [

@@ -1,4 +1,4 @@
-"""Broken pictures, arrays and folders."""
+"""Broken samples, arrays and folders."""
 
 import shutil
 import struct
@@ -28,7 +28,7 @@ def array(folder: Path, *, settings: dict[str, Any] | None = None, **changes: An
     """Read a file in which arrays are changed, or missing where None."""
     content = {key: value for key, value in {**arrays(), **changes}.items() if value is not None}
     np.savez(folder / "a.npz", **content)
-    given = {"calibration_pictures": 8, **(settings or {})}
+    given = {"calibration_samples": 8, **(settings or {})}
     ready(ArrayDataModule(path=str(folder / "a.npz"), **given))
 
 
@@ -61,8 +61,8 @@ def single_array(folder: Path) -> None:
     ArrayDataModule(path=str(folder / "a.npy"))
 
 
-def pictures(folder: Path, *, splits: tuple[str, ...] = ("train", "test")) -> Path:
-    """A folder of two classes with twelve pictures each and split."""
+def samples(folder: Path, *, splits: tuple[str, ...] = ("train", "test")) -> Path:
+    """A folder of two classes with twelve samples each and split."""
     noise = np.random.default_rng(0)
     for split in splits:
         for name in ("cat", "dog"):
@@ -73,38 +73,38 @@ def pictures(folder: Path, *, splits: tuple[str, ...] = ("train", "test")) -> Pa
     return folder
 
 
-def picture_folder(folder: Path, **settings: Any) -> None:
-    small = {"image_size": 8, "num_workers": 0, "calibration_pictures": 4, "batch_size": 4}
+def unlabelled_folder(folder: Path, **settings: Any) -> None:
+    small = {"image_size": 8, "num_workers": 0, "calibration_samples": 4, "batch_size": 4}
     ready(ImageFolderDataModule(root=str(folder), **{**small, **settings}))
 
 
-def broken_picture(folder: Path, content: bytes | None = None, **settings: Any) -> None:
-    """One training picture holds other bytes; half of its own if None."""
-    path = pictures(folder) / "train" / "cat" / "3.png"
+def broken_sample(folder: Path, content: bytes | None = None, **settings: Any) -> None:
+    """One training sample holds other bytes; half of its own if None."""
+    path = samples(folder) / "train" / "cat" / "3.png"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
-    picture_folder(folder, **settings)
+    unlabelled_folder(folder, **settings)
 
 
 def no_classes(folder: Path) -> None:
     (folder / "train").mkdir()
     (folder / "test").mkdir()
-    picture_folder(folder)
+    unlabelled_folder(folder)
 
 
 def empty_class(folder: Path) -> None:
-    (pictures(folder) / "train" / "emu").mkdir()
-    picture_folder(folder)
+    (samples(folder) / "train" / "emu").mkdir()
+    unlabelled_folder(folder)
 
 
 def class_missing_in_test(folder: Path) -> None:
-    (pictures(folder) / "test" / "dog").rename(folder / "test" / "wolf")
-    picture_folder(folder)
+    (samples(folder) / "test" / "dog").rename(folder / "test" / "wolf")
+    unlabelled_folder(folder)
 
 
 def one_class_folder(folder: Path) -> None:
     for split in ("train", "test"):
-        shutil.rmtree(pictures(folder, splits=(split,)) / split / "dog")
-    picture_folder(folder)
+        shutil.rmtree(samples(folder, splits=(split,)) / split / "dog")
+    unlabelled_folder(folder)
 
 
 def digits(**settings: Any) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ftbc_lightning import SpikingClassifier
 from ftbc_lightning.ann import SmallCNN
 from ftbc_lightning.ann.weights import load_weights, read_file
-from ftbc_lightning.checkpoints import read_checkpoint
+from ftbc_lightning.training.checkpoints import read_checkpoint
 
 VERSION = "pytorch-lightning_version"
 
@@ -46,7 +46,7 @@ def described(**entry: Any) -> dict[str, Any]:
     """A checkpoint with a spiking network whose description is changed."""
     own = module()
     example = torch.zeros(1, 1, 8, 8)
-    from ftbc_lightning.variant import Variant
+    from ftbc_lightning.analysis.network_variants import Variant
 
     own.convert(example, [Variant("exact", 2)])
     content: dict[str, Any] = checkpoint(state_dict=own.state_dict())

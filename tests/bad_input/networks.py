@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning import SpikingClassifier, calibrate, convert, simulate
-from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.callbacks.memory import check_memory
+from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.training.callbacks.memory_needed import check_memory
 from tests.smooth_network import Smooth
 
 
@@ -16,7 +16,7 @@ def layers() -> nn.Sequential:
 
 
 class Branching(nn.Module):
-    """A path that depends on the picture."""
+    """A path that depends on the sample."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Clamping(Branching):
 
 
 class TwoInputs(Branching):
-    """Needs something beside the picture."""
+    """Needs something beside the sample."""
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """Logits."""
@@ -56,12 +56,12 @@ class TwoOutputs(Branching):
     """Returns more than logits."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the picture."""
+        """Logits, and the sample."""
         return self.layers(images), images
 
 
 class Product(Branching):
-    """Multiplies two values that both depend on the picture."""
+    """Multiplies two values that both depend on the sample."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -72,10 +72,10 @@ def images(count: int = 16) -> Tensor:
     return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def converting(network: nn.Module, pictures: Tensor | None = None, **settings: Any) -> Any:
-    pictures = images() if pictures is None else pictures
+def converting(network: nn.Module, samples: Tensor | None = None, **settings: Any) -> Any:
+    samples = images() if samples is None else samples
     given = {"timesteps": 2, **settings}
-    return convert(network, torch.zeros(1, 1, 8, 8), [pictures], **given)
+    return convert(network, torch.zeros(1, 1, 8, 8), [samples], **given)
 
 
 def calibrating(**settings: Any) -> None:
@@ -89,9 +89,9 @@ def checking(network: nn.Module, classes: int = 4, channels: int = 1) -> None:
 
 
 def broken_pixels(value: float) -> None:
-    pictures = images()
-    pictures[3, 0, 2, 2] = value
-    converting(layers(), pictures)
+    samples = images()
+    samples[3, 0, 2, 2] = value
+    converting(layers(), samples)
 
 
 def broken_weights() -> None:
@@ -116,7 +116,7 @@ def callback(**settings: Any) -> None:
 
 def absurd_memory() -> None:
     shapes = {"act": (64, 32, 32)}
-    check_memory(shapes, timesteps=10**7, networks=4, pictures=512, available=24 * 10**9)
+    check_memory(shapes, timesteps=10**7, networks=4, samples=512, available=24 * 10**9)
 
 
 SMOOTH = Smooth

@@ -12,7 +12,7 @@ from torch import nn
 
 from ftbc_lightning import UserError
 from ftbc_lightning.ann import VGG16, ResNet20, SmallCNN
-from ftbc_lightning.snn.calibration.method import STAGES
+from ftbc_lightning.calibration.method import STAGES
 from tests.bad_input import data, files, networks
 
 EVIL = {"network": {"class_path": "os.system", "init_args": {"command": "touch executed"}}}
@@ -32,7 +32,7 @@ ROWS = {
     "array: fractions as labels": lambda f: data.array(f, train_labels=longs(40) / 2),
     "array: negative label": lambda f: data.array(f, train_labels=longs(40) - 1),
     "array: label above": lambda f: data.array(f, test_labels=longs(20) + 60),
-    "array: no test pictures": lambda f: data.array(
+    "array: no test samples": lambda f: data.array(
         f, test_images=bytes_of(0, 8, 8, 3), test_labels=longs(0)
     ),
     "array: other size": lambda f: data.array(f, test_images=bytes_of(20, 9, 9, 3)),
@@ -45,28 +45,32 @@ ROWS = {
     "array: one mean": lambda f: data.array(f, settings={"mean": [0.5], "std": [0.5]}),
     "array: std of zero": lambda f: data.array(f, settings={"mean": [0.5] * 3, "std": [0.0] * 3}),
     # data: folders
-    "folder: missing": lambda f: data.picture_folder(f / "none"),
+    "folder: missing": lambda f: data.unlabelled_folder(f / "none"),
     "folder: no classes": data.no_classes,
     "folder: empty class": data.empty_class,
-    "folder: no test folder": lambda f: data.picture_folder(data.pictures(f, splits=("train",))),
+    "folder: no test folder": lambda f: data.unlabelled_folder(data.samples(f, splits=("train",))),
     "folder: other classes": data.class_missing_in_test,
     "folder: one class": data.one_class_folder,
-    "folder: truncated picture": data.broken_picture,
-    "folder: empty picture": lambda f: data.broken_picture(f, b""),
-    "folder: text for a picture": lambda f: data.broken_picture(f, b"no picture"),
-    "folder: choice unknown": lambda f: data.picture_folder(data.pictures(f), unreadable="ignore"),
-    "folder: no size": lambda f: data.picture_folder(data.pictures(f), image_size=0),
-    "folder: all for the test": lambda f: data.picture_folder(data.pictures(f), test_fraction=1.0),
-    "folder: two means": lambda f: data.picture_folder(data.pictures(f), mean=[0.5, 0.5]),
-    "pictures of two sizes": lambda f: data.mixed_sizes(),
+    "folder: truncated sample": data.broken_sample,
+    "folder: empty sample": lambda f: data.broken_sample(f, b""),
+    "folder: text for a sample": lambda f: data.broken_sample(f, b"no sample"),
+    "folder: choice unknown": lambda f: data.unlabelled_folder(
+        data.samples(f), unreadable="ignore"
+    ),
+    "folder: no size": lambda f: data.unlabelled_folder(data.samples(f), image_size=0),
+    "folder: all for the test": lambda f: data.unlabelled_folder(
+        data.samples(f), test_fraction=1.0
+    ),
+    "folder: two means": lambda f: data.unlabelled_folder(data.samples(f), mean=[0.5, 0.5]),
+    "samples of two sizes": lambda f: data.mixed_sizes(),
     # data: settings
     "batch of 0": lambda f: data.digits(batch_size=0),
     "workers below 0": lambda f: data.digits(num_workers=-1),
-    "no calibration pictures": lambda f: data.digits(calibration_pictures=0),
-    "too many calibration pictures": lambda f: data.digits(calibration_pictures=5000),
+    "no calibration samples": lambda f: data.digits(calibration_samples=0),
+    "too many calibration samples": lambda f: data.digits(calibration_samples=5000),
     "everything validates": lambda f: data.array(f, settings={"validation_fraction": 1.0}),
     "nothing validates": lambda f: data.array(f, settings={"validation_fraction": 0.001}),
-    # pictures and weights that are not finite
+    # samples and weights that are not finite
     "NaN pixel": lambda f: networks.broken_pixels(torch.nan),
     "infinite pixel": lambda f: networks.broken_pixels(torch.inf),
     "NaN weights": lambda f: networks.broken_weights(),
@@ -85,7 +89,7 @@ ROWS = {
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     ),
     "outputs do not fit": lambda f: networks.checking(networks.layers(), classes=7),
-    "outputs are a picture": lambda f: networks.checking(
+    "outputs are a sample": lambda f: networks.checking(
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     ),
     # settings
@@ -195,7 +199,7 @@ def test_the_first_line_says_what_is_wrong(name, tmp_path, monkeypatch):
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_pictures_that_cannot_be_decoded_are_skipped_and_named_if_asked(tmp_path, content):
-    with pytest.warns(UserWarning, match=r"1 of 24 pictures .*train/cat/3\.png"):
-        data.broken_picture(tmp_path, content, unreadable="skip")
+@pytest.mark.parametrize("content", [b"", b"no sample", None])
+def test_samples_that_cannot_be_decoded_are_skipped_and_named_if_asked(tmp_path, content):
+    with pytest.warns(UserWarning, match=r"1 of 24 images .*train/cat/3\.png"):
+        data.broken_sample(tmp_path, content, unreadable="skip")

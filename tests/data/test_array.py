@@ -22,19 +22,19 @@ def arrays(count=40, size=8, channels=3):
 
 def write(folder, **changes):
     content = {**arrays(), **changes}
-    path = folder / "pictures.npz"
+    path = folder / "samples.npz"
     np.savez(path, **{key: value for key, value in content.items() if value is not None})
     return str(path)
 
 
 def ready(path, **settings):
-    data = ArrayDataModule(path=path, calibration_pictures=8, **settings)
+    data = ArrayDataModule(path=path, calibration_samples=8, **settings)
     data.prepare_data()
     data.setup()
     return data
 
 
-def test_pictures_are_normalised_and_channels_first(tmp_path):
+def test_samples_are_normalised_and_channels_first(tmp_path):
     data = ready(write(tmp_path), mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4])
     images, labels = next(iter(data.test_dataloader()))
     raw = torch.from_numpy(arrays()["test_images"]).permute(0, 3, 1, 2) / 255
@@ -45,7 +45,7 @@ def test_pictures_are_normalised_and_channels_first(tmp_path):
     assert (data.num_classes, data.input_shape) == (4, (3, 8, 8))
 
 
-def test_grey_pictures_without_a_channel_axis(tmp_path):
+def test_grey_samples_without_a_channel_axis(tmp_path):
     grey = arrays(channels=0)
     data = ready(write(tmp_path, **grey))
     assert data.input_shape == (1, 8, 8)
@@ -53,7 +53,7 @@ def test_grey_pictures_without_a_channel_axis(tmp_path):
 
 
 @pytest.mark.parametrize("augmentation", ["flip_crop", "cifar"])
-def test_training_pictures_are_augmented_and_others_are_not(tmp_path, augmentation):
+def test_training_samples_are_augmented_and_others_are_not(tmp_path, augmentation):
     data = ready(write(tmp_path), augmentation=augmentation, batch_size=36)
     count = len(data.train_indices)
     indices, next_epoch = list(range(count)), list(range(count, 2 * count))
@@ -64,7 +64,7 @@ def test_training_pictures_are_augmented_and_others_are_not(tmp_path, augmentati
     assert not torch.equal(first, plain[0])
 
 
-def test_flip_and_crop_moves_every_picture_by_its_own_draw():
+def test_flip_and_crop_moves_every_sample_by_its_own_draw():
     from ftbc_lightning.data.transforms import flip_and_crop
 
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def test_flip_and_crop_moves_every_picture_by_its_own_draw():
     windows = [padded[:, y : y + 8, x : x + 8] for y in range(9) for x in range(9)]
     windows += [window.flip(2) for window in windows]
     known = {tuple(window.flatten().tolist()) for window in windows}
-    found = {tuple(picture.flatten().tolist()) for picture in moved}
+    found = {tuple(sample.flatten().tolist()) for sample in moved}
     assert found <= known
     assert len(found) > 80
 
@@ -106,7 +106,7 @@ def test_wrong_arrays_are_refused(tmp_path, changes, message):
         ArrayDataModule(path=write(tmp_path, **changes))
 
 
-def test_test_pictures_of_another_size_are_refused(tmp_path):
+def test_test_samples_of_another_size_are_refused(tmp_path):
     path = write(tmp_path, test_images=np.zeros((40, 9, 9, 3), np.uint8))
     with pytest.raises(UserError, match=r"test_images are \[9, 9, 3\], train_images \[8, 8, 3\]"):
         ready(path)
@@ -135,7 +135,7 @@ def test_a_damaged_compressed_file_and_a_single_array_are_refused(tmp_path):
 
 
 def test_mean_and_std_must_fit_the_channels(tmp_path):
-    with pytest.raises(UserError, match="mean and std have 1 values, the pictures 3 channels"):
+    with pytest.raises(UserError, match="mean and std have 1 values, the samples 3 channels"):
         ready(write(tmp_path), mean=[0.5], std=[0.5])
     with pytest.raises(UserError, match="std above 0"):
         ArrayDataModule(path=write(tmp_path), mean=[0.5] * 3, std=[0.0] * 3)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ftbc_lightning.data import ArrayDataModule
 from ftbc_lightning.data.epochs import Drawn, Shuffled
-from ftbc_lightning.module import SpikingClassifier
+from ftbc_lightning.training.module import SpikingClassifier
 
 
 class Small(nn.Sequential):
@@ -24,21 +24,21 @@ def archive(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(24) % 2
-    path = tmp_path / "pictures.npz"
+    path = tmp_path / "samples.npz"
     np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     return str(path)
 
 
-def pictures(archive, **settings):
-    """A data module of few pictures."""
-    settings = {"batch_size": 4, "calibration_pictures": 4, **settings}
+def samples(archive, **settings):
+    """A data module of few samples."""
+    settings = {"batch_size": 4, "calibration_samples": 4, **settings}
     return ArrayDataModule(path=archive, validation_fraction=0.2, **settings)
 
 
 def trained(archive, folder, *, epochs, workers=0, dropout=0.5, ckpt_path=None):
     """The weights after some epochs, and the path of the last checkpoint."""
     seed_everything(1, verbose=False)
-    data = pictures(archive, augmentation="cifar", num_workers=workers)
+    data = samples(archive, augmentation="cifar", num_workers=workers)
     trainer = Trainer(
         max_epochs=epochs,
         default_root_dir=folder,
@@ -70,7 +70,7 @@ def test_a_resumed_training_ends_where_one_without_interruption_does(archive, tm
 
 def batches(archive, *, epochs, batch_size=4, seed=0):
     """What the loader gives in each epoch."""
-    data = pictures(archive, augmentation="flip_crop", batch_size=batch_size, seed=seed)
+    data = samples(archive, augmentation="flip_crop", batch_size=batch_size, seed=seed)
     data.setup()
     loader = data.train_dataloader()
     found = []
@@ -110,7 +110,7 @@ def test_processes_share_an_epoch():
     assert sorted(places) == list(range(30, 40))
 
 
-def test_one_picture_is_drawn_as_a_batch_of_one():
+def test_one_sample_is_drawn_as_a_batch_of_one():
     class Noise(torch.utils.data.Dataset):
         def __getitem__(self, index):
             return index + torch.rand(())

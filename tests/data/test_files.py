@@ -41,7 +41,7 @@ def unchecked(monkeypatch):
 def test_cifar10_is_read_from_its_own_format(tmp_path):
     names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
     write_cifar(tmp_path / "cifar-10-batches-py", names, "labels", 10)
-    data = CIFAR10DataModule(root=str(tmp_path), calibration_pictures=16, augmentation="none")
+    data = CIFAR10DataModule(root=str(tmp_path), calibration_samples=16, augmentation="none")
     data.prepare_data()
     data.setup()
     assert (len(data.train_indices), len(data.validation_indices)) == (90, 10)
@@ -57,7 +57,7 @@ def test_cifar10_is_read_from_its_own_format(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_cifar100_is_read_from_its_own_format(tmp_path):
     write_cifar(tmp_path / "cifar-100-python", ["train", "test"], "fine_labels", 2)
-    data = CIFAR100DataModule(root=str(tmp_path), calibration_pictures=8)
+    data = CIFAR100DataModule(root=str(tmp_path), calibration_samples=8)
     data.prepare_data()
     data.setup()
     assert data.num_classes == 100
@@ -77,7 +77,7 @@ def test_fashion_mnist_is_read_from_its_own_format(tmp_path):
             path = folder / f"{prefix}-{name}-ubyte"
             path.write_bytes(head + array.tobytes())
             path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-    data = FashionMNISTDataModule(root=str(tmp_path), calibration_pictures=8)
+    data = FashionMNISTDataModule(root=str(tmp_path), calibration_samples=8)
     data.prepare_data()
     data.setup()
     assert next(iter(data.test_dataloader()))[0].shape == (100, 1, 28, 28)
@@ -99,7 +99,7 @@ def write_folders(root, classes=("cat", "dog"), count=10, size=(40, 30)):
 
 
 def folder(root, kind=ImageFolderDataModule, **settings):
-    data = kind(root=str(root), image_size=32, num_workers=0, calibration_pictures=4, **settings)
+    data = kind(root=str(root), image_size=32, num_workers=0, calibration_samples=4, **settings)
     data.prepare_data()
     data.setup()
     return data
@@ -143,9 +143,9 @@ def test_an_empty_class_folder_is_refused(tmp_path):
         folder(tmp_path)
 
 
-def test_a_broken_picture_is_named(tmp_path):
+def test_a_broken_image_is_named(tmp_path):
     write_folders(tmp_path)
-    (tmp_path / "cat" / "0.png").write_bytes(b"not a picture")
+    (tmp_path / "cat" / "0.png").write_bytes(b"not an image")
     data = folder(tmp_path, test_fraction=0.1)
     with pytest.raises(UserError, match=r"cat/0.png cannot be decoded"):
         [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
@@ -165,7 +165,7 @@ def test_imagenet_does_not_take_its_root_for_classes(tmp_path):
         ImageNetDataModule(root=str(tmp_path))
 
 
-def test_pictures_of_mixed_sizes_and_modes_are_made_equal(tmp_path):
+def test_images_of_mixed_sizes_and_modes_are_made_equal(tmp_path):
     write_folders(tmp_path)
     Image.new("L", (9, 50)).save(tmp_path / "cat" / "0.png")
     Image.new("RGBA", (64, 64)).save(tmp_path / "dog" / "0.png")

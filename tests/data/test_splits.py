@@ -47,7 +47,7 @@ def test_every_split_has_every_class_in_proportion():
         assert counts.max() <= 38
 
 
-def test_calibration_pictures_come_from_the_part_that_trains():
+def test_calibration_samples_come_from_the_part_that_trains():
     data = ready()
     drawn = as_set(everything(data.calibration_dataloader()))
     pool = as_set(data.calibration_pool.__getitems__(list(range(len(data.train_indices))))[0])
@@ -62,8 +62,8 @@ def test_the_draw_depends_on_the_seed_alone():
 
 
 def test_the_draw_does_not_depend_on_workers():
-    first = everything(ready(calibration_pictures=20).calibration_dataloader())
-    other = ready(calibration_pictures=20, num_workers=2)
+    first = everything(ready(calibration_samples=20).calibration_dataloader())
+    other = ready(calibration_samples=20, num_workers=2)
     assert torch.equal(first, everything(other.calibration_dataloader()))
 
 
@@ -77,8 +77,8 @@ def shares(data, loader, world):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_every_calibration_picture_is_used_once_and_batches_stay_what_they_are(world):
-    data = ready(calibration_pictures=101, batch_size=20)
+def test_every_calibration_sample_is_used_once_and_batches_stay_what_they_are(world):
+    data = ready(calibration_samples=101, batch_size=20)
     whole = list(data.calibration_dataloader())
     parts = shares(data, "calibration_dataloader", world)
     for index, (images, _) in enumerate(whole):
@@ -88,14 +88,14 @@ def test_every_calibration_picture_is_used_once_and_batches_stay_what_they_are(w
     assert sum(len(images) for part in parts for images, _ in part) == 101
 
 
-def test_a_process_may_have_no_calibration_picture():
-    data = ready(calibration_pictures=2)
+def test_a_process_may_have_no_calibration_sample():
+    data = ready(calibration_samples=2)
     assert [len(part) for part in shares(data, "calibration_dataloader", 3)] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
 @pytest.mark.parametrize("split", ["val", "test", "predict"])
-def test_evaluation_reads_each_picture_once_over_all_processes(world, split):
+def test_evaluation_reads_each_sample_once_over_all_processes(world, split):
     data = ready()
     loader = f"{split}_dataloader"
     whole = everything(getattr(data, loader)())
@@ -104,10 +104,10 @@ def test_evaluation_reads_each_picture_once_over_all_processes(world, split):
     assert as_set(torch.cat(parts)) == as_set(whole)
 
 
-def test_fewer_evaluation_pictures_than_processes_are_refused():
+def test_fewer_evaluation_samples_than_processes_are_refused():
     data = ready()
     data.trainer = SimpleNamespace(global_rank=0, world_size=361)
-    with pytest.raises(UserError, match="A split of 360 pictures cannot be evaluated by 361"):
+    with pytest.raises(UserError, match="A split of 360 samples cannot be evaluated by 361"):
         data.val_dataloader()
 
 
@@ -127,7 +127,7 @@ def test_a_data_module_pickles_for_spawned_workers():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"calibration_pictures": 0}, "calibration_pictures is 0"),
+        ({"calibration_samples": 0}, "calibration_samples is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_workers": -1}, "num_workers is -1"),
     ],
@@ -137,6 +137,6 @@ def test_settings_out_of_range_are_refused(settings, message):
         DigitsDataModule(**settings)
 
 
-def test_more_calibration_pictures_than_training_pictures_are_refused():
-    with pytest.raises(UserError, match="calibration_pictures is 2000, but the training part"):
-        ready(calibration_pictures=2000).calibration_dataloader()
+def test_more_calibration_samples_than_training_samples_are_refused():
+    with pytest.raises(UserError, match="calibration_samples is 2000, but the training part"):
+        ready(calibration_samples=2000).calibration_dataloader()

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from ftbc_lightning import SpikingClassifier, UserError
+from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.ann import SmallCNN
-from ftbc_lightning.checkpoints import read_checkpoint
 from ftbc_lightning.cli import main
-from ftbc_lightning.variant import Variant
+from ftbc_lightning.training.checkpoints import read_checkpoint
 from tests.conftest import DIGITS
 
 STRANGE: list[Any] = [

@@ -17,21 +17,21 @@ pytestmark = [
     pytest.mark.skipif(not HERE, reason="no real weights here"),
     pytest.mark.filterwarnings("ignore:NIR has no time-varying bias"),
 ]
-T, PICTURES = 4, 128
+T, SAMPLES = 4, 128
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def network(request):
-    """A calibrated network, test pictures, and their logits."""
+    """A calibrated network, test samples, and their logits."""
     net = ResNet20()
     load_weights(net, WEIGHTS / "cifar10" / "akamaster_resnet20.pt")
     prepared = evaluation(*NORMALIZATION["imagenet"])
-    training, pictures = (
+    training, samples = (
         prepared(cifar10(split)[0][:count]).to(request.param)
-        for split, count in (("train", 256), ("test", PICTURES))
+        for split, count in (("train", 256), ("test", SAMPLES))
     )
     snn = calibrated(net.eval().to(request.param), training, T)
-    return snn, pictures, simulate(snn, pictures)
+    return snn, samples, simulate(snn, samples)
 
 
 def read(file_format, path, images):
@@ -49,11 +49,11 @@ def read(file_format, path, images):
 
 
 def check(logits, expected, *, single):
-    """All but a few pictures have the same logits; in double precision all have."""
+    """All but a few samples have the same logits; in double precision all have."""
     difference = (logits.to(expected.dtype) - expected).abs().amax((0, 2))
     alike = difference < 1e-4
     flipped = int((~alike).sum())
-    print(f"{flipped} of {len(alike)} pictures flip; the others: {difference[alike].max():.1e}")
+    print(f"{flipped} of {len(alike)} samples flip; the others: {difference[alike].max():.1e}")
     assert difference[alike].max() < (1e-5 if single else 1e-10)
     assert flipped <= (6 if single else 0)
 

@@ -13,10 +13,10 @@ from ftbc_lightning.interchange import describe, mean_bias
 from ftbc_lightning.interchange.nir_file import nir_graph
 from ftbc_lightning.interchange.rebuild import rebuild
 from ftbc_lightning.interchange.unit_threshold import unit_thresholds
-from ftbc_lightning.snn.stepped import SteppedNetwork
+from ftbc_lightning.snn.stepping import SteppedNetwork
+from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import calibrated, uneven
-from tests.networks import pictures, residual_net
-from tests.snn.test_pooling import net as pooled_net
+from tests.networks import residual_net, samples
 
 nir = pytest.importorskip("nir")
 
@@ -89,9 +89,9 @@ def run_graph(graph, images, timesteps):
 @pytest.mark.parametrize("name", list(ANNS))
 @pytest.mark.parametrize("bias", ["metadata", "mean"])
 def test_a_graph_read_back_and_run_with_its_metadata_gives_the_logits(name, bias, tmp_path):
-    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
-    snn = calibrated(ANNS[name]().float(), pictures(8, dtype=torch.float32))
-    images = pictures(8, seed=2, dtype=torch.float32)
+    # not the calibration samples: "exact" cuts between two membranes of theirs, which may be close
+    snn = calibrated(ANNS[name]().float(), samples(8, dtype=torch.float32))
+    images = samples(8, seed=2, dtype=torch.float32)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         path = export(snn, tmp_path / "snn.nir", format="nir", bias=bias)
@@ -108,7 +108,7 @@ def test_a_graph_read_back_and_run_with_its_metadata_gives_the_logits(name, bias
 
 @pytest.mark.parametrize("name", list(ANNS))
 def test_unit_thresholds_leave_the_logits(name):
-    ann, images = ANNS[name]().double(), pictures(8)
+    ann, images = ANNS[name]().double(), samples(8)
     snn = calibrated(ann, images)
     divided = unit_thresholds(describe(snn), bias="metadata")
     torch.testing.assert_close(
@@ -117,24 +117,24 @@ def test_unit_thresholds_leave_the_logits(name):
 
 
 def test_what_nir_has_no_primitive_for_is_named():
-    snn = calibrated(pooled_net(), pictures(8))
+    snn = calibrated(pooled_net(), samples(8))
     with pytest.raises(UserError, match="no primitive for 3 of the operations: pool \\(max_pool"):
         nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
 
 
 def test_uneven_adaptive_pooling_is_named_with_the_way_out():
-    snn = calibrated(uneven(4), pictures(8))
+    snn = calibrated(uneven(4), samples(8))
     with pytest.raises(
-        UserError, match=r"pool_means \(linear\).* a size of picture that it divides"
+        UserError, match=r"pool_means \(linear\).* a size of sample that it divides"
     ):
         nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
 
 
 def with_mean_bias(ann, folder):
-    """A network, the graph that is read back from its file with mean biases, and new pictures."""
-    snn = calibrated(ann, pictures(8, dtype=torch.float32))
+    """A network, the graph that is read back from its file with mean biases, and new samples."""
+    snn = calibrated(ann, samples(8, dtype=torch.float32))
     graph = nir.read(export(snn, folder / "snn.nir", format="nir", bias="mean"))
-    return snn, graph, pictures(8, seed=2, dtype=torch.float32)
+    return snn, graph, samples(8, seed=2, dtype=torch.float32)
 
 
 def spikes(snn, images):
@@ -195,9 +195,9 @@ def test_snntorch_gives_the_same_spikes_up_to_membranes_left_above_threshold(nam
     from tests.interchange.importers import by_snntorch
 
     snn, graph, images = with_mean_bias(ANNS[name]().float(), tmp_path)
-    for picture in images.split(1):  # it flattens the batch axis too
-        _, own, left = spikes(mean_bias(snn), picture)
-        found, _ = by_snntorch(graph, as_imported=False).run(picture, 4)
+    for sample in images.split(1):  # it flattens the batch axis too
+        _, own, left = spikes(mean_bias(snn), sample)
+        found, _ = by_snntorch(graph, as_imported=False).run(sample, 4)
         # snnTorch subtracts again, before it fires, from a membrane that a reset has left above 1;
         # layers up to the first such membrane agree spike by spike
         same = next((n for n, value in enumerate(left) if value > 1), len(left))

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from ftbc_lightning import export, simulate
-from ftbc_lightning.snn.stepped import SteppedNetwork
+from ftbc_lightning.snn.stepping import SteppedNetwork
+from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import Unusual, calibrated, networks, uneven
-from tests.networks import pictures, residual_net
-from tests.snn.test_pooling import net as pooled_net
+from tests.networks import residual_net, samples
 
 
 @pytest.mark.parametrize("name", ["residual", "pooled", "grouped", "rearranged"])
 def test_step_by_step_gives_what_layer_by_layer_gives(name):
-    ann, images = networks()[name], pictures(8)
+    ann, images = networks()[name], samples(8)
     snn = calibrated(ann, images)
     torch.testing.assert_close(
         SteppedNetwork(snn)(images), simulate(snn, images), rtol=0, atol=1e-12
@@ -47,10 +47,10 @@ def run_onnx(path, images, timesteps):
 def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    snn = calibrated(make().float().eval(), pictures(8, dtype=torch.float32))
+    snn = calibrated(make().float().eval(), samples(8, dtype=torch.float32))
     path = export(snn, tmp_path / "step.onnx", format="onnx")
-    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
-    images = pictures(8, seed=2, dtype=torch.float32)
+    # not the calibration samples: "exact" cuts between two membranes of theirs, which may be close
+    images = samples(8, seed=2, dtype=torch.float32)
     for batch in (images, images[:1]):
         expected = simulate(snn, batch).numpy()
         np.testing.assert_allclose(run_onnx(path, batch, 4), expected, rtol=0, atol=1e-5)
@@ -59,7 +59,7 @@ def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [residual_net, pooled_net, Unusual, partial(uneven, 4)])
 def test_a_program_of_torch_export_gives_the_logits_for_any_batch(make, tmp_path):
-    ann, images = make().double().eval(), pictures(8)
+    ann, images = make().double().eval(), samples(8)
     snn = calibrated(ann, images)
     path = export(snn, tmp_path / "snn.pt2", format="torch_export")
     program = torch.export.load(path).module()

@@ -14,9 +14,9 @@ from ftbc_lightning import UserError, calibrate, convert, export, load, simulate
 from ftbc_lightning.interchange import describe
 from ftbc_lightning.interchange.description import ATTRIBUTES, TENSORS
 from tests.conftest import ROOT
-from tests.networks import pictures, residual_net
-from tests.snn.test_folding import Grouped
-from tests.snn.test_pooling import net as pooled_net
+from tests.graph.test_max_pooling import net as pooled_net
+from tests.networks import residual_net, samples
+from tests.snn.test_threshold_folding import Grouped
 
 
 class Rearranged(nn.Module):
@@ -40,7 +40,7 @@ class Rearranged(nn.Module):
 
 
 def uneven(size):
-    """Adaptive average pooling to a size that does not divide that of the picture, 6."""
+    """Adaptive average pooling to a size that does not divide that of the sample, 6."""
     torch.manual_seed(0)
     layers = {
         "first": nn.Conv2d(2, 4, 3, padding=1),
@@ -83,7 +83,7 @@ def numpy_reader():
 
 @pytest.mark.parametrize("name", list(networks()))
 def test_a_loaded_network_and_the_numpy_reader_give_the_same_logits(name, tmp_path):
-    ann, images = networks()[name], pictures(12)
+    ann, images = networks()[name], samples(12)
     snn = calibrated(ann, images)
     expected = simulate(snn, images)
     path = export(snn, tmp_path / "snn.safetensors")
@@ -94,9 +94,9 @@ def test_a_loaded_network_and_the_numpy_reader_give_the_same_logits(name, tmp_pa
 
 
 def test_the_numpy_reader_gives_a_float32_residual_network_to_1e_5(tmp_path):
-    snn = calibrated(residual_net(dtype=torch.float32), pictures(8, dtype=torch.float32))
-    # not the calibration pictures: "exact" cuts between two membranes of theirs, which may be close
-    images = pictures(8, seed=2, dtype=torch.float32)
+    snn = calibrated(residual_net(dtype=torch.float32), samples(8, dtype=torch.float32))
+    # not the calibration samples: "exact" cuts between two membranes of theirs, which may be close
+    images = samples(8, seed=2, dtype=torch.float32)
     reader, blocks = numpy_reader()
     path = export(snn, tmp_path / "snn.safetensors")
     logits = reader["logits"](*reader["read"](path), images.numpy())
@@ -107,7 +107,7 @@ def test_the_numpy_reader_gives_a_float32_residual_network_to_1e_5(tmp_path):
 
 @pytest.mark.parametrize("half_threshold", ["per_step", "none"])
 def test_every_form_of_the_half_threshold_survives(half_threshold, tmp_path):
-    images = pictures(8)
+    images = samples(8)
     snn = calibrated(residual_net(), images, half_threshold=half_threshold)
     twin = load(export(snn, tmp_path / "snn.safetensors"))
     torch.testing.assert_close(simulate(twin, images), simulate(snn, images), rtol=0, atol=1e-10)
@@ -115,14 +115,14 @@ def test_every_form_of_the_half_threshold_survives(half_threshold, tmp_path):
 
 @pytest.mark.parametrize("name", ["residual", "uneven"])
 def test_a_loaded_network_is_exported_to_the_same_file(name, tmp_path):
-    snn = calibrated(networks()[name], pictures(8))
+    snn = calibrated(networks()[name], samples(8))
     first = export(snn, tmp_path / "a.safetensors")
     second = export(load(first), tmp_path / "b.safetensors")
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_the_file_is_opened_by_safetensors_and_says_what_it_is(tmp_path):
-    path = export(calibrated(residual_net(), pictures(8)), tmp_path / "snn.safetensors")
+    path = export(calibrated(residual_net(), samples(8)), tmp_path / "snn.safetensors")
     with safe_open(path, framework="np") as file:
         header = json.loads(file.metadata()["ftbc-snn"])
         assert file.get_tensor("act2.temporal_bias").shape == (4, 6)
@@ -134,13 +134,13 @@ def test_the_file_is_opened_by_safetensors_and_says_what_it_is(tmp_path):
 
 
 def test_who_may_read_the_folder_may_read_the_file(tmp_path):
-    path = export(calibrated(residual_net(), pictures(8)), tmp_path / "snn.safetensors")
+    path = export(calibrated(residual_net(), samples(8)), tmp_path / "snn.safetensors")
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_the_network_that_is_exported_stays_as_it_is(tmp_path):
-    images = pictures(8)
+    images = samples(8)
     snn = calibrated(residual_net(), images)
     before = {key: value.clone() for key, value in snn.state_dict().items()}
     export(snn, tmp_path / "snn.safetensors")
@@ -158,7 +158,7 @@ class Unusual(nn.Module):
 
 
 def test_operations_without_a_place_in_the_file_are_named_all_at_once(tmp_path):
-    snn = calibrated(Unusual().double().eval(), pictures(4))
+    snn = calibrated(Unusual().double().eval(), samples(4))
     with pytest.raises(UserError, match="2 of the operations") as caught:
         export(snn, tmp_path / "snn.safetensors")
     assert "conv (Conv2d): its padding is 'circular'" in str(caught.value)
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_network_is_refused_in_one_line(content, message, tmp_
 
 
 def test_wrong_settings_are_refused(tmp_path):
-    snn = calibrated(residual_net(), pictures(4))
+    snn = calibrated(residual_net(), samples(4))
     with pytest.raises(UserError, match="Format 'h5' is unknown"):
         export(snn, tmp_path / "a", format="h5")
     with pytest.raises(UserError, match="bias=mean is for nir alone"):

@@ -14,7 +14,7 @@ T = 4
 
 
 def network(name, dtype, *, size=None, **replaced):
-    """A calibrated network with random weights, other pictures, and their logits."""
+    """A calibrated network with random weights, other samples, and their logits."""
     assert hasattr(torchvision.models, name)
     net, images = build(name)
     net, images = net.to(dtype), images.to(dtype)[..., :size, :size]

@@ -26,7 +26,7 @@ def strike(fault: str) -> None:
     if fault == "full":
         raise OSError(errno.ENOSPC, "No space left on device")
     if fault == "user":
-        raise UserError("Picture 7 is broken.")
+        raise UserError("Sample 7 is broken.")
 
 
 def arm(place: str, fault: str) -> None:

@@ -23,20 +23,20 @@ import torch
 from PIL import Image
 
 from ftbc_lightning.cli import main
-from ftbc_lightning.whole_file import MARK
+from ftbc_lightning.files.whole_file import MARK
 from tests.processes.faulty import arm
 from tests.processes.launch import command
 
 ONE = ("--calibration.methods", "[exact]")
 
-VERBS: dict[str, Callable[[Path], list[str]]] = {
+SUBCOMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "fit": lambda run: command("fit", run, *ONE),
     "calibrate": lambda run: command("calibrate", run, *ONE, "--ckpt_path", f"{run}/ann.ckpt"),
     "validate": lambda run: command("validate", run, "--ckpt_path", f"{run}/snn.ckpt"),
     "test": lambda run: command("test", run, "--ckpt_path", f"{run}/snn.ckpt"),
     "compare": lambda run: [
         *command("compare", run, *ONE, "--ckpt_path", f"{run}/ann.ckpt"),
-        *("--seeds", "2", "--pictures", "50"),
+        *("--seeds", "2", "--samples", "50"),
     ],
     "predict": lambda run: [
         *command("predict", run, "--ckpt_path", f"{run}/snn.ckpt"),
@@ -46,14 +46,14 @@ VERBS: dict[str, Callable[[Path], list[str]]] = {
     "export": lambda run: ["export", "--ckpt_path", f"{run}/snn.ckpt"],
     "report": lambda run: ["report", str(run)],
 }
-"""What each verb is given; `fit` begins without a run, the others with a finished one."""
+"""What each subcommand is given; `fit` begins without a run, the others with a finished one."""
 
 WORK = {
-    "first epoch": "ftbc_lightning.module:SpikingClassifier.training_step",
-    "conversion": "ftbc_lightning.module:SpikingClassifier.convert",
-    "threshold search": "ftbc_lightning.callbacks.ftbc:set_thresholds",
-    "calibration": "ftbc_lightning.snn.calibration.sweep:Forward.activation",
-    "evaluation": "ftbc_lightning.module:SpikingClassifier.validation_step",
+    "first epoch": "ftbc_lightning.training.module:SpikingClassifier.training_step",
+    "conversion": "ftbc_lightning.training.module:SpikingClassifier.convert",
+    "threshold search": "ftbc_lightning.training.callbacks.ftbc:set_thresholds",
+    "calibration": "ftbc_lightning.calibration.sweep:Forward.activation",
+    "evaluation": "ftbc_lightning.training.module:SpikingClassifier.validation_step",
 }
 """The middle of what is done between writes."""
 
@@ -100,10 +100,10 @@ def kill_in_write(place: int, told: Path) -> None:
     os.fsync = struck
 
 
-def kills(verb: str, told: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+def kills(subcommand: str, told: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """Ways to die, each with a name; `told` names the file of a write after the death."""
     for name, place in WORK.items():
-        if verb == "fit" or (verb == "calibrate" and name != "first epoch"):
+        if subcommand == "fit" or (subcommand == "calibrate" and name != "first epoch"):
             yield name, partial(arm, place, "kill")
     for place in itertools.count(1):
         yield "write", partial(kill_in_write, place, told)
@@ -165,7 +165,7 @@ class Outcome:
     """What became of one run that was killed and given again.
 
     Attributes:
-        verb: The command.
+        subcommand: The command.
         where: In which work, or in the write of which file.
         broken: Files that were not whole after the kill, or after the second run.
         kept: How many files were there after it.
@@ -173,7 +173,7 @@ class Outcome:
         equal: Whether the second run ended as one that was never killed.
     """
 
-    verb: str
+    subcommand: str
     where: str
     broken: list[str]
     kept: int
@@ -185,20 +185,20 @@ class Outcome:
         return self.equal and not self.broken and not self.left
 
 
-def outcomes(verb: str, finished: Path, space: Path) -> Iterator[Outcome]:
-    """Kill a verb in each place, and give it again.
+def outcomes(subcommand: str, finished: Path, space: Path) -> Iterator[Outcome]:
+    """Kill a subcommand in each place, and give it again.
 
     Args:
-        verb: Of `VERBS`.
+        subcommand: Of `SUBCOMMANDS`.
         finished: A finished run; `fit` begins without it.
         space: Where to work.
     """
     log, told, folder = space / "log.txt", space / "told.txt", space / "run"
-    words = VERBS[verb](folder)
+    words = SUBCOMMANDS[subcommand](folder)
 
     def begin() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        if verb == "fit":
+        if subcommand == "fit":
             folder.mkdir()
         else:
             shutil.copytree(finished, folder)
@@ -206,19 +206,21 @@ def outcomes(verb: str, finished: Path, space: Path) -> Iterator[Outcome]:
     begin()
     run(words, log)
     expected = contents(folder)
-    for name, prepare in kills(verb, told):
+    for name, prepare in kills(subcommand, told):
         begin()
         if not run(words, log, prepare):
             break
         where = f"write of {told.read_text()}" if name == "write" else name
         bad, kept = broken(folder), len(whole_names(folder))
-        goes_on = verb == "fit" and (folder / "ann.ckpt").exists()
+        goes_on = subcommand == "fit" and (folder / "ann.ckpt").exists()
         run([*words, "--ckpt_path", "last"] if goes_on else words, log)
         bad += broken(folder)
-        yield Outcome(verb, where, bad, kept, left_beside(folder), contents(folder) == expected)
+        yield Outcome(
+            subcommand, where, bad, kept, left_beside(folder), contents(folder) == expected
+        )
 
 
-def table(verbs: Sequence[str]) -> int:
+def table(subcommands: Sequence[str]) -> int:
     """Print a row for each death; returns how many did not end well."""
     torch.set_num_threads(1)
     print("| command | killed in | files kept | not whole | left over | given again |")
@@ -226,18 +228,20 @@ def table(verbs: Sequence[str]) -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder)
-        for verb in ("fit", "test"):
-            run(VERBS[verb](space / "finished"), space / "log.txt")
-        for verb in verbs:
-            for found in outcomes(verb, space / "finished", space):
+        for subcommand in ("fit", "test"):
+            run(SUBCOMMANDS[subcommand](space / "finished"), space / "log.txt")
+        for subcommand in subcommands:
+            for found in outcomes(subcommand, space / "finished", space):
                 bad += not found.good
                 end = "same tables" if found.equal else "OTHER TABLES"
                 cells = (found.kept, found.broken or "none", found.left or "none", end)
-                print("|", " | ".join(map(str, (verb, found.where, *cells))), "|", flush=True)
+                print("|", " | ".join(map(str, (subcommand, found.where, *cells))), "|", flush=True)
     return bad
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verbs", nargs="*", metavar="VERB", help=f"of {', '.join(VERBS)}")
-    sys.exit(bool(table(parser.parse_args().verbs or list(VERBS))))
+    parser.add_argument(
+        "subcommands", nargs="*", metavar="SUBCOMMAND", help=f"of {', '.join(SUBCOMMANDS)}"
+    )
+    sys.exit(bool(table(parser.parse_args().subcommands or list(SUBCOMMANDS))))

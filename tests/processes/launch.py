@@ -15,11 +15,11 @@ LIMIT = 240
 PROGRAM = [sys.executable, "-m", "ftbc_lightning"]
 
 
-def command(verb: str, folder: Path, *more: str) -> list[str]:
+def command(subcommand: str, folder: Path, *more: str) -> list[str]:
     """A short command on the digits with one network at T = 2 for each method."""
-    words = digits(verb, folder)
+    words = digits(subcommand, folder)
     words[words.index("--timesteps") + 1] = "2"
-    words[words.index("--data.calibration_pictures") + 1] = "101"
+    words[words.index("--data.calibration_samples") + 1] = "101"
     words[words.index("--trainer.max_epochs") + 1] = "2"
     return [*words, *more]
 
@@ -55,17 +55,17 @@ def finish(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
             process.kill()
 
 
-def ftbc(verb: str, folder: Path, *more: str) -> str:
+def ftbc(subcommand: str, folder: Path, *more: str) -> str:
     """Run a command that must succeed; returns its output."""
-    [(code, output)] = finish(start([*PROGRAM, *command(verb, folder, *more)]))
+    [(code, output)] = finish(start([*PROGRAM, *command(subcommand, folder, *more)]))
     assert code == 0, output
     return output
 
 
-def failing(fault: str, place: str, verb: str, folder: Path, *more: str) -> tuple[int, str]:
+def failing(fault: str, place: str, subcommand: str, folder: Path, *more: str) -> tuple[int, str]:
     """Run a command with a fault in one place; see `tests.processes.faulty`."""
     words = [sys.executable, "-m", "tests.processes.faulty", fault, place, "--"]
-    return finish(start([*words, *command(verb, folder, *more)]))[0]
+    return finish(start([*words, *command(subcommand, folder, *more)]))[0]
 
 
 def free_port() -> int:

@@ -16,16 +16,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ftbc_lightning import calibrate, convert
+from ftbc_lightning.calibration.method import BIASES
 from ftbc_lightning.data.shares import batches_of
-from ftbc_lightning.snn.calibration.method import BIASES
 from ftbc_lightning.snn.statistics import Reduce, identity
 from tests.conftest import ROOT
-from tests.networks import pictures, residual_net
+from tests.networks import residual_net, samples
 
 METHODS = (*BIASES, "weights", "potential+exact", "weights+exact")
-"""Every stage but back-propagation, whose pictures are drawn in each process for itself."""
+"""Every stage but back-propagation, whose samples are drawn in each process for itself."""
 
-SHARES = ("uneven", "last_batch_of_one", "rank_without_pictures")
+SHARES = ("uneven", "last_batch_of_one", "rank_without_samples")
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 CASES = [("float64", shares) for shares in SHARES] + [("float32", "uneven")]
 
@@ -38,9 +38,9 @@ def all_reduce(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
 
 
 def share(images: Tensor, shares: str, rank: int, world: int) -> list[Tensor]:
-    """The batches of one process; of 37 pictures, or of 31 so that one is left for the last."""
+    """The batches of one process; of 37 samples, or of 31 so that one is left for the last."""
     count = 31 if shares == "last_batch_of_one" else 37
-    if shares == "rank_without_pictures" and world > 1:
+    if shares == "rank_without_samples" and world > 1:
         world -= 1
     if rank >= world:
         return []
@@ -52,7 +52,7 @@ def states(rank: int, world: int, reduce: Reduce) -> Iterator[tuple[str, dict[st
     """The calibrated state of every method, precision and way to share."""
     for precision, shares in CASES:
         dtype = PRECISIONS[precision]
-        net, images = residual_net(dtype=dtype), pictures(37, dtype=dtype)
+        net, images = residual_net(dtype=dtype), samples(37, dtype=dtype)
         batches = share(images, shares, rank, world)
         for method in METHODS:
             snn = convert(net, images[:1], batches, timesteps=3, reduce=reduce)
@@ -107,7 +107,7 @@ def table() -> None:
     for world in (2, 3):
         with tempfile.TemporaryDirectory() as folder:
             found[world] = together(world, Path(folder))
-    print("| method | precision | pictures | 2 processes | 3 processes |")
+    print("| method | precision | samples | 2 processes | 3 processes |")
     print("| --- | --- | --- | --- | --- |")
     for case, state in expected.items():
         cells = [f"{largest_difference(state, found[world][case]):.1e}" for world in (2, 3)]

@@ -1,4 +1,4 @@
-"""Calibration in several processes gives what one process gives on the same pictures."""
+"""Calibration in several processes gives what one process gives on the same samples."""
 
 import itertools
 

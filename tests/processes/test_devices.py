@@ -48,7 +48,7 @@ def alone(fitted, tmp_path_factory):
     return folder
 
 
-def test_a_fit_in_two_processes_leaves_all_files_and_counts_each_picture_once(fitted):
+def test_a_fit_in_two_processes_leaves_all_files_and_counts_each_sample_once(fitted):
     names = {path.name for path in fitted.iterdir()}
     assert {"ann.ckpt", "snn.ckpt", "results.csv", "run.json"} <= names
     assert {n for *_, n in rows(fitted)} == {"360"}
@@ -58,7 +58,7 @@ def test_a_fit_in_two_processes_leaves_all_files_and_counts_each_picture_once(fi
 @pytest.mark.parametrize("number", [2, 3])
 def test_calibration_does_not_depend_on_the_number_of_processes(fitted, alone, tmp_path, number):
     output = ftbc("calibrate", tmp_path, *devices(number), "--ckpt_path", str(fitted / "ann.ckpt"))
-    assert "on 101 pictures" in output
+    assert "on 101 samples" in output
     found, expected = state(tmp_path), state(alone)
     assert found.keys() == expected.keys()
     difference = max(
@@ -119,7 +119,7 @@ def test_two_nodes_by_torchrun(fitted, tmp_path):
     assert {n for *_, n in rows(tmp_path, "test")} == {"355"}
 
 
-PLACE = "ftbc_lightning.callbacks.ftbc:set_thresholds"
+PLACE = "ftbc_lightning.training.callbacks.ftbc:set_thresholds"
 
 
 @pytest.mark.parametrize("fault", ["kill#1", "user#1", "user#0"])
@@ -129,7 +129,7 @@ def test_a_process_that_dies_ends_the_others_with_a_message(fitted, tmp_path, fa
     code, output = failing(fault, PLACE, "calibrate", tmp_path, *arguments)
     assert code != 0
     assert "Another process of this run has ended" in output
-    assert ("Picture 7 is broken." in output) == fault.startswith("user")
+    assert ("Sample 7 is broken." in output) == fault.startswith("user")
     assert "Traceback" not in output
     assert not (tmp_path / "snn.ckpt").exists()
     assert (fitted / "ann.ckpt").read_bytes() == before

@@ -37,7 +37,7 @@ def check_files(folder):
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
-    place = "ftbc_lightning.module:SpikingClassifier.training_step"
+    place = "ftbc_lightning.training.module:SpikingClassifier.training_step"
     code, _ = failing("kill@25", place, "fit", tmp_path, *ONE_METHOD)
     assert code == -9
     assert check_files(tmp_path) == {"ann.ckpt", "logs"}
@@ -48,11 +48,11 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
     assert {"snn.ckpt", "results.csv", "run.json"} <= check_files(tmp_path)
 
 
-@pytest.mark.parametrize("verb", kills.VERBS)
-def test_what_is_killed_leaves_whole_files_and_can_be_given_again(verb):
-    code, output = finish(start([sys.executable, "-m", "tests.processes.kills", verb]))[0]
+@pytest.mark.parametrize("subcommand", kills.SUBCOMMANDS)
+def test_what_is_killed_leaves_whole_files_and_can_be_given_again(subcommand):
+    code, output = finish(start([sys.executable, "-m", "tests.processes.kills", subcommand]))[0]
     assert code == 0, output
-    rows = [line for line in output.splitlines() if line.startswith(f"| {verb} ")]
+    rows = [line for line in output.splitlines() if line.startswith(f"| {subcommand} ")]
     assert any("write of" in row for row in rows), output
 
 
@@ -68,7 +68,7 @@ def test_half_written_files_are_removed_with_a_message(tmp_path):
 
 
 def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
-    place = "ftbc_lightning.module:SpikingClassifier.training_step"
+    place = "ftbc_lightning.training.module:SpikingClassifier.training_step"
     code, output = failing("interrupt@25", place, "fit", tmp_path)
     assert code == 1
     assert f"Interrupted. Finished and kept: {tmp_path}/ann.ckpt." in output
@@ -78,20 +78,25 @@ def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verb", "fault", "place", "said"),
+    ("subcommand", "fault", "place", "said"),
     [
-        ("compare", "interrupt@3", "ftbc_lightning.comparison.run:Comparison.evaluate", "2 rows"),
-        ("diagnose", "interrupt", "ftbc_lightning.verbs.diagnose:diagnose", ""),
+        (
+            "compare",
+            "interrupt@3",
+            "ftbc_lightning.training.comparison.run:Comparison.evaluate",
+            "2 rows",
+        ),
+        ("diagnose", "interrupt", "ftbc_lightning.training.subcommands.diagnose:diagnose", ""),
         ("report", "interrupt", "ftbc_lightning.report.page:page", ""),
     ],
 )
-def test_ctrl_c_in_a_command_without_training_is_one_line(tmp_path, verb, fault, place, said):
+def test_ctrl_c_in_a_command_without_training_is_one_line(tmp_path, subcommand, fault, place, said):
     ftbc("fit", tmp_path, *ONE_METHOD)
     code, output = finish(
         start(
             [
                 *(sys.executable, "-m", "tests.processes.faulty", fault, place, "--"),
-                *kills.VERBS[verb](tmp_path),
+                *kills.SUBCOMMANDS[subcommand](tmp_path),
             ]
         )
     )[0]

@@ -28,7 +28,7 @@ def ridge(module: nn.Module, r: Tensor, gap: Tensor, shrinkage: float) -> tuple[
 
 
 def patch_rows(module: nn.Module, r: Tensor, group: int) -> Tensor:
-    """One row for each picture and output place, found by asking the layer itself.
+    """One row for each sample and output place, found by asking the layer itself.
 
     Input i of a patch is what the output becomes when the weight i alone is 1.
     """

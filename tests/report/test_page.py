@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.cli import main
 from ftbc_lightning.report.rows import LayerRow
 from ftbc_lightning.report.verdict import recommend, worst_layers
-from ftbc_lightning.variant import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -178,7 +178,7 @@ def test_advice_does_not_name_what_is_done_already():
     for method in ("snn_weights_ftbc_exact", "snn_backpropagation_ftbc_exact"):
         (done,) = worst_layers([], [layer(method)])
         assert "calibrate the weights" not in done.advice
-        assert "more calibration pictures" in done.advice
+        assert "more calibration samples" in done.advice
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from ftbc_lightning import UserError, convert
 from ftbc_lightning.snn.balancing import balance, clipped_share
 from ftbc_lightning.snn.statistics import BINS, ActivationStatistics
-from tests.networks import pictures, residual_net
+from tests.networks import residual_net, samples
 
 
 def exponential(batches: int = 4) -> list[torch.Tensor]:
@@ -65,7 +65,7 @@ def test_one_threshold_for_a_layer():
 
 
 def test_too_few_updates_are_named_with_their_layers():
-    net, images = residual_net(), pictures(32)
+    net, images = residual_net(), samples(32)
     settings = {"timesteps": 2, "threshold_rule": "balanced"}
     with pytest.warns(UserWarning, match=r"3 of 3 layers .* after 4 updates: act1 .*act3 .*clip"):
         convert(net, images[:1], [images], balancing_updates=4, **settings)
@@ -75,7 +75,7 @@ def test_too_few_updates_are_named_with_their_layers():
 
 
 def test_no_update_is_refused():
-    from ftbc_lightning.callbacks import ForwardTemporalBiasCorrection
+    from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
 
     with pytest.raises(UserError, match="balancing_updates is 0"):
         ForwardTemporalBiasCorrection(balancing_updates=0)

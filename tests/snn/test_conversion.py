@@ -12,8 +12,8 @@ from ftbc_lightning import (
     simulate,
     without_temporal_bias,
 )
-from ftbc_lightning.ann.tracing import trace
-from tests.networks import pictures, residual_net
+from ftbc_lightning.graph.tracing import trace
+from tests.networks import residual_net, samples
 from tests.reference import loops
 
 
@@ -39,12 +39,12 @@ class Functional(nn.Module):
 
 
 def test_every_way_to_write_a_relu_becomes_a_neuron():
-    snn = convert(Functional().double(), pictures(1), [pictures(8)], timesteps=2)
+    snn = convert(Functional().double(), samples(1), [samples(8)], timesteps=2)
     assert len(snn.neurons()) == 6
 
 
 def test_the_traced_graph_computes_what_the_network_computes():
-    net, images = Functional().double(), pictures(8)
+    net, images = Functional().double(), samples(8)
     expected = net(images)
     torch.testing.assert_close(trace(net)(images), expected, rtol=0, atol=1e-12)
     snn_net = residual_net()
@@ -54,14 +54,14 @@ def test_the_traced_graph_computes_what_the_network_computes():
 def test_the_network_stays_untouched():
     net = residual_net().train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    convert(net, pictures(1), [pictures(8)], timesteps=2)
+    convert(net, samples(1), [samples(8)], timesteps=2)
     assert net.training
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     assert isinstance(net.bn1, nn.BatchNorm2d)
 
 
 def test_simulation_equals_the_loop_with_one_pass_a_step():
-    net, images = residual_net(), pictures(20)
+    net, images = residual_net(), samples(20)
     snn = convert(net, images[:1], [images], timesteps=7)
     thresholds = {name: neuron.threshold for name, neuron in snn.neurons().items()}
     slow, neurons = loops.spiking_copy(net, thresholds, 7)
@@ -72,7 +72,7 @@ def test_simulation_equals_the_loop_with_one_pass_a_step():
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_logits_do_not_depend_on_batch_size(size):
-    net, images = residual_net(dtype=torch.float32), pictures(64, dtype=torch.float32)
+    net, images = residual_net(dtype=torch.float32), samples(64, dtype=torch.float32)
     snn = convert(net, images[:1], [images], timesteps=6)
     calibrate(net, snn, [images])
     whole = simulate(snn, images)
@@ -80,8 +80,8 @@ def test_logits_do_not_depend_on_batch_size(size):
     torch.testing.assert_close(whole, pieces, rtol=0, atol=1e-5)
 
 
-def test_logits_do_not_depend_on_how_time_and_pictures_are_cut(monkeypatch):
-    net, images = residual_net(), pictures(9)
+def test_logits_do_not_depend_on_how_time_and_samples_are_cut(monkeypatch):
+    net, images = residual_net(), samples(9)
     snn = convert(net, images[:1], [images], timesteps=7)
     expected = simulate(snn, images)
     for sizes in ((1, 7), (9, 1), (4, 3)):
@@ -90,13 +90,13 @@ def test_logits_do_not_depend_on_how_time_and_pictures_are_cut(monkeypatch):
 
 
 def test_fewer_steps_are_the_first_ones():
-    net, images = residual_net(), pictures(9)
+    net, images = residual_net(), samples(9)
     snn = convert(net, images[:1], [images], timesteps=7)
     torch.testing.assert_close(simulate(snn, images, 3), simulate(snn, images)[:3])
 
 
 def test_many_steps_with_maximum_thresholds_approach_the_ann():
-    net, images = residual_net(), pictures(32)
+    net, images = residual_net(), samples(32)
     error = {}
     for steps in (64, 256):
         snn = convert(net, images[:1], [images], timesteps=steps, threshold_rule="max")
@@ -106,7 +106,7 @@ def test_many_steps_with_maximum_thresholds_approach_the_ann():
 
 
 def test_a_map_rebuilds_the_structure_for_the_state_dict():
-    net, images = residual_net(), pictures(16)
+    net, images = residual_net(), samples(16)
     snn = convert(net, images[:1], [images], timesteps=3)
     calibrate(net, snn, [images])
     twin = reconvert(residual_net(seed=5), conversion_map(snn))
@@ -115,7 +115,7 @@ def test_a_map_rebuilds_the_structure_for_the_state_dict():
 
 
 def test_a_map_holds_plain_values_only():
-    snn = convert(residual_net(), pictures(1), [pictures(4)], timesteps=3)
+    snn = convert(residual_net(), samples(1), [samples(4)], timesteps=3)
     assert conversion_map(snn) == {
         "format": 1,
         "timesteps": 3,
@@ -126,7 +126,7 @@ def test_a_map_holds_plain_values_only():
 
 
 def test_a_map_of_another_network_or_a_later_format_is_refused():
-    found = conversion_map(convert(residual_net(), pictures(1), [pictures(4)], timesteps=3))
+    found = conversion_map(convert(residual_net(), samples(1), [samples(4)], timesteps=3))
     with pytest.raises(UserError, match="conversion of another network"):
         reconvert(Functional(), found)
     with pytest.raises(UserError, match="format 99"):
@@ -135,13 +135,13 @@ def test_a_map_of_another_network_or_a_later_format_is_refused():
 
 def test_a_rebuilt_network_without_values_says_so():
     net = residual_net()
-    found = conversion_map(convert(net, pictures(1), [pictures(4)], timesteps=3))
+    found = conversion_map(convert(net, samples(1), [samples(4)], timesteps=3))
     with pytest.raises(UserError, match="thresholds of 3 of 3 neurons are not set"):
-        simulate(reconvert(net, found), pictures(1))
+        simulate(reconvert(net, found), samples(1))
 
 
 def test_without_temporal_bias_is_the_uncalibrated_network():
-    net, images = residual_net(), pictures(16)
+    net, images = residual_net(), samples(16)
     snn = convert(net, images[:1], [images], timesteps=3)
     expected = simulate(snn, images)
     calibrate(net, snn, [images])
@@ -165,7 +165,7 @@ class Mixed(nn.Module):
 
 def test_all_unsupported_nodes_are_named_at_once():
     with pytest.raises(UserError) as caught:
-        convert(Mixed().double(), pictures(1), [pictures(4)], timesteps=3)
+        convert(Mixed().double(), samples(1), [samples(4)], timesteps=3)
     for text in (
         "4 of its nodes",
         "first.1 (GELU)",
@@ -194,31 +194,31 @@ def test_control_flow_on_values_is_refused():
 @pytest.mark.parametrize("timesteps", [0, -3])
 def test_less_than_one_step_is_refused(timesteps):
     with pytest.raises(UserError, match=f"timesteps is {timesteps}"):
-        convert(residual_net(), pictures(1), [pictures(4)], timesteps=timesteps)
+        convert(residual_net(), samples(1), [samples(4)], timesteps=timesteps)
 
 
 def test_more_steps_than_converted_for_are_refused():
-    snn = convert(residual_net(), pictures(1), [pictures(4)], timesteps=3)
+    snn = convert(residual_net(), samples(1), [samples(4)], timesteps=3)
     with pytest.raises(UserError, match="4 time steps were asked for"):
-        simulate(snn, pictures(1), 4)
+        simulate(snn, samples(1), 4)
 
 
-def test_a_picture_of_the_wrong_shape_is_refused_by_name():
+def test_a_sample_of_the_wrong_shape_is_refused_by_name():
     with pytest.raises(UserError, match=r"\[1, 3, 6, 6\] does not pass conv1"):
-        convert(residual_net(), torch.rand(1, 3, 6, 6), [pictures(4)], timesteps=3)
+        convert(residual_net(), torch.rand(1, 3, 6, 6), [samples(4)], timesteps=3)
 
 
 def test_pixels_and_weights_that_are_not_finite_are_refused():
-    net, images = residual_net(), pictures(4)
+    net, images = residual_net(), samples(4)
     images[2, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="Calibration batch 0 holds NaN"):
-        convert(net, pictures(1), [images], timesteps=3)
+        convert(net, samples(1), [images], timesteps=3)
     net.conv2.weight.data[0] = torch.inf
     with pytest.raises(UserError, match="Activation act2 of the ANN is NaN or infinite"):
-        convert(net, pictures(1), [pictures(4)], timesteps=3)
+        convert(net, samples(1), [samples(4)], timesteps=3)
 
 
-def test_a_batch_size_taken_from_the_picture_counts_the_steps_too():
+def test_a_batch_size_taken_from_the_sample_counts_the_steps_too():
     class Viewing(nn.Module):
         def __init__(self):
             super().__init__()
@@ -230,5 +230,5 @@ def test_a_batch_size_taken_from_the_picture_counts_the_steps_too():
             return self.linear(y.view(batch, -1))
 
     net = Viewing().double()
-    snn = convert(net, pictures(1), [pictures(8)], timesteps=3)
-    assert simulate(snn, pictures(5)).shape == (3, 5, 4)
+    snn = convert(net, samples(1), [samples(8)], timesteps=3)
+    assert simulate(snn, samples(5)).shape == (3, 5, 4)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ftbc_lightning import calibrate, convert, simulate
-from ftbc_lightning.snn.calibration.exact import exact
-from ftbc_lightning.snn.calibration.layer import Layer
+from ftbc_lightning.calibration.exact import exact
+from ftbc_lightning.calibration.layer import Layer
+from ftbc_lightning.calibration.order_statistic import kth_smallest
 from ftbc_lightning.snn.conversion import reconvert
-from ftbc_lightning.snn.folding import fold_thresholds
 from ftbc_lightning.snn.network import conversion_map
 from ftbc_lightning.snn.neuron import IFNeuron
-from ftbc_lightning.snn.order_statistic import kth_smallest
 from ftbc_lightning.snn.statistics import ActivationStatistics, identity
 from ftbc_lightning.snn.threshold import choose
+from ftbc_lightning.snn.threshold_folding import fold_thresholds
 
 few = settings(derandomize=True, max_examples=12, deadline=None)
 seeds = st.integers(0, 10**6)

@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann.resnet import ResNet20
+from ftbc_lightning.graph.propagation import Plan
 from ftbc_lightning.snn import simulation
-from ftbc_lightning.snn.propagation import Plan
-from tests.networks import pictures, residual_net
+from tests.networks import residual_net, samples
 from tests.reference import loops
 
 NAMES = ("act1", "act2", "act3")
@@ -46,7 +46,7 @@ def spikes_of(snn, images) -> list[Tensor]:
 @pytest.mark.parametrize("chunks", [(1, 1), (3, 2), (7, 4), (64, T), None])
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_simulation_equals_the_plain_loop_whatever_the_chunks(batch, chunks, monkeypatch):
-    net, images = residual_net(), pictures(64)
+    net, images = residual_net(), samples(64)
     snn = calibrated(net, images)
     if chunks is not None:
         monkeypatch.setattr(simulation, "chunk_sizes", lambda *_: chunks)
@@ -57,14 +57,14 @@ def test_simulation_equals_the_plain_loop_whatever_the_chunks(batch, chunks, mon
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_float32_logits_equal_the_plain_loop_to_1e_5(batch):
     net = residual_net(dtype=torch.float32)
-    images = pictures(64, dtype=torch.float32)
+    images = samples(64, dtype=torch.float32)
     snn = calibrated(net, images)
     slow = reference_logits(net, snn, images[:batch])
     assert (simulate(snn, images[:batch]) - slow).abs().max() < 1e-5
 
 
 def test_spikes_in_float64_are_identical_in_both_memory_layouts(monkeypatch):
-    net, images = residual_net(), pictures(16)
+    net, images = residual_net(), samples(16)
     snn = calibrated(net, images)
     contiguous = spikes_of(snn, images)
     monkeypatch.setattr(
@@ -78,7 +78,7 @@ def test_spikes_in_float64_are_identical_in_both_memory_layouts(monkeypatch):
 
 
 def test_spikes_in_float64_are_those_of_the_plain_loop():
-    net, images = residual_net(), pictures(16)
+    net, images = residual_net(), samples(16)
     snn = calibrated(net, images)
     slow, neurons = loops.spiking_copy(net, {n: snn.neurons()[n].threshold for n in NAMES}, T)
     seen: dict[str, list[Tensor]] = {name: [] for name in NAMES}
@@ -90,7 +90,7 @@ def test_spikes_in_float64_are_those_of_the_plain_loop():
         assert torch.equal(fast, torch.stack(seen[name]))
 
 
-def test_a_picture_does_not_depend_on_those_beside_it():
+def test_a_sample_does_not_depend_on_those_beside_it():
     torch.manual_seed(0)
     net, images = ResNet20().eval(), torch.rand(64, 3, 32, 32)
     snn = convert(net, images[:1], [images[:8]], timesteps=2)
@@ -124,21 +124,21 @@ class ReadTwice(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nothing_is_overwritten_that_is_read_later(dtype):
     torch.manual_seed(0)
-    net, images = ReadTwice().to(dtype).eval(), pictures(16, dtype=dtype)
+    net, images = ReadTwice().to(dtype).eval(), samples(16, dtype=dtype)
     snn = convert(net, images[:1], [images], timesteps=T)
     slow = reference_logits(net, snn, images)
     assert (simulate(snn, images) - slow).abs().max() < (1e-12 if dtype == torch.float64 else 1e-5)
 
 
 def test_only_a_tensor_with_one_reader_is_overwritten():
-    net, images = ReadTwice().double().eval(), pictures(4)
+    net, images = ReadTwice().double().eval(), samples(4)
     snn = convert(net, images[:1], [images], timesteps=1)
     spent = {node.name for node in Plan(snn.layers).spent}
     assert spent == {"add", "add_1", "conv3", "linear"}
 
 
-def test_the_pictures_stay_as_they_are():
-    net, images = residual_net(dtype=torch.float32), pictures(5, dtype=torch.float32)
+def test_the_samples_stay_as_they_are():
+    net, images = residual_net(dtype=torch.float32), samples(5, dtype=torch.float32)
     snn = calibrated(net, images)
     before = images.clone()
     simulate(snn, images)
@@ -147,7 +147,7 @@ def test_the_pictures_stay_as_they_are():
 
 
 def test_what_is_carried_at_once_does_not_grow_with_time():
-    net, images = residual_net(), pictures(64)
+    net, images = residual_net(), samples(64)
     sizes = {}
     for timesteps in (8, 64, 512):
         snn = convert(net, images[:1], [images[:4]], timesteps=timesteps)

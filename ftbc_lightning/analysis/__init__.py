@@ -1,0 +1,1 @@
+"""Where accuracy is lost, what a network costs, and what becomes of its nodes."""

@@ -1,0 +1,200 @@
+"""Where is it lost: the error of each layer and step, split by its cause."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ftbc_lightning.analysis.observation import LayerView, watch
+from ftbc_lightning.analysis.quantized_ann import on_grid
+from ftbc_lightning.calibration.layer import by_channel
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.statistics import Batches, samples_of
+
+Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias"]
+
+ADVICE: dict[Cause, str] = {
+    "clipping": "raise the threshold (threshold_rule percentile with a higher percent, or max)",
+    "quantisation": "the grid theta/T is too coarse: more time steps (or threshold_rule mse)",
+    "offset": "unevenness that has a mean: calibrate the temporal bias",
+    "bias": "its input is even, so its spikes were until their mean was corrected: more time steps",
+    "scatter": "unevenness that no bias removes: calibrate the weights too, or more time steps",
+}
+SMALL = 0.05
+"""A layer that adds less than this share of its signal needs no advice."""
+
+
+def advice_on(cause: Cause, added: float, *, bias: bool = False, weights: bool = False) -> str:
+    """What to do about a layer.
+
+    Args:
+        cause: The largest part of its error.
+        added: What it adds, as a share of its signal.
+        bias: Whether temporal biases are calibrated already.
+        weights: Whether weights are.
+
+    >>> advice_on("scatter", 0.2, weights=True)
+    'unevenness that no bias removes: more time steps, or more calibration samples'
+    """
+    if added <= SMALL:
+        return f"adds little (under {SMALL:.0%})"
+    words = ADVICE[cause]
+    if (cause == "offset" and bias) or (cause == "scatter" and weights):
+        return words.partition(":")[0] + ": more time steps, or more calibration samples"
+    return words
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """Root mean squares over samples, channels and space, as shares of the ANN's activation.
+
+    phi[t] = mean of theta * s over the steps 0..t is compared with a:
+
+        phi - a = [min(a, theta) - a] + [q(a) - min(a, theta)] + [phi - q(a)]
+                  clipping              quantisation             unevenness
+
+    q(a) is the nearest of the t + 2 levels that t + 1 spikes reach. What earlier layers got wrong
+    is part of the third. FTBC removes the mean of phi - a in each channel, the offset.
+
+    Attributes:
+        total: Of phi - a after each step, `[T]`.
+        clipping: Of the first term, `[T]`.
+        quantisation: Of the second, `[T]`.
+        unevenness: Of the third, `[T]`.
+        offset: Of the mean of phi - a in each channel, `[T]`.
+        added: How much larger the total is at the last step than in the layers that feed this one.
+        firing_rate: Spikes for each neuron at each step, `[T]`.
+        reads_samples: Whether no other layer feeds it: its current is the same at each step.
+    """
+
+    total: tuple[float, ...]
+    clipping: tuple[float, ...]
+    quantisation: tuple[float, ...]
+    unevenness: tuple[float, ...]
+    offset: tuple[float, ...]
+    added: float
+    firing_rate: tuple[float, ...]
+    reads_samples: bool = False
+
+    @property
+    def cause(self) -> Cause:
+        """The largest of the three at the last step; unevenness is told apart by its mean.
+
+        A layer that reads the sample fires evenly unless a bias is calibrated.
+        """
+        clipping, quantisation = self.clipping[-1], self.quantisation[-1]
+        if self.unevenness[-1] > max(clipping, quantisation):
+            if 2 * self.offset[-1] ** 2 > self.unevenness[-1] ** 2:
+                return "offset"
+            return "bias" if self.reads_samples else "scatter"
+        return "clipping" if clipping > quantisation else "quantisation"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The layers of one network.
+
+    Attributes:
+        timesteps: T.
+        samples: How many were watched.
+        layers: By name, from the input to the output.
+    """
+
+    timesteps: int
+    samples: int
+    layers: dict[str, LayerDiagnosis]
+
+    def worst(self) -> list[str]:
+        """The names of the layers, first the one that adds most error to what reached it."""
+        return sorted(self.layers, key=lambda name: -self.layers[name].added)
+
+    def advice(self, name: str, *, bias: bool = False, weights: bool = False) -> str:
+        """What to do about a layer, see `advice_on`."""
+        layer = self.layers[name]
+        return advice_on(layer.cause, layer.added, bias=bias, weights=weights)
+
+
+class _Sums:
+    """Sums of squares of one layer."""
+
+    def __init__(self, timesteps: int) -> None:
+        self.parts = torch.zeros(4, timesteps, dtype=torch.float64)
+        self.errors: Tensor | None = None
+        self.signal, self.count = 0.0, 0
+        self.fired = torch.zeros(timesteps, dtype=torch.float64)
+        self.sources: tuple[str, ...] = ()
+
+    def add(self, view: LayerView) -> None:
+        self.sources = view.sources
+        a = view.activations
+        theta = view.neuron.threshold.view(-1, *(1,) * (a.ndim - 2))
+        clipped = torch.minimum(a, theta)
+        if self.errors is None:
+            self.errors = torch.zeros(len(view.output), a.shape[1], dtype=torch.float64)
+        emitted = torch.zeros_like(a)
+        for t in range(len(view.output)):
+            emitted += view.output[t]
+            phi = emitted / (t + 1)
+            grid = on_grid(a, view.neuron, t + 1)
+            terms = (phi - a, clipped - a, grid - clipped, phi - grid)
+            self.parts[:, t] += torch.stack([_square(term) for term in terms]).cpu()
+            self.errors[t] += by_channel(phi - a).sum(1, dtype=torch.float64).cpu()
+            self.fired[t] += float((view.output[t] != 0).sum())
+        self.signal += float(_square(a))
+        self.count += a.numel()
+
+    def relative(self) -> list[tuple[float, ...]]:
+        """Root mean squares of the four terms and the offset over that of the activation."""
+        assert self.errors is not None
+        signal = self.signal or math.inf
+        places = self.count / self.errors.shape[1]
+        offset = (self.errors / places).square().sum(1) * places
+        return [tuple((row / signal).sqrt().tolist()) for row in (*self.parts, offset)]
+
+
+def _square(values: Tensor) -> Tensor:
+    return values.double().square().sum()
+
+
+def diagnose(ann: nn.Module, snn: SpikingNetwork, batches: Batches) -> Diagnosis:
+    """Split the error of every layer and step into clipping, quantisation and unevenness.
+
+    Args:
+        ann: The network that was converted.
+        snn: Its conversion, calibrated or not.
+        batches: Samples `[B, ...]`, or tuples that begin with them.
+
+    Returns:
+        The layers from the input to the output.
+
+    Raises:
+        UserError: There is no sample, or the thresholds are not set.
+    """
+    reference, sums = trace(ann), {name: _Sums(snn.timesteps) for name in snn.shapes}
+    like = next(iter(snn.neurons().values())).threshold
+    samples = samples_of(batches, like=like)
+    for batch in samples:
+        for view in watch(reference, snn, batch):
+            sums[view.name].add(view)
+    return Diagnosis(snn.timesteps, sum(len(batch) for batch in samples), _layers(sums))
+
+
+def _layers(sums: dict[str, _Sums]) -> dict[str, LayerDiagnosis]:
+    layers: dict[str, LayerDiagnosis] = {}
+    for name, gathered in sums.items():
+        total, clipping, quantisation, unevenness, offset = gathered.relative()
+        inherited = max(_last(layers, gathered.sources), default=0.0)
+        rate = tuple((gathered.fired / gathered.count).tolist())
+        layers[name] = LayerDiagnosis(
+            *(total, clipping, quantisation, unevenness, offset, total[-1] - inherited, rate),
+            reads_samples=not gathered.sources,
+        )
+    return layers
+
+
+def _last(layers: dict[str, LayerDiagnosis], names: Iterable[str]) -> list[float]:
+    return [layers[name].total[-1] for name in names]

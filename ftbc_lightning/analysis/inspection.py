@@ -1,0 +1,140 @@
+"""Look at a network before conversion: what each node becomes, or why it cannot."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import fx, nn
+
+from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.batch_norm import FOLDED
+from ftbc_lightning.graph.operators import is_number
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.threshold_folding import weights_behind
+
+Scope = Literal["channel", "layer"]
+
+
+POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node of the report.
+
+    Attributes:
+        node: Its path in the network, or its name in the graph.
+        kind: Its type.
+        becomes: What stands in its place in the spiking network; empty if nothing can.
+        threshold: "channel" or "layer" for a neuron, else empty.
+        calls: How often the network uses the same module.
+        way_out: For a node that cannot be converted, what to do.
+        spikes: For a neuron, whether its spikes can be 0 and 1 on the wire, or where not.
+    """
+
+    node: str
+    kind: str
+    becomes: str
+    threshold: str = ""
+    calls: int = 1
+    way_out: str = ""
+    spikes: str = ""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The report on a network.
+
+    Attributes:
+        network: Its type.
+        rows: One for each node, in the order in which values reach them.
+    """
+
+    network: str
+    rows: tuple[Row, ...]
+
+    @property
+    def refused(self) -> tuple[Row, ...]:
+        """The nodes that cannot be converted."""
+        return tuple(row for row in self.rows if not row.becomes)
+
+    @property
+    def neurons(self) -> int:
+        """How many layers of neurons there would be."""
+        return sum(bool(row.threshold) for row in self.rows)
+
+    @property
+    def convertible(self) -> bool:
+        """Whether the network can be converted."""
+        return not self.refused and self.neurons > 0
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one line."""
+        if self.refused:
+            return f"{self.network} converts: no, {len(self.refused)} nodes stand in the way."
+        if not self.neurons:
+            return f"{self.network} converts: no, it has no ReLU to turn into neurons."
+        return f"{self.network} converts: yes, {self.neurons} layers of neurons."
+
+
+def inspect(network: nn.Module, *, scope: Scope = "channel") -> Inspection:
+    """Say of every node what it becomes, or why it cannot be converted.
+
+    Args:
+        network: The ANN; it stays untouched.
+        scope: Whether thresholds would be per channel or per layer.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: The network cannot be traced.
+
+    >>> print(inspect(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Softmax(1))).verdict)
+    Sequential converts: no, 1 nodes stand in the way.
+    """
+    graph = trace(network)
+    calls: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+    rows = [*_nodes(graph, calls, scope), *_folded(graph)]
+    return Inspection(type(network).__name__, tuple(rows))
+
+
+def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterator[Row]:
+    becomes = {
+        "neuron": "IF neuron",
+        "linear": "kept",
+        "pool": "kept",
+        "refused": "",
+    }
+    in_time = operators.pools_in_time(graph)
+    for node in graph.graph.nodes:
+        role = operators.role(node, graph)
+        if role not in becomes:
+            continue
+        path, kind = operators.path_and_kind(node, graph)
+        yield Row(
+            node=path,
+            kind=kind,
+            becomes=POOL_IN_TIME if node in in_time else becomes[role],
+            threshold=scope if role == "neuron" else "",
+            calls=calls.get(str(node.target), 1),
+            way_out=operators.way_out(kind) if role == "refused" else "",
+            spikes=_spikes(node, graph) if role == "neuron" else "",
+        )
+
+
+def _spikes(neuron: fx.Node, graph: fx.GraphModule) -> str:
+    """What `fold_thresholds` will do with the threshold on each way out of a neuron."""
+    ways = {user: weights_behind(user, graph) for user in neuron.users}
+    held = [user.name for user, ends in ways.items() if ends is None and not is_number(user)]
+    return f"theta stays before {', '.join(held)}" if held else "0 and 1"
+
+
+def _folded(graph: fx.GraphModule) -> Iterator[Row]:
+    """Batch norms that are no longer in the graph, because they were folded."""
+    for path, kind in graph.meta[FOLDED].items():
+        yield Row(path, kind, "folded into weights")

@@ -1,0 +1,265 @@
+"""The one way in: choose a method, give batches, and the biases are written in place."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, fx, nn
+
+from ftbc_lightning.calibration.backpropagation import backpropagate
+from ftbc_lightning.calibration.exact import exact
+from ftbc_lightning.calibration.iterative import iterative, stops
+from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_step
+from ftbc_lightning.calibration.method import Stages, parse_method
+from ftbc_lightning.calibration.potential import potential
+from ftbc_lightning.calibration.regression import left_alone
+from ftbc_lightning.calibration.spike_train import SpikeTrain
+from ftbc_lightning.calibration.static import as_it_is, static
+from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
+from ftbc_lightning.calibration.weights import correct_weights
+from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.statistics import (
+    Batches,
+    Progress,
+    Reduce,
+    identity,
+    present,
+    samples_of,
+    silent,
+)
+
+Target = Literal["step", "cumulative"]
+
+
+@dataclass
+class CalibrationTrace:
+    """How the calibration went.
+
+    Attributes:
+        method: The method.
+        errors: For each layer one `LayerError` a sweep, in order: |E[theta s[t]] - E[a]| before
+            and after. `iterative` makes one sweep a batch and round, the others one in all.
+        sweeps: How many sweeps belong together: one for the stages that see all batches at once,
+            then for each round of `iterative` one a batch.
+        rounds: How often `iterative` went through the batches.
+        left_alone: The linear layers whose weights a weight stage has not changed: those that see
+            the analog sample, those with no neuron right behind them, those used twice.
+    """
+
+    method: str
+    errors: dict[str, list[LayerError]] = field(default_factory=dict)
+    sweeps: list[int] = field(default_factory=list)
+    rounds: int = 0
+    left_alone: list[str] = field(default_factory=list)
+
+    def extend(self, sweeps: Sequence[dict[str, LayerError]]) -> None:
+        """Add the errors of sweeps that belong together."""
+        self.sweeps.append(len(sweeps))
+        for errors in sweeps:
+            for name, error in errors.items():
+                self.errors.setdefault(name, []).append(error)
+
+    def by_round(self) -> Iterator[dict[str, LayerError]]:
+        """The errors of each layer, averaged over the sweeps that belong together, in order."""
+        end = 0
+        for number in self.sweeps:
+            first, end = end, end + number
+            parts = {name: errors[first:end] for name, errors in self.errors.items()}
+            yield {
+                name: LayerError(
+                    torch.stack([error.before for error in part]).mean(0),
+                    torch.stack([error.after for error in part]).mean(0),
+                )
+                for name, part in parts.items()
+            }
+
+    def last(self) -> dict[str, Tensor]:
+        """The error of each layer after the last sweep, `[T]`."""
+        return {name: errors[-1].after for name, errors in self.errors.items()}
+
+
+@torch.no_grad()
+def calibrate(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    batches: Batches,
+    *,
+    method: str = "exact",
+    target: Target = "step",
+    alpha: float = 0.5,
+    rounds: int = 1,
+    shrinkage: float = 0.03,
+    iterations: int = 500,
+    reduce: Reduce = identity,
+    progress: Progress = silent,
+) -> CalibrationTrace:
+    """Find the temporal biases so that the mean spike output equals the ANN's mean activation.
+
+        E[theta * s[t]] = E[a]   for each layer, channel and step t
+
+    One pass of the ANN and one of the spiking network over each batch; no label. Biases, and with
+    a weight stage the weights, are written into `snn` in place; a network that shares its linear
+    layers with others (`sibling`) must not be given to a weight stage. What an earlier calibration
+    has written is undone first. Source: FTBC, arXiv 2403.18388; each stage names its own.
+
+    Args:
+        ann: The network that was converted.
+        snn: Its conversion, with thresholds set.
+        batches: Calibration inputs, from the training split.
+        method: Stages joined by `+`, see `parse_method`. "exact" solves each step in closed form
+            over all batches at once; "iterative" is the paper's heuristic, batch after batch;
+            "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
+            the weights of each layer in closed form before the biases behind it.
+        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. For iterative
+            and exact.
+        alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
+        rounds: How often "iterative" goes through the batches at most; see `iterative.stops`.
+        shrinkage: Ridge of "weights", above 0, in units of the mean square of the inputs.
+        iterations: Of "backpropagation", for each layer.
+        reduce: Merges sums and counts over processes.
+        progress: Told the layer that is finished.
+
+    Returns:
+        The errors of each layer and step, before and after.
+
+    Raises:
+        UserError: Unknown method, a setting out of range, empty set, values not finite,
+            thresholds not set.
+    """
+    stages = check_method(
+        method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
+    )
+    check_choice("target", target, get_args(Target))
+    snn.check_thresholds()
+    outcome = CalibrationTrace(stages.method)
+    reference = trace(ann)
+    if stages.potential:
+        snn.correct_membranes()
+    neurons = snn.neurons()
+    for neuron in neurons.values():
+        neuron.clear_correction()
+    restore_weights(reference, snn)
+    if stages.method == "none":
+        return outcome
+    like = next(iter(neurons.values())).threshold
+    samples = samples_of(batches, like=like, reduce=reduce)
+    run = partial(_sweep_share, reference, snn, reduce)
+    told = partial(_tell, progress, stages.method)
+    weights = _weights(stages, shrinkage=shrinkage, iterations=iterations)
+    bias = _bias(stages, alpha=alpha, cumulative=target == "cumulative")
+    alone = stages.bias == "iterative" and not (stages.weights or stages.potential)
+    total = (not alone) + (stages.bias == "iterative") * rounds * len(samples)
+    if not alone:
+        correct = partial(_with_potential, bias=bias) if stages.potential else bias
+        passes = 1 + stages.potential + (stages.bias == "static")
+        reached = partial(told, 0, total * len(neurons))
+        outcome.extend(
+            [run(samples, correct, correct_weights=weights, passes=passes, reached=reached)]
+        )
+    if stages.weights:
+        outcome.left_alone = left_alone(snn)
+    if stages.bias == "iterative":
+        errors: list[float] = []
+        while len(errors) < rounds and not stops(errors):
+            found = []
+            for index, batch in enumerate(samples):
+                sweeps = (not alone) + len(errors) * len(samples) + index
+                reached = partial(told, sweeps * len(neurons), total * len(neurons))
+                found.append(run([batch], bias, reached=reached))
+            outcome.extend(found)
+            errors.append(_mean_error(snn, found))
+        outcome.rounds = len(errors)
+    return outcome
+
+
+def _sweep_share(
+    reference: fx.GraphModule,
+    snn: SpikingNetwork,
+    reduce: Reduce,
+    samples: Sequence[Tensor],
+    correct: Correct,
+    *,
+    correct_weights: CorrectWeights | None = None,
+    passes: int = 1,
+    reached: Callable[[int], None],
+) -> dict[str, LayerError]:
+    """`sweep` over this process's share of the samples, which may be none."""
+    filled, merge = present(samples, reduce)
+    return sweep(
+        reference,
+        snn,
+        filled,
+        correct,
+        correct_weights=correct_weights,
+        passes=passes,
+        reduce=merge,
+        reached=reached,
+    )
+
+
+def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
+    """Give the linear layers the ANN's weights again: a calibration does not build on another."""
+    own = dict(snn.layers.named_parameters())
+    for name, parameter in reference.named_parameters():
+        if name in own and not torch.equal(own[name], parameter):
+            own[name].copy_(parameter)
+
+
+def check_method(
+    method: str,
+    *,
+    alpha: float = 0.5,
+    rounds: int = 1,
+    shrinkage: float = 0.03,
+    iterations: int = 500,
+) -> Stages:
+    """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
+    stages = parse_method(method)
+    if not 0 < alpha <= 1:
+        raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
+    if not shrinkage > 0:
+        raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
+    for name, number in (("rounds", rounds), ("iterations", iterations)):
+        if number < 1:
+            raise UserError(f"{name} is {number}; at least 1 is needed.")
+    return stages
+
+
+def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
+    if stages.bias == "none":
+        return partial(correct_step_by_step, rule=as_it_is)
+    if stages.bias == "static":
+        return static
+    rule = iterative(alpha) if stages.bias == "iterative" else exact
+    return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
+
+
+def _weights(stages: Stages, *, shrinkage: float, iterations: int) -> CorrectWeights | None:
+    if stages.weights is None:
+        return None
+    if stages.weights == "weights":
+        return partial(correct_weights, shrinkage=shrinkage)
+    return partial(backpropagate, iterations=iterations)
+
+
+def _with_potential(layer: Layer, *, bias: Correct) -> tuple[list[SpikeTrain], LayerError]:
+    potential(layer)
+    return bias(layer)
+
+
+def _mean_error(snn: SpikingNetwork, found: list[dict[str, LayerError]]) -> float:
+    """The error that the batches of a round met, in thresholds, averaged over the layers."""
+    errors = [
+        sweep_[name].before.mean() / neuron.threshold.mean().cpu()
+        for sweep_ in found
+        for name, neuron in snn.neurons().items()
+    ]
+    return float(torch.stack([error.cpu() for error in errors]).mean())
+
+
+def _tell(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:
+    progress(f"calibration: {method}", offset + reached, total)

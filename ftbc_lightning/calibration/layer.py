@@ -1,0 +1,166 @@
+"""One layer when the sweep has reached it: its neuron, its currents, the ANN's activations."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ftbc_lightning.calibration.spike_train import SpikeTrain
+from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.statistics import Reduce
+
+Current = Callable[[int], Tensor]
+"""The current x[t] of a micro-batch at step t, `[B, C, ...]`; steps are asked for from 0 on."""
+
+
+def by_channel(values: Tensor) -> Tensor:
+    """`[B, C, ...]` as `[C, N]` with N over batch and space."""
+    return values.transpose(0, 1).flatten(1)
+
+
+def joined_by_channel(values: Sequence[Tensor]) -> Tensor:
+    """All of several `[B, C, ...]` as one `[C, N]`, each value copied once."""
+    channels = values[0].shape[1]
+    rows = values[0].new_empty(channels, sum(v.numel() for v in values) // channels)
+    start = 0
+    for value in values:
+        turned = value.transpose(0, 1)
+        end = start + value.numel() // channels
+        rows[:, start:end].view(turned.shape).copy_(turned)
+        start = end
+    return rows
+
+
+def numbers(spikes: Tensor) -> Tensor:
+    """How many spikes each channel has, int64 `[C]`, of 0 and 1 as floats `[B, C, ...]`.
+
+    Booleans take several times as long to add up.
+    """
+    return spikes.unsqueeze(-1).flatten(2).sum(2).sum(0, dtype=torch.float64).long()
+
+
+def over(values: Tensor, potential: Tensor) -> Tensor:
+    """Shape `[C]` so that it broadcasts over `[B, C, ...]`."""
+    return values.view(-1, *(1,) * (potential.ndim - 2))
+
+
+@dataclass
+class Layer:
+    """A neuron, what flows into it, and what the ANN has in its place.
+
+    Attributes:
+        name: The node's name.
+        neuron: The neuron, whose temporal bias is written in place.
+        currents: x of each micro-batch.
+        activations: a for each micro-batch, `[B, C, ...]`.
+        reduce: Merges sums and counts over processes.
+    """
+
+    name: str
+    neuron: IFNeuron
+    currents: Sequence[Current]
+    activations: Sequence[Tensor]
+    reduce: Reduce
+
+    def count(self) -> int:
+        """N, how many values a channel has over samples, space and processes."""
+        own = sum(a.numel() // a.shape[1] for a in self.activations)
+        device = self.neuron.threshold.device
+        return int(self.reduce(torch.tensor([own], dtype=torch.int64, device=device), "sum"))
+
+    def target(self) -> Tensor:
+        """E[a] clipped to [0, theta], float64 `[C]`: beyond theta no spike train can reach it."""
+        sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
+        mean = self.reduce(torch.stack(sums).sum(0), "sum") / self.count()
+        return torch.minimum(mean.clamp_min(0), self.neuron.threshold.double())
+
+    def rests(self) -> list[Tensor]:
+        """The membranes before the first step."""
+        return [self.neuron.rest(a.unsqueeze(0)) for a in self.activations]
+
+    def mean_output(self, trains: Sequence[SpikeTrain]) -> Tensor:
+        """The mean of theta * s over samples, space and steps, float64 `[C]`."""
+        counts = [by_channel(train.counts()).sum(1, dtype=torch.int64) for train in trains]
+        total = self.reduce(torch.stack(counts).sum(0), "sum")
+        steps = self.neuron.timesteps * self.count()
+        return self.neuron.threshold.double() * total / steps
+
+    def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
+        """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
+        threshold, added = (over(v, potentials[0]) for v in (self.neuron.threshold, bias))
+        biased = bool(bias.any())
+        counts = []
+        for potential in potentials:
+            charged = potential + added if biased else potential
+            fired = torch.ge(charged, threshold, out=torch.empty_like(charged))
+            counts.append(numbers(fired))
+        return self.reduce(torch.stack(counts).sum(0), "sum")
+
+
+StepRule = Callable[[Layer, Sequence[Tensor], Tensor, Tensor, Tensor], Tensor]
+"""(layer, potentials u0 `[B, C, ...]`, wanted mean `[C]`, present mean `[C]`, present bias `[C]`)
+-> new bias `[C]` of this step."""
+
+
+@dataclass
+class LayerError:
+    """|E[theta s[t]] - E[a]|, averaged over channels, in the unit of the activation.
+
+    Attributes:
+        before: With the bias the layer had when it was reached, `[T]`.
+        after: With the new bias, `[T]`.
+    """
+
+    before: Tensor
+    after: Tensor
+
+
+def correct_step_by_step(
+    layer: Layer, rule: StepRule, *, cumulative: bool = False
+) -> tuple[list[SpikeTrain], LayerError]:
+    """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
+
+    At each step the membranes of all micro-batches are there, and nothing else of the layer.
+
+    Args:
+        layer: The layer; its neuron's temporal bias is written in place.
+        rule: Finds b[t].
+        cumulative: Aim at the mean of s[0..t], not of s[t] alone.
+
+    Returns:
+        The spikes of each micro-batch, and the errors.
+    """
+    neuron = layer.neuron
+    threshold = neuron.threshold.double()
+    target, count = layer.target(), layer.count()
+    membranes = layer.rests()
+    trains = [SpikeTrain(membrane, neuron.timesteps) for membrane in membranes]
+    emitted = torch.zeros_like(target)
+    before, after = [], []
+    for t in range(neuron.timesteps):
+        for membrane, current in zip(membranes, layer.currents, strict=True):
+            membrane += current(t)
+        present = neuron.temporal_bias[t] + neuron.step_charge
+        mean = threshold * layer.spike_counts(membranes, present) / count
+        before.append(_distance(mean, target))
+        wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
+        bias = rule(layer, membranes, wanted if cumulative else target, mean, present)
+        neuron.temporal_bias[t].copy_(bias - neuron.step_charge)
+        bias = neuron.temporal_bias[t] + neuron.step_charge
+        counts = torch.zeros_like(target, dtype=torch.int64)
+        for membrane, train in zip(membranes, trains, strict=True):
+            membrane += over(bias, membrane)
+            height = over(neuron.threshold, membrane)
+            spikes = torch.ge(membrane, height, out=torch.empty_like(membrane))
+            membrane.addcmul_(spikes, height, value=-1)
+            train.write(t, spikes)
+            counts += numbers(spikes)
+        mean = threshold * layer.reduce(counts, "sum") / count
+        after.append(_distance(mean, target))
+        emitted += mean
+    return trains, LayerError(torch.stack(before).float(), torch.stack(after).float())
+
+
+def _distance(mean: Tensor, target: Tensor) -> Tensor:
+    return (mean - target).abs().mean()

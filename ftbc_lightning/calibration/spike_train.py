@@ -1,0 +1,43 @@
+"""The spikes of a layer as bits."""
+
+import torch
+from torch import Tensor
+
+
+class SpikeTrain:
+    """Spikes of one layer for a few samples, eight steps to a byte.
+
+    Args:
+        membrane: Of that layer, `[B, C, ...]`: the bytes are stored on its device and in its
+            memory layout, which the convolutions behind the layer then keep.
+        timesteps: T.
+
+    >>> train = SpikeTrain(torch.zeros(1, 2), 9)
+    >>> train.write(8, torch.tensor([[True, False]]))
+    >>> one = torch.ones(())
+    >>> train.step(8, one).tolist(), train.step(0, one).tolist(), train.counts().tolist()
+    ([[1.0, 0.0]], [[0.0, 0.0]], [[1, 0]])
+    """
+
+    def __init__(self, membrane: Tensor, timesteps: int) -> None:
+        self.timesteps = timesteps
+        self.bytes = [
+            torch.zeros_like(membrane, dtype=torch.uint8) for _ in range(-(-timesteps // 8))
+        ]
+
+    def write(self, t: int, spikes: Tensor) -> None:
+        """Store the spikes of a step, 0 and 1 in any type, `[B, C, ...]`; each step once."""
+        # By way of int8: a float becomes a uint8 six times as slowly.
+        self.bytes[t // 8].add_(spikes.to(torch.int8).view(torch.uint8), alpha=1 << t % 8)
+
+    def step(self, t: int, amplitude: Tensor) -> Tensor:
+        """The spikes of a step, each as high as `amplitude`, which broadcasts: `[B, C, ...]`."""
+        bit = 1 << t % 8
+        return (self.bytes[t // 8] & bit).to(amplitude.dtype).mul_(amplitude / bit)
+
+    def counts(self) -> Tensor:
+        """How often each neuron fired, int16 `[B, C, ...]`."""
+        counts = torch.zeros_like(self.bytes[0], dtype=torch.int16)
+        for t in range(self.timesteps):
+            counts += (self.bytes[t // 8] >> t % 8) & 1
+        return counts

@@ -1,0 +1,33 @@
+"""Static bias: one bias for each channel, the same at every step."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_step
+from ftbc_lightning.calibration.spike_train import SpikeTrain
+
+
+def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
+    """Correct the mean over all steps with one bias for each channel.
+
+        b[c] = E[a] - E[mean over t of theta * s[t]],   b[t, c] = b[c]
+
+    The bias of SNN Calibration's light pipeline (Li et al., ICML 2021), with E[a] clipped to
+    [0, theta]. E runs over samples and space. Two passes over the steps of the layer: one to
+    find the mean, one with the bias.
+    """
+    neuron = layer.neuron
+    neuron.temporal_bias.zero_()
+    trains, first = correct_step_by_step(layer, as_it_is)
+    mean = layer.mean_output(trains)
+    neuron.temporal_bias.copy_((layer.target() - mean).expand_as(neuron.temporal_bias))
+    trains, last = correct_step_by_step(layer, as_it_is)
+    return trains, LayerError(first.before, last.after)
+
+
+def as_it_is(
+    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
+) -> Tensor:
+    """Leave the bias of a step as it is."""
+    return bias

@@ -1,0 +1,136 @@
+"""Walk through the ANN and the spiking network side by side, once, correcting on the way."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, fx
+
+from ftbc_lightning.calibration.between_neurons import read_later, stretch_before
+from ftbc_lightning.calibration.layer import Layer, LayerError
+from ftbc_lightning.calibration.micro_batch import MicroBatch, Room
+from ftbc_lightning.calibration.regression import Regression, correctable
+from ftbc_lightning.calibration.spike_train import SpikeTrain
+from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
+from ftbc_lightning.snn.statistics import Reduce
+
+Correct = Callable[[Layer], tuple[list[SpikeTrain], LayerError]]
+"""Writes the temporal bias of a layer and returns its spikes with it, and the errors."""
+
+CorrectWeights = Callable[[Regression], None]
+"""Changes the weights before a neuron."""
+
+WAITING_BYTES = {"cpu": 2**30, "cuda": 2**33}
+"""How much may be kept in floating point in order not to compute it twice."""
+
+
+def sweep(
+    reference: fx.GraphModule,
+    snn: SpikingNetwork,
+    samples: Sequence[Tensor],
+    correct: Correct,
+    *,
+    correct_weights: CorrectWeights | None = None,
+    passes: int = 1,
+    waiting_bytes: int | None = None,
+    reduce: Reduce,
+    reached: Callable[[int], None],
+) -> dict[str, LayerError]:
+    """One pass of the ANN and one T-step pass of the spiking network over `samples`.
+
+    When a neuron is reached, all that lies before it is corrected already, so its currents are
+    those of the corrected network: no second pass is needed (method 2.2). All samples wait at
+    each node for each other, because a correction reads them all: their spikes as bits, and
+    their membranes at the neuron that is being corrected. Currents are computed from the bits for
+    one step and micro-batch at a time.
+
+    Nothing is approximated. Sums, counts and Gram matrices add over micro-batches and processes;
+    the order statistic of the exact solver is taken over the membranes of all samples at one
+    step, by selection in one process and by bisection on counts over several
+    (`ftbc_lightning.calibration.order_statistic`). Values in time that several layers read without a
+    neuron in between, and the currents of a method that needs them twice, are kept while they
+    take less than `waiting_bytes`, and are computed again where they take more: to the same bits,
+    but for the rounding of means that a weight stage reads.
+
+    Args:
+        reference: The traced ANN.
+        snn: The network whose biases are written.
+        samples: Batches `[B, ...]` that are corrected together.
+        correct: What is done at each neuron.
+        correct_weights: What is done before it, where the layer before it can be changed.
+        passes: How often `correct` goes through the steps of a layer.
+        waiting_bytes: `WAITING_BYTES` of the device if None.
+        reduce: Merges sums and counts over processes.
+        reached: Told the number of layers that are finished.
+
+    Returns:
+        The errors of each layer.
+    """
+    if waiting_bytes is None:
+        waiting_bytes = WAITING_BYTES.get(samples[0].device.type, WAITING_BYTES["cpu"])
+    size, _ = chunk_sizes(snn, samples[0], 1)
+    images = [part for batch in samples for part in torch.split(fastest_layout(batch), size)]
+    ann_plan, plan = Plan(reference), Plan(snn.layers)
+    originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
+    ann = [Forward(ann_plan, part) for part in images]
+    parts = [MicroBatch(plan, part, timesteps=snn.timesteps) for part in images]
+    neurons, places = snn.neurons(), correctable(snn)
+    later = [node for node in plan.nodes if is_neuron(node)]
+    known: set[fx.Node] = set()
+    errors: dict[str, LayerError] = {}
+    while later:
+        node = later.pop(0)
+        neuron = neurons[node.name]
+        stretch = stretch_before(node, plan, known=known, later=later)
+        place = places.get(node)
+        seen = node.all_input_nodes[0] if place is None else place.target
+        found = [forward.activation(originals[node], originals[seen]) for forward in ann]
+        if place is not None and correct_weights is not None:
+            means = [partial(part.means, stretch, place) for part in parts]
+            wanted = [before for before, _ in found]
+            correct_weights(Regression(place.module, neuron, means, wanted, reduce))
+        room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
+        currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
+        layer = Layer(node.name, neuron, currents, [behind for _, behind in found], reduce)
+        trains, errors[node.name] = correct(layer)
+        for part, train in zip(parts, trains, strict=True):
+            part.spikes[node] = train
+        known |= parts[0].analog.keys()
+        needed = read_later(plan, known=known, later=later)
+        for part in parts:
+            part.forget(needed)
+        reached(len(errors))
+    return errors
+
+
+class Forward:
+    """One micro-batch on its way through the ANN, an activation at a time."""
+
+    def __init__(self, plan: Plan, images: Tensor) -> None:
+        self.propagation = Propagation(plan, images, steps=1)
+        self.nodes = iter(plan.nodes)
+
+    def activation(self, wanted: fx.Node, seen: fx.Node) -> tuple[Tensor, Tensor]:
+        """The value of a node before an activation that has not been passed, and behind it.
+
+        Args:
+            wanted: The activation.
+            seen: The node; no other activation lies between them.
+        """
+        before = self.propagation.values.get(seen)
+        for node in self.nodes:
+            value = self.propagation.advance(node)
+            before = value if node is seen else before
+            if node is wanted:
+                assert before is not None
+                return before, value
+        raise AssertionError(f"{wanted} has been passed")
+
+
+def _kept(parts: Sequence[MicroBatch]) -> int:
+    """How many bytes of floats wait for later layers."""
+    steps = [step for part in parts for value in part.analog.values() for step in value]
+    return sum(step.numel() * step.element_size() for step in steps)

@@ -1,0 +1,112 @@
+"""What a person types: how it is read, and what a finished run adds to it."""
+
+import inspect
+import pydoc
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from ftbc_lightning.cli.failures import user_error
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.training.checkpoints import division_seed
+from ftbc_lightning.training.reload import configuration
+
+
+def timesteps(value: Any) -> list[int]:
+    """Read `4`, `1,2,4` or a list of numbers of time steps.
+
+    >>> timesteps("1,2,4")
+    [1, 2, 4]
+    """
+    if isinstance(value, str):
+        value = value.strip("[] ").split(",")
+    values = value if isinstance(value, list | tuple) else [value]
+    try:
+        return [int(number) for number in values]
+    except OverflowError as error:  # an infinite number of steps
+        raise ValueError(str(error)) from error
+
+
+def without(words: Sequence[str], *options: str) -> list[str]:
+    """The words of a command without the subcommand and without some options and their values.
+
+    >>> without(["fit", "--config", "c.yaml", "--ckpt_path", "a", "--x=1"], "--ckpt_path", "--x")
+    ['--config', 'c.yaml']
+    """
+    kept: list[str] = []
+    dropped = False
+    for word in words[1:]:
+        if word.startswith("--"):
+            dropped = word.split("=")[0] in options
+        if not dropped:
+            kept.append(shlex.quote(word))
+    return kept
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line without the usage before them."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise `UserError`; called by jsonargparse."""
+        cause = user_error(ex)
+        raise cause or UserError(
+            f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
+        )
+
+
+def with_configuration(words: Sequence[str]) -> list[str]:
+    """A command on a finished run, with the run's own configuration unless another is given.
+
+    >>> with_configuration(["predict", "--ckpt_path", "last", "--data.folder", "a"])
+    ['predict', '--ckpt_path', 'last', '--folder', 'a']
+    """
+    if not words or words[0] not in ("validate", "test", "predict", "diagnose"):
+        return list(words)
+    if words[0] == "predict":
+        words = [
+            word.replace("--data.folder", "--folder", 1) if _is(word, "--data.folder") else word
+            for word in words
+        ]
+    paths = [
+        word.partition("=")[2] or following
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+        if _is(word, "--ckpt_path")
+    ]
+    if paths and _is_missing(paths[0]):
+        raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
+    described = any(_is(word, "--config") or _is(word, "--data") for word in words)
+    config = configuration(paths[0]) if paths and not described else None
+    own = [] if config is None else ["--config", str(config)]
+    return [words[0], *own, *words[1:]]
+
+
+def check_given(class_path: str, settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a configuration leaves a setting of the data module empty."""
+    taken = inspect.signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
+    for name, value in settings.items():
+        if value is None and name in taken and taken[name].default is not None:
+            raise UserError(
+                f"data.{name} is left empty in the configuration; give a value, or leave its line "
+                "out."
+            )
+
+
+def _is_missing(path: str) -> bool:
+    """Say whether a file of this machine is not there; `last` and addresses are for Lightning."""
+    return path.endswith(".ckpt") and "://" not in path and not Path(path).is_file()
+
+
+def _is(word: str, option: str) -> bool:
+    return word.partition("=")[0] == option
+
+
+def trained_division(*paths: Any) -> int | None:
+    """The seed by which the samples of a trained network were divided, if one of its files tells.
+
+    With another division, samples that it was trained on would be among those that evaluate it.
+    """
+    files = [path for path in paths if isinstance(path, str) and Path(path).is_file()]
+    return division_seed(files[0]) if files else None

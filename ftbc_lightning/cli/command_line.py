@@ -1,0 +1,284 @@
+"""The command line: LightningCLI with more subcommands and with errors a person can read."""
+
+import gc
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from jsonargparse import auto_cli
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from ftbc_lightning.cli.arguments import (
+    OneLineParser,
+    check_given,
+    timesteps,
+    trained_division,
+    with_configuration,
+    without,
+)
+from ftbc_lightning.cli.export import export
+from ftbc_lightning.cli.failures import explain, prefix
+from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.report.dashboard import dashboard
+from ftbc_lightning.report.page import report as write_report
+from ftbc_lightning.report.run_folder import LOGS
+from ftbc_lightning.training.callbacks import (
+    ForwardTemporalBiasCorrection,
+    LayerCurves,
+    ResultFiles,
+    RunRecord,
+    Safeguard,
+)
+from ftbc_lightning.training.callbacks.loggers import finished_runs
+from ftbc_lightning.training.callbacks.progress import CalibrationProgress
+from ftbc_lightning.training.callbacks.safeguard import check_writable
+from ftbc_lightning.training.checkpoints import SafeCheckpointIO
+from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.trainer import Trainer
+
+NOT_FOR_PEOPLE = {
+    *("model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"),
+    *("weights_only", "verbose", "return_predictions"),
+}
+"""Arguments of the Trainer's methods that make no sense on a command line."""
+
+
+NOISE = (
+    ".*does not have many workers.*",  # data in memory needs none
+    ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
+    ".*exists and is not empty.*",  # a run is repeated in its own folder
+    ".*dirpath has changed from.*",  # a checkpoint is evaluated into another folder
+    ".*when logging on epoch level in distributed setting.*",  # counts are merged before
+    ".*args parameter is intended to run from within Python.*",  # a run's own configuration
+    ".*skip_none parameter was deprecated.*",  # inside Lightning
+)
+"""Warnings of libraries that a person can do nothing about."""
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+
+FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
+    "report": write_report,
+    "dashboard": dashboard,
+    "export": export,
+}
+"""Subcommands that read finished files and need neither a network nor data: a function for each, whose
+arguments are the subcommand's."""
+
+
+def _file_subcommands() -> str:
+    """A line for people on the subcommands that the parser of the others does not know."""
+    subcommands = (
+        f"{name} - {_purpose(subcommand)}" for name, subcommand in FILE_SUBCOMMANDS.items()
+    )
+    return f"On finished runs, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
+
+
+def _purpose(subcommand: Callable[..., None]) -> str:
+    """The first sentence of a function's docstring."""
+    return str(inspect.getdoc(subcommand)).partition("\n\n")[0].replace("\n", " ")
+
+
+class FTBCCLI(LightningCLI):
+    """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
+
+    given: Sequence[str] = ()
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands, and the arguments of each that are not offered."""
+        evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare")
+        subcommands = (*evaluating, "inspect", "diagnose")
+        return {subcommand: set(NOT_FOR_PEOPLE) for subcommand in subcommands}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks as groups, and tie together what is one setting to a person."""
+        parser.add_argument(
+            "--timesteps",
+            type=timesteps,
+            default=[1, 2, 4, 8, 16],
+            help="Every T to convert and calibrate for, as 4 or 1,2,4.",
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="Print the final table and errors alone."
+        )
+        parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "ann",
+                "checkpoint.save_on_train_epoch_end": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("timesteps", "calibration.timesteps")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def before_instantiate_classes(self) -> None:
+        """Let one seed be every draw's, and loggers without a folder write into the run's."""
+        chosen = self.config[self.subcommand]
+        data = chosen.data.get("init_args") or {}
+        check_given(chosen.data.class_path, data)
+        if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
+            data["seed"] = chosen.seed_everything
+        trainer = chosen.trainer
+        if CalibrationProgress.quiet:
+            trainer.enable_progress_bar = False
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            settings = getattr(logger, "init_args", None)
+            if settings is not None and settings.get("save_dir") == ".":
+                settings.save_dir = trainer.default_root_dir or "."
+
+    def instantiate_classes(self) -> None:
+        """Build everything; samples are divided as when the network was trained."""
+        super().instantiate_classes()
+        if self.subcommand == "fit":
+            self.resolve_last()
+        weights = self._get(self.config, "model").get("weights")
+        trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
+        if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
+            self.datamodule.division_seed = trained
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
+        config = self._get(self.config_init, "trainer")
+        if self.subcommand != "inspect":
+            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
+        if config.get("logger") is None:
+            config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name=LOGS)
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            config["plugins"] = [*plugins, SafeCheckpointIO()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # a strategy without its devices, for instance
+            raise UserError(" ".join(str(error).split())) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as the person gave it: a file does not override it."""
+
+    def resolve_last(self) -> None:
+        """Let `--ckpt_path last` mean the file that this command's own runs write."""
+        config = self.config_init["fit"]
+        if config.ckpt_path == "last":
+            checkpoint = self._get(self.config, "checkpoint")
+            own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
+            if own.is_file():
+                config.ckpt_path = str(own)
+
+    def before_calibrate(self) -> None:
+        """Refuse two sources of weights."""
+        config = self.config_init["calibrate"]
+        if config.ckpt_path and self._get(self.config, "model").get("weights"):
+            raise UserError(
+                "--ckpt_path and --model.weights both give the ANN's weights; leave one out."
+            )
+
+    def inspect(self, **arguments: Any) -> None:
+        """Print the report; a network that does not convert makes the exit code 1."""
+        assert isinstance(self.trainer, Trainer)
+        if not self.trainer.inspect(**arguments).convertible:
+            sys.exit(1)
+
+    def predict(self, **arguments: Any) -> None:
+        """Classify, and write the file."""
+        folder = Path(self.trainer.default_root_dir)
+        arguments["output"] = arguments.get("output") or str(folder / "predictions.csv")
+        self.trainer.predict(**arguments)
+
+    def after_fit(self) -> None:
+        """Calibrate and compare on the validation split, then say what to do next."""
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        self._say_next()
+
+    def after_calibrate(self) -> None:
+        """Say what to do next."""
+        self._say_next()
+
+    def _say_next(self) -> None:
+        if not self.trainer.is_global_zero or CalibrationProgress.quiet:
+            return
+        path = Path(self.trainer.default_root_dir) / "snn.ckpt"
+        given = " ".join(without(self.given, "--ckpt_path", "--model.weights", "--timesteps"))
+        print(f"Next: ftbc test {given} --ckpt_path {path}")
+
+
+def run(args: Sequence[str] | None = None) -> FTBCCLI:
+    """Run one command; errors are raised, not printed. For use in a process of one's own."""
+    FTBCCLI.given = sys.argv[1:] if args is None else args
+    CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
+        logging.getLogger(name).setLevel(level)
+    words = with_configuration(FTBCCLI.given)
+    with finished_runs():
+        return FTBCCLI(
+            SpikingClassifier,
+            ClassificationDataModule,
+            subclass_mode_data=True,
+            trainer_class=Trainer,
+            parser_class=OneLineParser,
+            trainer_defaults={
+                "callbacks": [ResultFiles(), LayerCurves(), Safeguard()],
+                "enable_model_summary": False,
+            },
+            save_config_callback=RunRecord,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "description": "Train an ANN, convert it to an SNN, calibrate it.",
+                "epilog": _file_subcommands(),
+            },
+            args=words if args is not None or words != list(FTBCCLI.given) else None,
+        )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and turn a user's mistake into one line; returns the exit code."""
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    words = sys.argv[1:] if args is None else list(args)
+    if args is None:
+        # What was imported stays to the end: a full collection need not walk through it again.
+        gc.freeze()
+    try:
+        if words and words[0] in FILE_SUBCOMMANDS:
+            subcommand = FILE_SUBCOMMANDS[words[0]]
+            auto_cli(
+                subcommand,
+                args=words[1:],
+                prog=f"ftbc {words[0]}",
+                description=_purpose(subcommand),
+                parser_class=OneLineParser,
+            )
+        else:
+            run(args)
+    except KeyboardInterrupt:
+        print("ftbc: interrupted; every file that was finished is kept.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(prefix() + message, file=sys.stderr)
+        return 2
+    return 0

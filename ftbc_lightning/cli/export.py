@@ -1,0 +1,83 @@
+"""`ftbc export`: from a checkpoint to a file for another program."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.interchange import FORMATS, Format, mean_bias
+from ftbc_lightning.interchange import export as write
+from ftbc_lightning.interchange.unit_threshold import Bias
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.reload import choose, configuration, datamodule, reload
+
+
+def export(
+    ckpt_path: str | None = None,
+    format: Format = "safetensors",
+    method: str | None = None,
+    timesteps: int | None = None,
+    output: str | None = None,
+    bias: Bias = "metadata",
+    input_shape: list[int] | None = None,
+) -> None:
+    """Write one spiking network of a checkpoint to a file for another program.
+
+    Args:
+        ckpt_path: The snn.ckpt of a run.
+        format: safetensors (weights, thresholds, biases and graph), nir (other simulators and
+            chips), onnx (one time step), torch_export (a program of all steps).
+        method: Whose calibration is taken; exact, or the last in the file, if not given.
+        timesteps: For which T; the largest if not given.
+        output: The file, whose folder is made; beside the checkpoint, named after the network,
+            if not given.
+        bias: What nir does with the temporal biases: metadata keeps them beside the graph, mean
+            adds their mean to the weights' bias and says what that costs.
+        input_shape: Shape of one sample, for a checkpoint of an earlier program.
+
+    Raises:
+        UserError: There is no such file or network, or the format has no place for it.
+    """
+    if ckpt_path is None:
+        raise UserError("Give the network with --ckpt_path snn.ckpt.")
+    module = reload(ckpt_path)
+    variant = choose(module, method=method, timesteps=timesteps)
+    snn = module.network(variant)
+    path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        write(snn, path, format=format, bias=bias, input_shape=input_shape)
+    print(f"{variant.method}, T = {variant.timesteps}: {path}")
+    for message in said:
+        if "ftbc" in message.filename and message.category is UserWarning:
+            print(f"Note: {message.message}.")
+    if bias == "mean":
+        print(cost_of_mean_bias(snn, configuration(ckpt_path)))
+
+
+def cost_of_mean_bias(snn: SpikingNetwork, config: Path | None) -> str:
+    """One line: the accuracy with b[t] and with its mean, on the validation split of the run."""
+    if config is None:
+        return (
+            "Note: what the mean bias costs is not known, because the run's config.yaml does not "
+            "lie beside the checkpoint."
+        )
+    data: Any = datamodule(config)
+    data.prepare_data()
+    data.setup("validate")
+    networks = snn, mean_bias(snn)
+    accuracy = [StepAccuracy(timesteps=snn.timesteps) for _ in networks]
+    with torch.no_grad():
+        for images, labels in data.val_dataloader():
+            for network, metric in zip(networks, accuracy, strict=True):
+                metric.update(simulate(network, images), labels)
+    own, mean = (100 * metric.curve()[-1] for metric in accuracy)
+    return (
+        f"Note: on {int(accuracy[0].total)} validation samples the accuracy is {own:.2f} % with "
+        f"b[t] and v0, {mean:.2f} % with their mean, as written."
+    )

@@ -1,0 +1,77 @@
+"""Turn what went wrong into the one line that a person reads."""
+
+import errno
+import re
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
+
+from ftbc_lightning.errors import UserError
+
+MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
+"""What torch says on a CPU and on a GPU."""
+
+LOST = re.compile(
+    r"closed by peer|connection reset|timed out waiting|socket timeout|process group|gloo|nccl",
+    re.IGNORECASE,
+)
+"""What the processes of a run say when one of them is gone."""
+
+
+def explain(error: BaseException) -> str | None:
+    """The message for a mistake or a mishap that a person can do something about.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        One line, or None where only a traceback helps.
+
+    >>> explain(UserError("There is no file a.ckpt.")), explain(KeyError("a"))
+    ('There is no file a.ckpt.', None)
+    """
+    mistake = user_error(error) or _of_another_process(error)
+    if mistake is not None:
+        return " ".join(str(mistake).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, MisconfigurationException):
+        return text
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return (
+            f"{error.strerror}{f': {error.filename}' if error.filename else ''}. Files that were "
+            "finished are intact; make room, or give another folder with "
+            "--trainer.default_root_dir."
+        )
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}: {error.filename}. Give a folder of your own."
+    if isinstance(error, MemoryError | RuntimeError) and MEMORY.search(text):
+        return (
+            f"There is not enough memory ({text[:160]}). Take a smaller data.batch_size, fewer "
+            "data.calibration_samples or smaller timesteps."
+        )
+    if isinstance(error, RuntimeError) and LOST.search(text):
+        return (
+            "Another process of this run has ended, so this one ends too; its own message says "
+            "why. Files that were finished are intact."
+        )
+    return None
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The user's mistake that another exception was raised from."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _of_another_process(error: BaseException) -> str | None:
+    """The message of a `UserError` that torch brings from another process as text."""
+    marker = f"{UserError.__module__}.{UserError.__name__}: "
+    text = str(error)
+    return text.rpartition(marker)[2].strip() if marker in text else None
+
+
+def prefix() -> str:
+    """How a line begins, with the rank where there are several processes."""
+    rank = getattr(rank_zero_only, "rank", 0)
+    return f"ftbc: error (process {rank}): " if rank else "ftbc: error: "

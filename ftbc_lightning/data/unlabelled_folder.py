@@ -1,0 +1,55 @@
+"""Images without labels, prepared as a data module prepares its own."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from ftbc_lightning.data.folder import ImageFolderDataModule, Images
+from ftbc_lightning.data.normalized import InMemoryDataModule
+from ftbc_lightning.data.transforms import imagenet_evaluation
+from ftbc_lightning.errors import UserError
+
+
+def unlabelled_folder(folder: str | Path, like: LightningDataModule) -> Dataset[Any]:
+    """Every image of a folder and of those in it, in order of their names.
+
+    Args:
+        folder: Where they are.
+        like: Tells size, channels and normalisation: images are made grey or RGB, resized at the
+            short side, cropped to the centre, and normalised as it normalises its own.
+
+    Raises:
+        UserError: There is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give one with --data.folder.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        raise UserError(f"{folder} has no images ({', '.join(IMG_EXTENSIONS)}).")
+    return Images([(str(path), -1) for path in files], preparation(like))
+
+
+def preparation(like: LightningDataModule) -> v2.Transform:
+    """From a PIL image to what the networks of a data module read."""
+    if isinstance(like, ImageFolderDataModule):
+        return imagenet_evaluation(like.mean, like.std, like.image_size)
+    shape = getattr(like, "input_shape", None)
+    if shape is None or len(shape) != 3:
+        raise UserError(f"{type(like).__name__} does not say the shape of an image (input_shape).")
+    channels, height, width = shape
+    steps: list[Any] = [
+        v2.Grayscale() if channels == 1 else v2.Identity(),
+        v2.ToImage(),
+        v2.Resize(max(height, width)),
+        v2.CenterCrop([height, width]),
+        v2.ToDtype(torch.float32, scale=True),
+    ]
+    if isinstance(like, InMemoryDataModule):
+        steps.append(v2.Normalize(list(like.mean), list(like.std)))
+    return v2.Compose(steps)

@@ -1,0 +1,1 @@
+"""Writing files whole, rows of plain values in CSV."""

@@ -1,6 +1,0 @@
-"""Calibrate a spiking network in forward passes only."""
-
-from ftbc_lightning.snn.calibration.calibrate import CalibrationTrace, Target, calibrate
-from ftbc_lightning.snn.calibration.method import Stages, parse_method
-
-__all__ = ["CalibrationTrace", "Stages", "Target", "calibrate", "parse_method"]

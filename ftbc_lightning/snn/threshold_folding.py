@@ -1,0 +1,183 @@
+"""Fold thresholds into the weights behind them, so that spikes on the wire are 0 and 1."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from ftbc_lightning.graph.max_pooling import is_max_pool
+from ftbc_lightning.graph.operators import is_number
+from ftbc_lightning.snn.network import SpikingNetwork
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+TRANSPARENT_MODULES = (
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity),
+)
+TRANSPARENT_FUNCTIONS = {
+    *(F.dropout, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+}
+"""What a factor for each channel may pass through unchanged."""
+
+
+class EdgeScale(nn.Module):
+    """theta for each channel on an edge whose end cannot take it into weights.
+
+    Args:
+        scale: theta, `[C]`.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """`[B, C, ...]` of 0 and 1 to theta times that."""
+        return spikes * self.scale.view(-1, *(1,) * (spikes.ndim - 2))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One way that spikes leave a neuron.
+
+    Attributes:
+        neuron: Name of the neuron.
+        reader: Name of the node that reads its spikes.
+        folded_into: The linear layers that took theta; empty where a scale stays on the edge.
+    """
+
+    neuron: str
+    reader: str
+    folded_into: tuple[str, ...]
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
+    """Make every neuron emit 0 and 1 and take theta into the weights of the next layers.
+
+        W (theta * s) = (W diag(theta)) s
+
+    Where what reads the spikes is not a linear layer of its own, as in a residual sum of two
+    scales, theta stays on that edge as an `EdgeScale`. The logits are the same but for rounding.
+
+    Args:
+        snn: A network with thresholds set; left as it is.
+
+    Returns:
+        A new network that shares nothing with `snn`, for simulation, counting and export, not for
+        calibration; and what became of each edge.
+    """
+    folded = copy.deepcopy(snn)
+    graph = folded.layers.graph
+    edges = []
+    for node in list(graph.nodes):
+        neuron = folded.neurons().get(node.name)
+        if neuron is None:
+            continue
+        theta = neuron.amplitude.clone()
+        for reader in [user for user in node.users if not is_number(user)]:
+            ends = weights_behind(reader, folded.layers, axes=len(folded.shapes[node.name]))
+            for end in ends or ():
+                _scale_inputs(folded.layers.get_submodule(str(end.target)), theta)
+            if ends is None:
+                _insert_scale(folded.layers, node, reader, theta)
+            names = tuple(end.name for end in ends or ())
+            edges.append(Edge(node.name, reader.name, names))
+        neuron.amplitude.fill_(1.0)
+    if not all(edge.folded_into for edge in edges):
+        folded.layers.recompile()
+    return folded, edges
+
+
+def weights_behind(
+    node: fx.Node, graph: fx.GraphModule, *, axes: int | None = None
+) -> Sequence[fx.Node] | None:
+    """The linear layers that a factor reaches from `node` on, or None if it meets anything else.
+
+    Args:
+        node: What reads the spikes of a neuron.
+        graph: The graph it stands in.
+        axes: Of the spikes of one sample; where they are not known, an `nn.Linear` is taken to
+            read vectors.
+    """
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, Convolution | nn.Linear):
+            # over the last of several axes it does not see the channels, which are the first
+            fits = isinstance(module, Convolution) or axes in (1, None)
+            uses = sum(other.target == node.target for other in graph.graph.nodes)
+            return [node] if uses == 1 and fits else None
+    flattens = _flattens(node, graph)
+    if not (flattens or _is_transparent(node, graph)):
+        return None
+    ends: list[fx.Node] = []
+    for user in node.users:
+        if is_number(user):
+            continue
+        reached = weights_behind(user, graph, axes=1 if flattens else axes)
+        if reached is None:
+            return None
+        ends += reached
+    return ends or None
+
+
+def _is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
+    if is_max_pool(node, graph):
+        return True
+    if node.op == "call_module":
+        return isinstance(graph.get_submodule(str(node.target)), TRANSPARENT_MODULES)
+    if node.op == "call_method":
+        return node.target == "contiguous" or _is_spatial_mean(node)
+    return node.target in TRANSPARENT_FUNCTIONS or _is_spatial_mean(node)
+
+
+def _flattens(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Say whether a node makes a vector of all that belongs to a sample, channel by channel."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        return isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+    if node.target in ("view", "reshape"):
+        return node.args[2:] == (-1,)
+    if node.target in ("flatten", torch.flatten):
+        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+        return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
+    return _is_spatial_mean(node) and not (node.args[2:] or node.kwargs.get("keepdim"))
+
+
+def _is_spatial_mean(node: fx.Node) -> bool:
+    """Say whether a node averages over the last two axes of samples."""
+    if node.target not in ("mean", torch.mean):
+        return False
+    axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return isinstance(axes, list | tuple) and set(axes) in ({2, 3}, {-1, -2})
+
+
+def _scale_inputs(layer: nn.Module, theta: Tensor) -> None:
+    """Multiply the weights of each input channel by its theta."""
+    assert isinstance(layer, Convolution | nn.Linear)
+    weight = layer.weight
+    if isinstance(layer, nn.Linear):
+        pixels = weight.shape[1] // len(theta)
+        weight *= theta.repeat_interleave(pixels)
+        return
+    inputs = theta.view(layer.groups, 1, -1, *(1,) * (weight.ndim - 2))
+    grouped = weight.view(layer.groups, -1, *weight.shape[1:])
+    grouped *= inputs
+
+
+def _insert_scale(graph: fx.GraphModule, node: fx.Node, reader: fx.Node, theta: Tensor) -> None:
+    name = f"scale_{node.name}"
+    if not hasattr(graph, name):
+        graph.add_submodule(name, EdgeScale(theta))
+    with graph.graph.inserting_after(node):
+        scale = graph.graph.call_module(name, (node,))
+    reader.replace_input_with(node, scale)

@@ -1,0 +1,1 @@
+"""Lightning: the module, callbacks, checkpoints, the Trainer's own subcommands."""

@@ -1,0 +1,290 @@
+"""The callback: converts when the fit ends, calibrates when the validation run begins."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.calibration import Target, calibrate
+from ftbc_lightning.calibration.calibrate import check_method
+from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.graph.operators import pools_in_time
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.balancing import UPDATES
+from ftbc_lightning.snn.conversion import (
+    MaxPooling,
+    observe_activations,
+    refuse_max_pooling,
+    set_thresholds,
+)
+from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
+from ftbc_lightning.snn.statistics import Reduce, identity
+from ftbc_lightning.snn.threshold import Scope, ThresholdRule
+from ftbc_lightning.training.callbacks.log_rows import by_calibration
+from ftbc_lightning.training.callbacks.loggers import Plain, log_rows, takers
+from ftbc_lightning.training.callbacks.memory_needed import check_memory, total_memory
+from ftbc_lightning.training.callbacks.progress import CalibrationProgress
+from ftbc_lightning.training.module import SpikingClassifier
+
+SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
+
+
+class ForwardTemporalBiasCorrection(Callback):
+    """Convert in `on_fit_end`, calibrate in `on_validation_start` of the next validation run.
+
+    The uncalibrated network is always built too: it is what a calibration is compared with.
+
+    Args:
+        timesteps: Every T that a network is converted and calibrated for.
+        methods: The calibration methods to compare: none, static, potential, iterative, exact,
+            weights, backpropagation, or some of them joined by +, such as weights+exact.
+        threshold_rule: How thresholds are chosen.
+        scope: One threshold for each channel, or one for each layer.
+        half_threshold: v0 = theta/2, theta/(2T) added at every step, or none.
+        percent: Of the `percentile` rule.
+        balancing_updates: Of the `balanced` rule.
+        target: Whether FTBC aims at the mean of each step or at the running mean.
+        alpha: Damping of `iterative`.
+        rounds: How often `iterative` goes through the calibration set at most; it ends earlier
+            when the error on that set stops falling.
+        shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
+        iterations: Of `backpropagation`, for each layer.
+        max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
+            over what has arrived so far, and says so; "refuse" ends with an error.
+        anytime: Calibrate once, for the largest T, and read that network after every smaller T.
+            Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
+            the same biases as a calibration for each T would, because b[0..t] does not depend on
+            later steps; the other stages are fitted to the largest T.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        timesteps: Sequence[int] = (1, 2, 4, 8, 16),
+        methods: Sequence[str] = ("static", "iterative", "exact"),
+        threshold_rule: ThresholdRule = "mse",
+        scope: Scope = "channel",
+        half_threshold: HalfThreshold = "initial",
+        percent: float = 99.9,
+        balancing_updates: int = UPDATES,
+        target: Target = "step",
+        alpha: float = 0.5,
+        rounds: int = 1,
+        shrinkage: float = 0.03,
+        iterations: int = 500,
+        max_pooling: MaxPooling = "sums",
+        anytime: bool = False,
+    ) -> None:
+        if not timesteps:
+            raise UserError("timesteps is empty; give at least one number of time steps.")
+        for number in timesteps:
+            check_timesteps(number)
+        settings: dict[str, Any] = {
+            "alpha": alpha,
+            "rounds": rounds,
+            "shrinkage": shrinkage,
+            "iterations": iterations,
+        }
+        chosen = [check_method(method, **settings).method for method in methods]
+        if balancing_updates < 1:
+            raise UserError(f"balancing_updates is {balancing_updates}; at least 1 is needed.")
+        check_choice("threshold_rule", threshold_rule, get_args(ThresholdRule))
+        check_choice("scope", scope, get_args(Scope))
+        check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
+        check_choice("target", target, get_args(Target))
+        check_choice("max_pooling", max_pooling, get_args(MaxPooling))
+        self.max_pooling = max_pooling
+        if not 0 < percent <= 100:
+            raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
+        names = list(dict.fromkeys(["none", *chosen]))
+        self.anytime = anytime
+        every = tuple(sorted(set(timesteps)))
+        if anytime:
+            _check_anytime(threshold_rule, half_threshold)
+            self.variants = [Variant(m, every[-1], serves=every) for m in names]
+        else:
+            self.variants = [Variant(m, t) for t in every for m in names]
+        self.threshold: dict[str, Any] = {
+            "threshold_rule": threshold_rule,
+            "scope": scope,
+            "half_threshold": half_threshold,
+            "percent": percent,
+            "balancing_updates": balancing_updates,
+        }
+        self.settings: dict[str, Any] = {"target": target, **settings}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what would lose the conversion in silence."""
+        launcher = getattr(trainer.strategy.launcher, "_start_method", None)
+        if launcher is not None:
+            raise UserError(
+                "Strategies that spawn or fork their processes "
+                f"({', '.join(SPAWNING)}) throw the conversion away when they end. Use "
+                "--trainer.strategy ddp."
+            )
+        if isinstance(trainer.strategy, SHARDING):
+            raise UserError(
+                f"{type(trainer.strategy).__name__} divides the weights over the processes, and "
+                "conversion and calibration read whole layers. Use --trainer.strategy ddp."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop networks of an earlier fit, and check that what is trained can be converted."""
+        module = _classifier(pl_module)
+        module.reset()
+        self._check(trainer, module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Convert."""
+        self.convert(trainer, _classifier(pl_module))
+
+    def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Build the structure of every network; thresholds and biases come with validation."""
+        self._check(trainer, module)
+        module.convert(example_input(trainer), self.variants)
+        pools = pools_in_time(trace(module.ann))
+        if pools:
+            rank_zero_info(
+                f"{len(pools)} max poolings read spikes: they take the maximum over what has "
+                "arrived so far, with a counter at each position (--calibration.max_pooling)."
+            )
+
+    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Refuse a network that does not convert, or does not fit the data or the memory."""
+        data = _datamodule(trainer)
+        classes = getattr(data, "num_classes", None)
+        shapes = module.check_convertible(example_input(trainer), classes)
+        if self.max_pooling == "refuse":
+            refuse_max_pooling(trace(module.ann), name=type(module.ann).__name__)
+        check_memory(
+            shapes,
+            timesteps=max(variant.timesteps for variant in self.variants),
+            networks=len(self.variants),
+            samples=getattr(data, "calibration_samples", 1) // trainer.world_size,
+            available=total_memory(trainer.strategy.root_device),
+        )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose thresholds and calibrate, once, in the first validation run after conversion."""
+        module = _classifier(pl_module)
+        if (
+            trainer.state.fn != TrainerFn.VALIDATING
+            or trainer.sanity_checking
+            or module.phase != "converted"
+        ):
+            return
+        loader = _datamodule(trainer).calibration_dataloader()
+        batches = [trainer.strategy.batch_to_device(batch) for batch in loader]
+        with trainer.precision_plugin.forward_context():
+            loggers = trainer.loggers if trainer.is_global_zero else []
+            seconds = self._calibrate(module, batches, _reduction(trainer), takers(loggers))
+        module.calibrated(seconds)
+        own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
+        samples = int(_reduction(trainer)(own, "sum"))
+        rank_zero_info(f"Calibrated {len(self.variants)} networks on {samples} samples.")
+
+    def _calibrate(
+        self, module: SpikingClassifier, batches: list[Any], reduce: Reduce, loggers: list[Plain]
+    ) -> dict[str, float]:
+        """Thresholds and biases of every variant, logged; returns the seconds that each took."""
+        reference = trace(module.ann)
+        networks = {variant: module.network(variant) for variant in self.variants}
+        seconds = {}
+        with CalibrationProgress(len(self.variants)) as progress:
+            began = time.perf_counter()
+            some = next(iter(networks.values()))
+            statistics = observe_activations(
+                reference, some, batches, reduce=reduce, progress=progress
+            )
+            observed = time.perf_counter() - began
+            for variant, network in networks.items():
+                progress.begin(f"T={variant.timesteps} {variant.method}")
+                began = time.perf_counter()
+                set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
+                outcome = calibrate(
+                    reference,
+                    network,
+                    batches,
+                    method=variant.method,
+                    reduce=reduce,
+                    progress=progress,
+                    **self.settings,
+                )
+                seconds[variant.key] = observed + time.perf_counter() - began
+                log_rows(loggers, by_calibration(variant, network, outcome))
+        return seconds
+
+
+def _check_anytime(threshold_rule: ThresholdRule, half_threshold: HalfThreshold) -> None:
+    """Raise `UserError` where thresholds or v0 depend on T."""
+    found = "calibration.threshold_rule mse" if threshold_rule == "mse" else ""
+    if half_threshold == "per_step":
+        found = f"{found} and " * bool(found) + "calibration.half_threshold per_step"
+    if found:
+        raise UserError(
+            f"calibration.anytime serves every T with one network, but {found} depends on T. "
+            "Choose the threshold rule max, percentile, balanced or learned with half_threshold "
+            "initial or none, or leave anytime out."
+        )
+
+
+def _classifier(module: LightningModule) -> SpikingClassifier:
+    if not isinstance(module, SpikingClassifier):
+        raise UserError(
+            f"ForwardTemporalBiasCorrection needs a SpikingClassifier, not {type(module).__name__};"
+            " pass your network to SpikingClassifier(network)."
+        )
+    return module
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not hasattr(datamodule, "calibration_dataloader"):
+        raise UserError(
+            "Calibration needs a datamodule with `calibration_dataloader()`, as those in "
+            "ftbc_lightning.data have; pass it as `datamodule=`."
+        )
+    return datamodule
+
+
+def makes_networks(module: LightningModule, stage: str) -> bool:
+    """Say whether a run that is being set up makes networks, rather than evaluate those of a file.
+
+    It trains an ANN, or its networks are converted and not calibrated yet.
+    """
+    return stage == "fit" or getattr(module, "phase", None) == "converted"
+
+
+def example_input(trainer: Trainer) -> Tensor:
+    """One empty input of the shape that the datamodule states."""
+    shape = getattr(_datamodule(trainer), "input_shape", None)
+    if shape is None:
+        raise UserError(
+            "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
+            "conversion needs it to know the channels of each layer."
+        )
+    return torch.zeros(1, *shape)
+
+
+def _reduction(trainer: Trainer) -> Reduce:
+    """How sums and maxima are merged over the trainer's processes."""
+    if trainer.world_size == 1:
+        return identity
+
+    def reduce(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
+        merged = trainer.strategy.reduce(values.clone(), reduce_op=kind)
+        assert isinstance(merged, Tensor)
+        return merged
+
+    return reduce

@@ -1,0 +1,101 @@
+"""What is logged: rows of curves, numbers that compare runs, histograms."""
+
+from collections.abc import Iterator
+
+from ftbc_lightning import report
+from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.calibration import CalibrationTrace
+from ftbc_lightning.report.rows import Measurements
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.training.module import SpikingClassifier
+
+AXES = {
+    "timesteps": ("acc_by_T/*",),
+    "timestep": ("acc_by_step/*", "bias/*", "error/*", "firing_rate/*"),
+    "calibration_layer": ("calibration/*",),
+}
+"""For each axis the curves that are drawn over it: T of a network, the steps of one, and the layers
+in the order in which they were calibrated, once a round."""
+
+
+def summary(module: SpikingClassifier, found: Measurements) -> dict[str, float]:
+    """One number each, so that runs can be compared in a table.
+
+    `acc/snn_ftbc/T4` is the calibration that stands for all, `gain/T4` what it adds to the
+    uncalibrated network, in points of 100.
+    """
+    numbers: dict[str, float] = {}
+    for row in module.results:
+        place = f"/T{row.timesteps}" if row.timesteps else ""
+        numbers[f"acc/{row.method}{place}"] = row.accuracy
+        if row.method == found.method:
+            numbers[f"acc/snn_ftbc{place}"] = row.accuracy
+    for key in [key for key in numbers if key.startswith("acc/snn_ftbc/")]:
+        place = key.rpartition("/")[2]
+        base = numbers.get(f"acc/snn_uncalibrated/{place}")
+        if base is not None:
+            numbers[f"gain/{place}"] = 100 * (numbers[key] - base)
+    for cost in found.operations:
+        place = "" if cost.method in ("ann", "ann_dense") else f"/T{cost.timesteps}"
+        name = "snn_ftbc" if cost.method == found.method else cost.method
+        numbers[f"energy_nJ/{name}{place}"] = cost.energy_once
+    return numbers
+
+
+def by_calibration(
+    variant: Variant, network: SpikingNetwork, outcome: CalibrationTrace
+) -> Iterator[dict[str, float]]:
+    """For each layer in turn, in each round, a row with the error met and the error left.
+
+    Errors are |E[theta s[t]] - E[a]| in thresholds, averaged over steps and channels.
+    """
+    neurons = network.neurons()
+    name = f"calibration/{variant.name}/T{variant.timesteps}"
+    place = 0
+    for errors in outcome.by_round():
+        for layer, error in errors.items():
+            place += 1
+            threshold = float(neurons[layer].threshold.mean())
+            before, after = (float(e.mean()) / threshold for e in (error.before, error.after))
+            yield {"calibration_layer": place, f"{name}/before": before, f"{name}/after": after}
+
+
+def by_timesteps(module: SpikingClassifier) -> Iterator[dict[str, float]]:
+    """For each T a row with the accuracy of the ANN and of every network."""
+    steps = sorted({row.timesteps for row in module.results if row.timesteps})
+    for number in steps:
+        rows = [row for row in module.results if row.timesteps in (None, number)]
+        curve = {f"acc_by_T/{row.method}": row.accuracy for row in rows}
+        yield {"timesteps": number, **curve}
+
+
+def by_timestep(module: SpikingClassifier, found: Measurements) -> Iterator[dict[str, float]]:
+    """For each time step a row with accuracies, biases, errors and firing rates."""
+    rows: dict[int, dict[str, float]] = {}
+    largest = module.headline().timesteps
+    ann = next(row.accuracy for row in module.results if row.method == "ann")
+    for point in report.step_rows(module, split="val"):
+        if point.timesteps == largest:
+            row = rows.setdefault(point.step, {"acc_by_step/ann": ann})
+            row[f"acc_by_step/{point.method}"] = point.accuracy
+    for bias in found.biases:
+        for name, value in zip(("q05", "q25", "q50", "q75", "q95"), bias.quantiles, strict=True):
+            rows[bias.step][f"bias/{bias.layer}/{name}"] = value
+    for layer in found.layers:
+        when = "after" if layer.method == found.shown else "before"
+        rows[layer.step][f"error/{layer.layer}/{when}"] = layer.total
+        if when == "after":
+            rows[layer.step][f"firing_rate/{layer.layer}"] = layer.firing_rate
+    for step, row in rows.items():
+        yield {"timestep": step, **row}
+
+
+def histograms(found: Measurements) -> dict[str, tuple[list[float], list[float]]]:
+    """Shares and edges by name: `activation/<layer>`, `membrane/<layer>/t4`."""
+    collected: dict[str, tuple[list[float], list[float]]] = {}
+    for row in found.histograms:
+        name = f"{row.kind}/{row.layer}" + (f"/t{row.step}" if row.step else "")
+        shares, edges = collected.setdefault(name, ([], [row.left]))
+        shares.append(row.share)
+        edges.append(row.right)
+    return collected

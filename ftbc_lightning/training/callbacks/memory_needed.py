@@ -1,0 +1,54 @@
+"""Refuse at the start what cannot fit into memory at the end."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ftbc_lightning.errors import UserError
+
+BYTES = 4
+"""Of a float32."""
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory of a device, used or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    timesteps: int,
+    networks: int,
+    samples: int,
+    available: int,
+) -> None:
+    """Raise `UserError` if a calibration cannot fit, whatever is done.
+
+    Counted are the biases of every network, and for all calibration samples of a process the
+    membranes of the widest layer and its spikes at every step, one bit each: what is really used
+    lies above it.
+
+    Args:
+        shapes: For each neuron the shape of its current for one sample, `(C, ...)`.
+        timesteps: The largest T.
+        networks: How many networks are kept.
+        samples: Calibration samples of one process.
+        available: Bytes.
+
+    >>> check_memory({"act": (64, 8, 8)}, timesteps=8, networks=3, samples=100, available=2**30)
+    """
+    biases = sum(shape[0] for shape in shapes.values()) * timesteps * networks * BYTES
+    widest = max(shapes, key=lambda name: math.prod(shapes[name]))
+    spikes = math.prod(shapes[widest]) * samples * (BYTES + -(-timesteps // 8))
+    if biases + spikes > available:
+        raise UserError(
+            f"T = {timesteps} with {samples} calibration samples needs at least "
+            f"{(biases + spikes) / 1e9:.1f} GB (widest layer: {widest}), but there are "
+            f"{available / 1e9:.1f} GB. Give smaller timesteps or fewer "
+            "data.calibration_samples."
+        )

@@ -1,0 +1,102 @@
+"""Calibrate and evaluate every method at every T over several calibration draws."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.calibration import calibrate
+from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
+from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.training.comparison.rows import Row, RowFile
+from ftbc_lightning.training.metrics import StepAccuracy
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and on what.
+
+    Attributes:
+        reference: The traced ANN.
+        structure: Its conversion without thresholds, whose linear layers are shared.
+        variants: The networks to compare.
+        threshold: Arguments of `set_thresholds`.
+        settings: Arguments of `calibrate`.
+        draw: The calibration samples of a seed, in batches.
+        images: The test samples and labels, in batches; iterated once a network.
+    """
+
+    reference: fx.GraphModule
+    structure: SpikingNetwork
+    variants: Sequence[Variant]
+    threshold: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    draw: Callable[[int], Sequence[Any]]
+    images: Iterable[tuple[Tensor, Tensor]]
+
+    def run(self, file: RowFile, *, seeds: int, told: Callable[[Row], None]) -> None:
+        """Fill a file with the rows that it does not have.
+
+        One network exists at a time: it is built, calibrated, evaluated and dropped. The ANN is
+        evaluated once, and its statistics are gathered once a draw, and only where a row of that
+        draw is missing.
+
+        Args:
+            file: Where rows are kept.
+            seeds: How many draws: 0, 1 .. `seeds` - 1.
+            told: Called with each new row.
+        """
+        if not file.has("ann", None, None):
+            (accuracy,), n = self.evaluate(lambda x: self.reference(x).unsqueeze(0), 1)
+            row = Row("test", "ann", None, accuracy, n, None, None, file.fingerprint)
+            file.append(row)
+            told(row)
+        for seed in range(seeds):
+            missing = [
+                variant
+                for variant in self.variants
+                if not all(file.has(variant.name, t, seed) for t in variant.reported)
+            ]
+            if not missing:
+                continue
+            batches = self.draw(seed)
+            began = time.perf_counter()
+            statistics = observe_activations(self.reference, self.structure, batches)
+            observed = time.perf_counter() - began
+            for variant in missing:
+                began = time.perf_counter()
+                network = self.network(variant)
+                set_thresholds(self.reference, network, statistics, **self.threshold)
+                calibrate(self.reference, network, batches, method=variant.method, **self.settings)
+                seconds = observed + time.perf_counter() - began
+                curve, n = self.evaluate(network, variant.timesteps)
+                rows = [
+                    Row(
+                        *("test", variant.name, t, curve[t - 1], n, seed),
+                        *(round(seconds, 3), file.fingerprint),
+                    )
+                    for t in variant.reported
+                    if not file.has(variant.name, t, seed)
+                ]
+                file.append(*rows)
+                for row in rows:
+                    told(row)
+
+    def network(self, variant: Variant) -> SpikingNetwork:
+        """The structure of a variant."""
+        own_layers = variant.stages.weights is not None
+        return sibling(self.structure, timesteps=variant.timesteps, own_layers=own_layers)
+
+    @torch.no_grad()
+    def evaluate(
+        self, network: Callable[[Tensor], Tensor], timesteps: int
+    ) -> tuple[list[float], int]:
+        """Accuracy after every step, and the number of samples."""
+        metric = StepAccuracy(timesteps=timesteps).to(next(self.reference.parameters()).device)
+        for images, labels in self.images:
+            metric.update(network(images), labels)
+        return metric.curve(), int(metric.total)

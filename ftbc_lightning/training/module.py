@@ -1,0 +1,345 @@
+"""The LightningModule: trains the ANN, owns the spiking networks, saves and rebuilds both."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor, nn
+
+from ftbc_lightning.analysis.network_variants import Result, Variant, headline
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
+from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.training.buildable_classes import check_described
+from ftbc_lightning.training.checkpoints import (
+    CHECKPOINT_KEY,
+    Phase,
+    check_state,
+    check_whole,
+    devices_explained,
+    read_checkpoint,
+    saved_networks,
+)
+from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.pretrained import load_pretrained
+
+
+def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+class SpikingClassifier(LightningModule):
+    """Train an ANN and keep the spiking networks that it is converted to.
+
+    `phase` is "ann" while there is no spiking network, "converted" when their structure is there,
+    "calibrated" when thresholds and biases are set. A checkpoint carries the phase, and loading
+    it makes the structure follow the file in both directions.
+
+    Args:
+        network: The ANN: any network with one input tensor that `ftbc_lightning.snn.convert` can
+            convert.
+        optimizer: Made from the ANN's parameters. SGD, 0.1, momentum 0.9, decay 5e-4 by default.
+        lr_scheduler: Made from the optimizer and stepped after each epoch; none by default.
+        label_smoothing: Of the cross entropy, 0 to 1.
+        weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
+            `.safetensors`), a checkpoint, or torchvision's name of weights, such as
+            `ResNet34_Weights.IMAGENET1K_V1`.
+    """
+
+    ann: nn.Module
+    snns: nn.ModuleDict
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: OptimizerCallable = _sgd,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        # Objects do not belong into a safe checkpoint. The command line gives their description
+        # instead, from which `load_from_checkpoint` builds them; weights are in the file anyway.
+        described = _given_hyperparameters.get() is not None
+        objects = [] if described else ["network", "optimizer", "lr_scheduler"]
+        self.save_hyperparameters(ignore=["weights", *objects])
+        self.ann = network
+        if weights is not None:
+            load_pretrained(network, weights)
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._label_smoothing = label_smoothing
+        self.early_exit: float | None = None
+        self.chosen: Variant | None = None
+        self.reset()
+
+    # The life of the spiking networks
+
+    def reset(self) -> None:
+        """Drop the spiking networks: the ANN is about to change."""
+        self.phase: Phase = "ann"
+        self.variants: dict[str, Variant] = {}
+        self.snns = nn.ModuleDict()
+        self.ann_accuracy = StepAccuracy(timesteps=1)
+        self.snn_accuracy = nn.ModuleDict()
+        self.results: list[Result] = []
+
+    def check_convertible(
+        self, example_input: Tensor, num_classes: int | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Raise `UserError` unless the ANN converts and fits the inputs and classes.
+
+        Returns:
+            For each neuron the shape of its current for one sample.
+        """
+        graph = trace(self.ann)
+        name = type(self.ann).__name__
+        check_convertible(graph, name=name)
+        shapes = neuron_shapes(graph, example_input)
+        logits = graph(example_input)
+        if logits.ndim != 2:
+            raise UserError(
+                f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
+            )
+        outputs = logits.shape[1]
+        if num_classes is not None and outputs != num_classes:
+            raise UserError(
+                f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
+                f"model.network.init_args.num_classes to {num_classes}."
+            )
+        return shapes
+
+    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
+        """Build one spiking network for each variant.
+
+        Linear layers are shared, but for those of networks whose weights a calibration changes.
+        """
+        variants = list(variants)
+        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
+        self._adopt(first, variants)
+        self.phase = "converted"
+
+    def network(self, variant: Variant) -> SpikingNetwork:
+        """The spiking network of a variant; the first steps of one that serves several T."""
+        serving = (v for v in self.variants.values() if v.method == variant.method)
+        key = next((v.key for v in serving if variant.timesteps in v.reported), variant.key)
+        network = self.snns[key]
+        assert isinstance(network, SpikingNetwork)
+        if network.timesteps == variant.timesteps:
+            return network
+        return shortened(network, variant.timesteps)
+
+    def every_variant(self) -> list[Variant]:
+        """The variants, one for each T that has a result."""
+        return [one for variant in self.variants.values() for one in variant.each]
+
+    def calibrated(self, seconds: Mapping[str, float]) -> None:
+        """Note that thresholds and biases are set, and what each variant took."""
+        for key, variant in self.variants.items():
+            self.variants[key] = replace(variant, seconds=seconds[key])
+        self.phase = "calibrated"
+
+    def _adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
+        self.reset()
+        for variant in variants:
+            self.variants[variant.key] = variant
+            own_layers = variant.stages.weights is not None
+            network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
+            if variant.stages.potential:
+                network.correct_membranes()
+            self.snns[variant.key] = network
+            self.snn_accuracy[variant.key] = StepAccuracy(timesteps=variant.timesteps)
+        self.snns.to(self.device)
+        self.snn_accuracy.to(self.device)
+
+    # Training
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the ANN's parameters, and the scheduler if there is one."""
+        optimizer = self._optimizer(self.ann.parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the ANN, `[B, classes]`."""
+        logits: Tensor = self.ann(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross entropy of the ANN."""
+        images, labels = batch
+        loss = F.cross_entropy(self(images), labels, label_smoothing=self._label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    # Evaluation
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Evaluate the ANN and every calibrated network on the same batch."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Evaluate the ANN and every calibrated network on the same batch."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn counts into results."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Turn counts into results."""
+        self._finish("test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Classes and confidences after each step; of the ANN while there is no network.
+
+        Returns:
+            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network in `chosen`, or
+            if that is None the one that stands for all; `steps`, how many steps each sample ran,
+            `[B]`: T, or fewer where `early_exit` is set, a confidence at which a sample stops;
+            `target`, `[B]`, where it is known.
+        """
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        steps = None
+        if self.phase != "calibrated":
+            logits = self(images).unsqueeze(0)
+        elif self.early_exit is None:
+            logits = simulate(self.network(self.classifying()), images)
+        else:
+            network = self.network(self.classifying())
+            logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
+        confidence, label = confidence_of(logits)
+        all_steps = torch.full_like(label[0], len(label))
+        found = {"label": label, "confidence": confidence}
+        found["steps"] = all_steps if steps is None else steps
+        if not isinstance(batch, Tensor) and len(batch) > 1:
+            found["target"] = batch[1]
+        return found
+
+    def classifying(self) -> Variant:
+        """The variant that `predict_step` runs."""
+        return self.chosen or self.headline()
+
+    def headline(self) -> Variant:
+        """The variant that stands for all: exact (else the last method) at the largest T."""
+        return headline(self.variants.values())
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        if self.phase == "converted":
+            raise UserError(
+                "The network is converted but not calibrated. Add the callback "
+                "ForwardTemporalBiasCorrection and run trainer.validate before anything else."
+            )
+        logits = self(images)
+        if not logits.isfinite().all():
+            raise UserError(
+                "The ANN's outputs are NaN or infinite; its weights or some of the samples are "
+                "broken, or the training diverged. Look at train/loss, or lower the learning rate."
+            )
+        self.ann_accuracy.update(logits.unsqueeze(0), labels)
+        if self.phase == "ann":
+            stage = "val" if self.trainer.validating or self.trainer.training else "test"
+            stage = "val" if self.trainer.sanity_checking else stage
+            loss = F.cross_entropy(logits, labels)
+            self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
+        for key, variant in self.variants.items():
+            metric = self.snn_accuracy[key]
+            assert isinstance(metric, StepAccuracy)
+            metric.update(simulate(self.network(variant), images), labels)
+
+    def _finish(self, split: str) -> None:
+        accuracy = self.ann_accuracy.curve()[-1]
+        n, seed = self.ann_accuracy.samples, _seed()
+        self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
+        self.step_curves: dict[str, list[float]] = {}
+        self.log(f"{split}/acc", accuracy, prog_bar=True)
+        for key, variant in self.variants.items():
+            metric = self.snn_accuracy[key]
+            assert isinstance(metric, StepAccuracy)
+            curve = metric.curve()
+            self.step_curves[key] = curve
+            self.results += [
+                Result(split, variant.name, t, curve[t - 1], n, seed, variant.seconds)
+                for t in variant.reported
+            ]
+            metric.reset()
+        self.ann_accuracy.reset()
+        if self.variants:
+            best = self.headline()
+            self.log(f"{split}/acc_{best.key}", self.step_curves[best.key][-1])
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down the phase and the structure of the spiking networks."""
+        networks = [
+            {**asdict(variant), "map": conversion_map(self.network(variant))}
+            for variant in self.variants.values()
+        ]
+        data = getattr(self._trainer, "datamodule", None)
+        checkpoint[CHECKPOINT_KEY] = {
+            "phase": self.phase,
+            "networks": networks,
+            "data_seed": getattr(data, "division_seed", None),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the structure follow the file, before Lightning loads its weights."""
+        check_state(self.ann, checkpoint)
+        phase, networks = saved_networks(checkpoint)
+        self.reset()
+        variants = [Variant.of(entry) for entry in networks]
+        if variants:
+            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
+        check_whole(self.state_dict(), checkpoint["state_dict"])
+        self.phase = phase
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Build the module that a file describes; always in safe mode.
+
+        See `ftbc_lightning.training.buildable_classes.check_described` for what a file may name.
+
+        Args:
+            checkpoint_path: A file of this package.
+            map_location: The device that tensors go to; the one they were on, or the CPU where
+                there is no CUDA, if None.
+            hparams_file: Not read.
+            strict: See Lightning.
+            weights_only: Not read: loading is always safe.
+            kwargs: Arguments of the class in place of those in the file, such as `network`.
+
+        Raises:
+            UserError: The file cannot be read, is damaged, names what must not be built, or its
+                tensors were on a device that is not here.
+        """
+        content = read_checkpoint(checkpoint_path)
+        check_described(content, str(checkpoint_path), given=kwargs)
+        with devices_explained(checkpoint_path):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, strict=strict, weights_only=True, **kwargs
+            )
+
+
+def _seed() -> int | None:
+    value = os.environ.get("PL_GLOBAL_SEED")
+    return int(value) if value else None

@@ -1,0 +1,1 @@
+"""One subcommand of the command line a file: a Trainer that has it as a method."""

@@ -1,0 +1,111 @@
+"""`ftbc compare`: all methods at every T over several calibration draws."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from rich.console import Console
+
+from ftbc_lightning import report
+from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.report.style import label_of, save_png
+from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, Row, RowFile, fixed_by
+from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
+
+
+class CompareTrainer(CalibrateTrainer):
+    """A Trainer that compares calibration methods."""
+
+    def compare(
+        self,
+        model: SpikingClassifier,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        seeds: int = 5,
+        samples: int | None = None,
+    ) -> list[Row]:
+        """Compare all methods at every T on the test split, over several calibration draws.
+
+        Calibration samples come from the training part alone. `compare/results.csv` in the run's
+        folder gets a row for each network as soon as it is evaluated; the same command goes on
+        where it was interrupted.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Has `calibration_dataloader(seed=...)` and a test split.
+            ckpt_path: A checkpoint whose ANN is taken; without it the model's own weights are.
+            seeds: How many calibration draws: 0, 1 .. seeds - 1.
+            samples: Evaluate this many test samples, drawn once, for a quick look; all if
+                left out.
+
+        Returns:
+            All rows of the file.
+
+        Raises:
+            UserError: The file holds rows of other settings, a setting is out of range, or there
+                are several processes.
+        """
+        callback = self.ftbc()
+        if self.world_size > 1:
+            raise UserError("compare runs in one process; give --trainer.devices 1.")
+        if seeds < 1:
+            raise UserError(f"seeds is {seeds}; at least 1 calibration draw is needed.")
+        if not isinstance(datamodule, ClassificationDataModule):
+            raise UserError("compare needs one of the data modules in ftbc_lightning.data.")
+        if ckpt_path is not None:
+            take_ann(model, ckpt_path)
+        datamodule.prepare_data()
+        datamodule.setup("test")
+        images = EvaluationSamples(datamodule, samples, self.strategy.batch_to_device)
+        folder = Path(self.default_root_dir) / "compare"
+        settings = {
+            **fixed_by(model.ann, datamodule, images),
+            "precision": str(self.precision),
+            "anytime": callback.anytime,
+            **callback.threshold,
+            **callback.settings,
+        }
+        file = RowFile(folder / "results.csv", settings)
+        title = f"Accuracy in % on {images.described}"
+        console = Console()
+        console.print(f"{title}; calibration samples are training samples.")
+        model.ann.to(self.strategy.root_device)
+        example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
+        model.check_convertible(example, datamodule.num_classes)
+        structure = prepare(model.ann, example, timesteps=1)
+        comparison = Comparison(
+            trace(model.ann),
+            structure,
+            callback.variants,
+            callback.threshold,
+            callback.settings,
+            lambda seed: [
+                self.strategy.batch_to_device(batch)
+                for batch in datamodule.calibration_dataloader(seed=seed)
+            ],
+            images,
+        )
+        try:
+            with self.precision_plugin.forward_context():
+                comparison.run(file, seeds=seeds, told=lambda row: console.print(_line(row)))
+        except KeyboardInterrupt:
+            console.print(f"{file.path} has {len(file.rows)} rows; the same command goes on.")
+            raise
+        figure = report.comparison_figure(file.rows, title=title)
+        drawn = write_whole(folder / "comparison.png", partial(save_png, figure))
+        console.print(report.comparison_table(file.rows, title=title))
+        for path in (file.path, drawn):
+            console.print(f"  {path}", highlight=False, soft_wrap=True)
+        return file.rows
+
+
+def _line(row: Row) -> str:
+    where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
+    taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
+    return f"{where}{label_of(row.method)} {100 * row.accuracy:.2f} %{taken}"

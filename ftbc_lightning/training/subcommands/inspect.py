@@ -1,0 +1,34 @@
+"""`ftbc inspect`: what becomes of each node of a network."""
+
+import lightning
+from lightning import LightningDataModule
+from rich.console import Console
+
+from ftbc_lightning import report
+from ftbc_lightning.analysis.inspection import Inspection, inspect
+from ftbc_lightning.training.module import SpikingClassifier
+
+
+class InspectTrainer(lightning.Trainer):
+    """A Trainer that looks at a network before conversion."""
+
+    def inspect(
+        self, model: SpikingClassifier, datamodule: LightningDataModule | None = None
+    ) -> Inspection:
+        """Say of every node of the ANN what it becomes, or why it cannot be converted.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Not read.
+
+        Returns:
+            The report, which has been printed.
+
+        Raises:
+            UserError: The network cannot be traced.
+        """
+        found = inspect(model.ann)
+        console = Console()
+        console.print(report.inspection_table(found))
+        console.print(found.verdict)
+        return found

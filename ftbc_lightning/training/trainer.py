@@ -1,0 +1,10 @@
+"""Lightning's Trainer with the subcommands of this package; each is in a file of its own in `subcommands/`."""
+
+from ftbc_lightning.training.subcommands.compare import CompareTrainer
+from ftbc_lightning.training.subcommands.diagnose import DiagnoseTrainer
+from ftbc_lightning.training.subcommands.inspect import InspectTrainer
+from ftbc_lightning.training.subcommands.predict import PredictTrainer
+
+
+class Trainer(InspectTrainer, DiagnoseTrainer, CompareTrainer, PredictTrainer):
+    """Lightning's Trainer, which also inspects, calibrates, compares, diagnoses and predicts."""

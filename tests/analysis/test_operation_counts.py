@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ftbc_lightning import UserError, calibrate, convert
+from ftbc_lightning.analysis.energy import COST_TABLES, cost_table, energy, quantized_energy
+from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
+from ftbc_lightning.analysis.quantized_ann import quantized_logits
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.snn.threshold_folding import fold_thresholds
+from tests.networks import residual_net, samples
+
+
+def tiny():
+    """2 inputs, 2 neurons, 3 outputs; one weight is 0. Its spikes can be found on paper.
+
+    Currents for the sample (1, 0.5): neuron 0 gets 0.6, neuron 1 gets 1.0 + 0.1 = 1.1.
+    With theta = (1, 2) and v0 = theta/2, T = 3:
+      neuron 0: u = 1.1 fire, 0.7, 1.3 fire      -> spikes at steps 0 and 2
+      neuron 1: u = 2.1 fire, 1.2, 2.3 fire      -> spikes at steps 0 and 2
+    """
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[0.6, 0.0], [1.0, 0.0]]))
+        net[0].bias.copy_(torch.tensor([0.0, 0.1]))
+        net[2].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 5.0]]))
+    images = torch.tensor([[1.0, 0.5]])
+    snn = convert(net, images, [images], timesteps=3)
+    snn.neurons()["_1"].set_threshold(torch.tensor([1.0, 2.0]), half_threshold="initial")
+    return net, snn, images
+
+
+def test_the_counts_of_a_tiny_network_are_those_found_by_hand():
+    _, snn, images = tiny()
+    count = count_operations(snn, images)
+    first, last = count.layers
+    # 2 of 4 weights are not 0, and both meet the input 1.0
+    assert (first.inputs, first.dense, first.effective) == ("analog", 4.0, (2.0,))
+    # a spike of neuron 0 reaches 2 weights that are not 0, one of neuron 1 reaches 3
+    assert (last.inputs, last.dense, last.effective) == ("spikes", 6.0, (5.0, 0.0, 5.0))
+    assert (count.macs("once"), count.macs("every_step"), count.acs()) == (2.0, 6.0, 10.0)
+    assert (count.dense("once"), count.dense("every_step")) == (4 + 18, 12 + 18)
+    assert count.bias_adds("once") == 2
+    assert count.firing_rates["_1"] == (1.0, 0.0, 1.0)
+    assert count.activation_sparsity == pytest.approx(1 / 3)
+    assert count.zero_weights == pytest.approx(3 / 10)
+    assert count.shortcut_adds == (0.0, 0.0, 0.0)
+
+
+def test_the_energy_of_a_tiny_network_is_the_one_found_by_hand():
+    net, snn, images = tiny()
+    table = COST_TABLES["45nm-fp32"]
+    assert (table.mac, table.ac) == (pytest.approx(4.6), 0.9)
+    count = count_operations(snn, images)
+    assert energy(count, table).synapses == pytest.approx((2 * 4.6 + 10 * 0.9) / 1000)
+    every = energy(count, table, first_layer="every_step")
+    assert every.synapses == pytest.approx((6 * 4.6 + 10 * 0.9) / 1000)
+    assert energy(count, table).additions == pytest.approx(2 * 0.9 / 1000)
+    assert "45nm-fp32" in str(every)
+    assert "every step" in str(every)
+    ann = count_ann_operations(net, snn, images)
+    assert (ann.macs(), ann.acs(), ann.dense()) == (2 + 5, 0, 4 + 6)
+    # T = 3 needs 2 bits: a product in the second layer is 2 additions
+    quantized = count_ann_operations(net, snn, images, quantized=True)
+    found = quantized_energy(quantized, table, timesteps=3)
+    assert found.synapses == pytest.approx((2 * 4.6 + 5 * 2 * 0.9) / 1000)
+
+
+def test_temporal_biases_are_additions_of_their_own():
+    _, snn, images = tiny()
+    snn.neurons()["_1"].temporal_bias[1] = torch.tensor([0.0, 0.01])
+    count = count_operations(snn, images)
+    assert count.temporal_bias_adds == (0.0, 1.0, 0.0)
+    assert count.bias_adds() == 3
+
+
+def test_counting_leaves_the_network_as_it_is():
+    _, snn, images = tiny()
+    before = simulate(snn, images)
+    count_operations(snn, images)
+    assert torch.equal(simulate(snn, images), before)
+
+
+def test_a_residual_sum_costs_an_addition_for_each_spike_of_the_shortcut():
+    ann, images = residual_net(), samples(16)
+    snn = convert(ann, images[:1], [images], timesteps=4)
+    count = count_operations(snn, images)
+    assert [layer.inputs for layer in count.layers] == ["analog", "spikes", "spikes", "graded"]
+    size = count.neurons["act1"]
+    expected = [rate * size for rate in count.firing_rates["act1"]]
+    assert list(count.shortcut_adds) == pytest.approx(expected)
+
+
+def test_counts_do_not_depend_on_how_samples_are_batched():
+    ann, images = residual_net(), samples(12)
+    snn = convert(ann, images[:1], [images], timesteps=3)
+    parts = [count_operations(snn, part) for part in images.split(4)]
+    whole = count_operations(snn, images)
+    assert whole.acs() == pytest.approx(sum(part.acs() for part in parts) / 3)
+    assert whole.macs() == pytest.approx(sum(part.macs() for part in parts) / 3)
+
+
+def test_the_quantised_ann_is_the_limit_of_many_steps():
+    ann, images = residual_net().requires_grad_(False), samples(32)
+    ratios = []
+    for timesteps in (2, 256):
+        snn = convert(ann, images[:1], [images], timesteps=timesteps, threshold_rule="max")
+        error = quantized_logits(ann, snn, images) - ann(images)
+        ratios.append(float(error.norm() / ann(images).norm()))
+    assert ratios[1] < 0.02 < ratios[0]
+
+
+def test_the_cost_tables_are_the_published_figures_and_nothing_else():
+    published = {  # product and sum in pJ, Horowitz, ISSCC 2014, 45 nm
+        "45nm-fp32": (3.7, 0.9),
+        "45nm-fp16": (1.1, 0.4),
+        "45nm-int32": (3.1, 0.1),
+        "45nm-int8": (0.2, 0.03),
+    }
+    found = {name: (table.mac - table.ac, table.ac) for name, table in COST_TABLES.items()}
+    assert found == {name: pytest.approx(pair) for name, pair in published.items()}
+    assert all("Horowitz" in table.source for table in COST_TABLES.values())
+
+
+def test_a_cost_table_that_is_not_there():
+    with pytest.raises(UserError, match="choose one of 45nm-fp32"):
+        cost_table("3nm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_counts_are_those_of_neurobench_on_the_folded_network(calibrated):
+    pytest.importorskip("neurobench")
+    from neurobench.metrics.static import ConnectionSparsity, Footprint
+    from neurobench.metrics.workload import SynapticOperations
+    from neurobench.models import TorchModel
+
+    ann, images = residual_net(dtype=torch.float32), samples(16, dtype=torch.float32)
+    snn = convert(ann, images[:1], [images], timesteps=4)
+    if calibrated:
+        calibrate(ann, snn, [images])
+    folded, _ = fold_thresholds(snn)
+    model, metric = TorchModel(folded), SynapticOperations()
+    model.register_hooks()
+    labels = torch.zeros(len(images))
+    expected = metric(model, model(images), (images, labels))
+    model.cleanup_hooks()
+    ours = count_operations(snn, images).neurobench()
+    assert ours["SynapticOperations"].keys() == expected.keys()
+    assert all(
+        math.isclose(ours["SynapticOperations"][key], value, rel_tol=1e-6)
+        for key, value in expected.items()
+    ), (ours, expected)
+    assert expected["Effective_ACs"] > 0
+    assert ours["Footprint"] == Footprint()(model)
+    # NeuroBench rounds to three digits
+    assert abs(ours["ConnectionSparsity"] - ConnectionSparsity()(model)) < 1e-3

@@ -1,0 +1,106 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.snn.threshold_folding import fold_thresholds
+from tests.graph.test_max_pooling import net as pooled_net
+from tests.networks import residual_net, samples
+
+
+class Grouped(nn.Module):
+    """Grouped and depthwise convolutions, average pooling, flattening to several pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3, padding=1)
+        self.grouped = nn.Conv2d(6, 9, 3, padding=1, groups=3)
+        self.depthwise = nn.Conv2d(9, 9, 3, padding=1, groups=9)
+        self.linear = nn.Linear(9 * 9, 4)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        x = F.relu(self.grouped(x))
+        x = F.relu(self.depthwise(x))
+        x = F.avg_pool2d(x, 2)
+        return self.linear(x.view(x.size(0), -1))
+
+
+def networks():
+    torch.manual_seed(0)
+    return {"residual": residual_net(), "pooled": pooled_net(), "grouped": Grouped().double()}
+
+
+def calibrated(ann, images):
+    snn = convert(ann, images[:1], [images], timesteps=5)
+    calibrate(ann, snn, [images])
+    return snn
+
+
+@pytest.mark.parametrize("name", ["residual", "pooled", "grouped"])
+def test_folded_and_unfolded_networks_give_the_same_logits(name):
+    ann, images = networks()[name].eval(), samples(16)
+    snn = calibrated(ann, images)
+    expected = simulate(snn, images)
+    folded, _ = fold_thresholds(snn)
+    torch.testing.assert_close(simulate(folded, images), expected, rtol=0, atol=1e-10)
+    assert torch.equal(simulate(snn, images), expected)
+
+
+def test_spikes_on_the_wire_are_zero_and_one():
+    images = samples(16)
+    folded, _ = fold_thresholds(calibrated(networks()["grouped"].eval(), images))
+    plan = Plan(folded.layers)
+    carried = Propagation(plan, images, steps=5)
+    for node in plan.nodes:
+        if node.name in folded.shapes:
+            spikes, _ = folded.neurons()[node.name](carried.current(node))
+            assert set(spikes.unique().tolist()) == {0.0, 1.0}
+            carried.settle(node, spikes)
+        else:
+            carried.advance(node)
+
+
+def test_the_scale_stays_on_the_edge_of_a_residual_sum_and_the_report_says_so():
+    images = samples(8)
+    folded, edges = fold_thresholds(calibrated(residual_net(), images))
+    found = {(edge.neuron, edge.reader): edge.folded_into for edge in edges}
+    assert found == {
+        ("act1", "conv2"): ("conv2",),
+        ("act1", "add"): (),
+        ("act2", "conv3"): ("conv3",),
+        ("act3", "adaptive_avg_pool2d"): ("linear",),
+    }
+    assert hasattr(folded.layers, "scale_act1")
+
+
+def test_a_layer_that_is_used_twice_keeps_its_weights():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.first = nn.Conv2d(3, 3, 1), nn.Conv2d(2, 3, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            return self.conv(torch.relu(self.conv(x)))
+
+    torch.manual_seed(0)
+    ann, images = Twice().double(), samples(8)
+    snn = calibrated(ann, images)
+    folded, edges = fold_thresholds(snn)
+    assert all(edge.folded_into == () for edge in edges)
+    torch.testing.assert_close(simulate(folded, images), simulate(snn, images))
+
+
+@pytest.mark.parametrize("features", [8, 6, 3])
+@pytest.mark.parametrize("flatten", [nn.Identity(), nn.Flatten(2)])
+def test_a_linear_layer_over_the_last_of_several_axes_takes_no_thresholds(features, flatten):
+    torch.manual_seed(0)
+    layers = nn.Linear(5, features), nn.ReLU(), flatten, nn.Linear(features, 3), nn.Flatten()
+    ann, images = nn.Sequential(*layers).double(), torch.randn(16, 4, 5).double()
+    snn = calibrated(ann, images)
+    folded, edges = fold_thresholds(snn)
+    assert [edge.folded_into for edge in edges] == [()]
+    torch.testing.assert_close(simulate(folded, images), simulate(snn, images))

@@ -1,0 +1,288 @@
+"""What a run leaves in files and loggers, read back from them."""
+
+import csv
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ftbc_lightning.analysis.diagnosis import diagnose
+from ftbc_lightning.analysis.network_variants import Result, Variant
+from ftbc_lightning.cli import main, run
+from ftbc_lightning.files.csv_rows import read_rows
+from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
+from ftbc_lightning.report.run_folder import read_run
+from ftbc_lightning.training.callbacks import ftbc, loggers
+from ftbc_lightning.training.callbacks import layer_curves as curves
+from ftbc_lightning.training.callbacks.layer_curves import LayerCurves
+from ftbc_lightning.training.callbacks.loggers import finished_runs
+from ftbc_lightning.training.callbacks.measurements import shown_variant
+from ftbc_lightning.training.trainer import Trainer
+from tests.conftest import ROOT
+from tests.wandb_file import OfflineRun
+
+LOGGERS = ROOT / "configs" / "logger"
+
+
+def test_a_run_leaves_rows_of_its_layers(fitted):
+    names = {path.name for path in (fitted.folder / "curves").iterdir()}
+    assert names == {"layers.csv", "histograms.csv", "operations.csv"}
+    layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
+    assert {row.layer for row in layers} == set(fitted.cli.model.network(_best(fitted)).shapes)
+    assert {row.method for row in layers} == {"snn_uncalibrated", "snn_ftbc_exact"}
+
+
+def _best(fitted):
+    return fitted.cli.model.headline()
+
+
+def test_the_layer_rows_are_a_diagnosis_of_the_validation_samples(fitted):
+    layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
+    row = [r for r in layers if r.method == "snn_ftbc_exact"][-1]
+    model, data = fitted.cli.model, fitted.cli.datamodule
+    samples = torch.cat([images for images, _ in data.val_dataloader()])[:32]
+    variant = next(v for v in model.variants.values() if v.key == f"{row.method}_T{row.timesteps}")
+    found = diagnose(model.ann, model.network(variant), [samples]).layers[row.layer]
+    assert row.total == pytest.approx(found.total[-1], rel=1e-4)
+    assert row.firing_rate == pytest.approx(found.firing_rate[-1], rel=1e-4)
+
+
+def result(method, timesteps, accuracy):
+    return Result("val", method, timesteps, accuracy, 400, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("best", "shown"),
+    [
+        (("snn_weights_ftbc_exact", 1), ("weights+exact", 1)),
+        (("snn_static", 2), ("static", 2)),
+        (("snn_uncalibrated", 2), ("exact", 2)),
+    ],
+)
+def test_the_layers_that_are_shown_are_those_of_the_recommended_network(best, shown):
+    methods = ("none", "static", "exact", "weights+exact")
+    variants = [Variant(method, t) for t in (1, 2) for method in methods]
+    results = [result("ann", None, 0.9)]
+    results += [
+        result(v.name, v.timesteps, 0.5 + 0.4 * ((v.name, v.timesteps) == best)) for v in variants
+    ]
+    found = shown_variant(results, variants)
+    assert (found.method, found.timesteps) == shown
+
+
+def test_of_a_network_that_serves_every_t_the_first_steps_are_shown():
+    variants = [Variant(method, 4, serves=(1, 2, 4)) for method in ("none", "exact")]
+    results = [result("ann", None, 0.9)]
+    results += [result(v.name, t, 0.9 if t > 1 else 0.5) for v in variants for t in v.serves]
+    every = [one for variant in variants for one in variant.each]
+    assert shown_variant(results, every) == Variant("exact", 2)
+
+
+def test_steps_hold_the_accuracy_after_each_step(fitted):
+    steps = read_rows(fitted.folder / "steps.csv", StepRow)
+    assert len(steps) == 4 * (1 + 2)
+    with (fitted.folder / "results.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["timesteps"]:
+                last = [
+                    s.accuracy
+                    for s in steps
+                    if s.method == row["method"] and s.step == s.timesteps == int(row["timesteps"])
+                ]
+                assert last == [pytest.approx(float(row["accuracy"]), abs=1e-5)]
+
+
+def test_at_one_step_the_uncalibrated_network_is_the_quantised_ann(fitted):
+    rows = read_rows(fitted.folder / "curves" / "operations.csv", OperationRow)
+    found = {(row.method, row.timesteps): row.accuracy for row in rows}
+    assert found["ann_quantized", 1] == pytest.approx(found["snn_uncalibrated", 1], abs=0.003)
+    energies = {(row.method, row.timesteps): row.energy_once for row in rows}
+    assert energies["ann", 1] < energies["ann_dense", 1]
+    assert energies["snn_ftbc_exact", 1] < energies["snn_ftbc_exact", 2] < energies["ann_dense", 1]
+
+
+def test_the_offline_run_of_wandb_holds_curves_axes_and_summary(fitted, tmp_path):
+    # A calibration, and nothing between its end and the reading: the file is whole by then.
+    path = str(fitted.folder / "ann.ckpt")
+    config = ["--config", str(LOGGERS / "wandb.yaml"), "--timesteps", "1,2"]
+    cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
+    found, results = OfflineRun(tmp_path), cli.model.results
+    expected = [(r.timesteps, r.accuracy) for r in results if r.method == "snn_ftbc_exact"]
+    assert found.curve("acc_by_T/snn_ftbc_exact", "timesteps") == expected
+    ann = results[0].accuracy
+    assert found.curve("acc_by_T/ann", "timesteps") == [(1, ann), (2, ann)]
+    assert [step for step, _ in found.curve("acc_by_step/snn_static", "timestep")] == [1, 2]
+    bias = cli.model.network(cli.model.headline()).neurons()["act1"]
+    middle = (bias.temporal_bias / bias.threshold).quantile(0.5, dim=1).tolist()
+    drawn = [value for _, value in found.curve("bias/act1/q50", "timestep")]
+    assert drawn == pytest.approx(middle, rel=1e-5, abs=1e-7)
+    for name in ("error/act1/before", "error/act1/after", "firing_rate/act1"):
+        assert found.curve(name, "timestep")
+    layers = len(cli.model.network(cli.model.headline()).neurons())
+    for when in ("before", "after"):
+        went = found.curve(f"calibration/snn_ftbc_exact/T2/{when}", "calibration_layer")
+        assert [place for place, _ in went] == list(range(1, layers + 1))
+    assert found.axes["calibration/*"] == "calibration_layer"
+    assert found.axes["acc_by_T/*"] == "timesteps"
+    for name in ("acc_by_step/*", "bias/*", "error/*", "firing_rate/*"):
+        assert found.axes[name] == "timestep"
+    assert found.summary["acc/ann"] == ann
+    assert found.summary["acc/snn_ftbc/T2"] == expected[-1][1]
+    plain = next(r.accuracy for r in results if r.method == "snn_uncalibrated" and r.timesteps == 2)
+    assert found.summary["acc/snn_uncalibrated/T2"] == plain
+    assert found.summary["gain/T2"] == pytest.approx(100 * (expected[-1][1] - plain))
+    assert found.summary["energy_nJ/snn_ftbc/T2"] > 0
+    last = found.history[-1]
+    assert last["figures/bias_maps/_type"] == "image-file"
+    assert last["activation/act1/_type"] == last["membrane/act1/t1/_type"] == "histogram"
+    assert list(tmp_path.glob("logs/version_*/metrics.csv"))
+    assert not (ROOT / "wandb").exists()
+
+
+def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = str(fitted.folder / "ann.ckpt")
+    config = ["--config", str(LOGGERS / "tensorboard.yaml"), "--calibration.rounds", "2"]
+    cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    expected = {r.timesteps: r.accuracy for r in cli.model.results if r.method == "snn_ftbc_exact"}
+    found = {e.step: e.value for e in events.Scalars("acc_by_T/snn_ftbc_exact")}
+    assert found == pytest.approx(expected)
+    assert "figures/energy" in events.Tags()["images"]
+    assert {"activation/act1", "membrane/act1/t1"} <= set(events.Tags()["histograms"])
+    layers = len(cli.model.network(cli.model.headline()).neurons())
+    went = {
+        when: [e.value for e in events.Scalars(f"calibration/snn_ftbc_iterative/T2/{when}")]
+        for when in ("before", "after")
+    }
+    assert len(went["before"]) == len(went["after"]) == 2 * layers  # two rounds
+    assert sum(went["after"][layers:]) < sum(went["before"][:layers])
+    (metrics,) = tmp_path.glob("logs/version_*/metrics.csv")
+    with metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    written = {
+        int(float(row["timesteps"])): float(row["acc_by_T/snn_ftbc_exact"])
+        for row in rows
+        if row["timesteps"]
+    }
+    assert written == pytest.approx(expected)
+    assert any(row["acc/snn_ftbc/T2"] for row in rows)
+    for when, values in went.items():
+        column = [row[f"calibration/snn_ftbc_iterative/T2/{when}"] for row in rows]
+        assert [float(value) for value in column if value] == pytest.approx(values)
+
+
+def test_a_run_of_wandb_that_was_there_before_is_left_open(monkeypatch):
+    calls = []
+    wandb = SimpleNamespace(run=None, finish=lambda **k: calls.append(k), teardown=calls.append)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    wandb.run = "begun in a notebook"
+    with finished_runs():
+        pass
+    assert calls == []
+    wandb.run, wandb.teardown = None, lambda **k: calls.append("teardown")
+
+    @finished_runs()
+    def command():
+        wandb.run = "begun by the command"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    assert calls == [{"exit_code": 1}, "teardown"]
+
+
+def test_only_the_first_process_logs_how_the_calibration_went(fitted, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(ftbc, "log_rows", lambda loggers, found: rows.append(loggers))
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    command = fitted.args("calibrate", "--calibration.methods", "[exact]", folder=tmp_path)
+    run([*command, "--ckpt_path", str(fitted.folder / "ann.ckpt")])
+    assert rows == [[]] * len(rows) != []
+
+
+def test_an_evaluation_of_an_ann_measures_nothing(fitted, tmp_path):
+    path = str(fitted.folder / "ann.ckpt")
+    run(fitted.args("validate", "--ckpt_path", path, folder=tmp_path))
+    assert not (tmp_path / "curves").exists()
+
+
+class Noted(loggers.Plain):
+    def __init__(self, draws):
+        self.draws, self.logger, self.samples = draws, None, {}
+
+    def curve(self, axis, row): ...
+
+    def summary(self, numbers): ...
+
+    def show(self, samples, histograms, results):
+        self.samples = samples
+
+
+@pytest.mark.parametrize(("draws", "times"), [([True, True], 7), ([False], 0)])
+def test_a_sample_is_drawn_once_for_all_loggers_and_not_at_all_for_none(
+    fitted, monkeypatch, draws, times
+):
+    drawn, noted = [], [Noted(each) for each in draws]
+    monkeypatch.setattr(loggers, "pixels", drawn.append)
+    monkeypatch.setattr(loggers, "takers", lambda _: noted)
+    loggers.log([], fitted.cli.model, read_run(fitted.folder).measured)
+    assert [len(each.samples) for each in noted] == [times] * len(noted)
+    assert len(drawn) == times
+
+
+def test_the_ann_is_traced_once_for_all_batches_and_t(fitted, monkeypatch):
+    traced = []
+    monkeypatch.setattr(curves, "trace", lambda ann: traced.append(ann) or trace(ann))
+    callback = LayerCurves()
+    batch = (torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+    for _ in range(3):
+        trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False)
+        callback.on_validation_batch_end(trainer, fitted.cli.model, None, batch, 0)
+    assert len(traced) == 1
+
+
+def test_samples_that_are_watched_are_as_many_as_asked_for(fitted):
+    callback = LayerCurves(samples=3)
+
+    class Quiet:
+        is_global_zero, sanity_checking = True, False
+
+    images = torch.rand(2, 1, 8, 8)
+    for _ in range(3):
+        batch = (images, torch.zeros(2, dtype=torch.long))
+        callback.on_validation_batch_end(Quiet(), fitted.cli.model, None, batch, 0)
+    assert sum(map(len, callback.kept)) == 3
+    assert callback.total == 6
+
+
+def test_diagnose_names_the_layer_that_was_broken_in_the_file(fitted, tmp_path, capsys):
+    checkpoint = torch.load(fitted.folder / "snn.ckpt", weights_only=True)
+    for key, value in checkpoint["state_dict"].items():
+        if "block1_act2" in key and key.endswith(("threshold", "amplitude", "initial_membrane")):
+            value /= 20
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    shutil.copy(fitted.folder / "snn.ckpt", tmp_path / "whole.ckpt")
+    for name in ("broken", "whole"):
+        command = fitted.args("diagnose", "--ckpt_path", str(tmp_path / f"{name}.ckpt"))
+        assert main([*command, "--at", "2"]) == 0
+        first = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("1. "))
+        assert first.startswith("1. block1_act2: raise the threshold") == (name == "broken")
+
+
+def test_diagnose_of_a_file_or_time_step_that_is_not_there(fitted, capsys):
+    command = fitted.args("diagnose", "--ckpt_path", str(fitted.folder / "ann.ckpt"))
+    assert main(command) == 2
+    assert "holds no calibrated network" in capsys.readouterr().err
+    command = fitted.args("diagnose", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--at", "3")
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "no network with T = 3; there are: none at T = 1, 2" in error
+    assert main([*command[:-1], "2", "--method", "weights"]) == 2
+    assert "no network with method weights, T = 2" in capsys.readouterr().err
