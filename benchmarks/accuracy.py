@@ -26,7 +26,8 @@ from torchvision.models import mobilenet_v2
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
-from ftbc_lightning.ann.weights import load_weights, read_file
+from ftbc_lightning.ann.weights import load_weights
+from ftbc_lightning.files.checkpoint import read_file
 
 Key = tuple[str, ...]
 

@@ -1,6 +1,6 @@
 """Train an ANN, convert it to a spiking network, calibrate it with temporal biases.
 
-The subcommands need torch alone; the Lightning classes are imported when they are first used.
+The functions need torch alone; the Lightning classes are imported when they are first used.
 
 >>> import torch
 >>> from ftbc_lightning import calibrate, convert, simulate
@@ -50,10 +50,10 @@ __all__ = [
 ]
 
 _LIGHTNING = {
-    "ForwardTemporalBiasCorrection": "callbacks",
-    "ResultFiles": "callbacks",
-    "SpikingClassifier": "module",
-    "Trainer": "trainer",
+    "ForwardTemporalBiasCorrection": "training.callbacks",
+    "ResultFiles": "training.callbacks",
+    "SpikingClassifier": "training.module",
+    "Trainer": "training.trainer",
 }
 
 

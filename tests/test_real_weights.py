@@ -7,8 +7,9 @@ import torch
 import torchvision
 
 from ftbc_lightning.ann import ResNet20, ResNet56
-from ftbc_lightning.ann.weights import load_weights, read_file
+from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.data.transforms import NORMALIZATION, evaluation
+from ftbc_lightning.files.checkpoint import read_file
 from ftbc_lightning.graph.tracing import trace
 from tests.conftest import ROOT
 from tests.real_data import HERE, WEIGHTS, cifar10, imagenet

@@ -1,10 +1,17 @@
-"""What is compared: a spiking network among others, and one row of results."""
+"""The spiking networks of a run, one for each method and T, and how a checkpoint lists them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ftbc_lightning.calibration import Stages, parse_method
+from ftbc_lightning.errors import UserError, is_count
+from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY
+
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
+"""What reading a description raises where a value is of another kind, a tensor for instance."""
+
+Phase = Literal["ann", "converted", "calibrated"]
 
 
 @dataclass(frozen=True)
@@ -74,25 +81,54 @@ def headline(variants: Iterable[Variant]) -> Variant:
     return max(exact or found[-1:], key=lambda variant: variant.timesteps)
 
 
-@dataclass(frozen=True)
-class Result:
-    """One row of `results.csv`; `timesteps` is None for the ANN.
+def saved_networks(checkpoint: Mapping[str, Any]) -> tuple[Phase, list[dict[str, Any]]]:
+    """The phase and the spiking networks that a checkpoint describes.
 
-    Attributes:
-        split: The samples it was measured on.
-        method: Its name in results.
-        timesteps: T.
-        accuracy: 0 to 1.
-        n: How many samples.
-        seed: Of the calibration draw.
-        seconds: What thresholds and calibration took; of a network that serves every T, the same
-            for each.
+    Args:
+        checkpoint: What was read; one without this package's part holds an ANN.
+
+    Returns:
+        "ann", "converted" or "calibrated", and for each network its `method`, `timesteps`,
+        `seconds` and conversion `map`.
+
+    Raises:
+        UserError: The description is damaged, or a later program has written it.
     """
+    saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
+    try:
+        phase, networks = saved["phase"], list(saved["networks"])
+        if phase not in get_args(Phase) or (phase == "ann") != (not networks):
+            raise ValueError(f"phase {phase!r} with {len(networks)} networks")
+        for entry in networks:
+            _check_network(entry, checkpoint["state_dict"])
+    except DAMAGE as error:
+        raise UserError(
+            f"The checkpoint's description of its spiking networks is damaged ({error}). Make it "
+            "again with `ftbc calibrate` from the ANN's file."
+        ) from error
+    return phase, networks
 
-    split: str
-    method: str
-    timesteps: int | None
-    accuracy: float
-    n: int
-    seed: int | None
-    seconds: float | None
+
+def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    timesteps, structure = entry["timesteps"], entry["map"]
+    try:
+        parse_method(entry["method"])
+    except UserError as error:
+        raise UserError(
+            f"The checkpoint has a network calibrated by {entry['method']!r}, which this program "
+            "does not know; install a newer ftbc-lightning to read it."
+        ) from error
+    biases = {value.shape[0] for key, value in state.items() if key.endswith("temporal_bias")}
+    if not is_count(timesteps) or not is_count(structure["timesteps"]):
+        raise ValueError(f"T={timesteps}")
+    if timesteps not in biases or structure["timesteps"] != timesteps:
+        raise ValueError(f"no biases for T={timesteps}")
+    float(entry["seconds"])
+    for served in entry.get("serves", ()):
+        if not (is_count(served) and served <= timesteps):
+            raise ValueError(f"T={served} served by a network for T={timesteps}")
+    if structure.get("input") is not None and not all(map(is_count, structure["input"])):
+        raise ValueError(f"input of shape {structure['input']}")
+    for name, shape in structure["neurons"].items():
+        if not all(map(is_count, shape)) or not shape:
+            raise ValueError(f"shape {shape} of {name}")

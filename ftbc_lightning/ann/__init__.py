@@ -4,7 +4,6 @@ from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
 from ftbc_lightning.ann.vgg import VGG11, VGG16
-from ftbc_lightning.graph.tracing import trace
 
 __all__ = [
     "QCFS",
@@ -17,5 +16,4 @@ __all__ = [
     "ResNet56",
     "SmallCNN",
     "make_activation",
-    "trace",
 ]

@@ -1,47 +1,16 @@
-"""Read an ANN's weights from a file, in safe mode only."""
+"""Put weights that people have into an ANN."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import read_file
 
 PREFIXES = ("module.", "model.", "ann.", "network.")
 """What wrappers put before the names: DataParallel, Lightning modules, this package."""
-
-
-def read_file(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint or state dict without executing anything in it.
-
-    Raises:
-        UserError: The file is missing, truncated, not a checkpoint, or holds code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; check the path of the checkpoint or weights.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} was refused: it holds more than tensors and plain values, or it is not a "
-            "checkpoint. Only files that load in safe mode are read; save the state dict alone."
-        ) from error
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it may be "
-            "truncated. Copy or make it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    return content
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -100,7 +69,7 @@ def fit_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Raise `UserError` naming the weights that are NaN or infinite.
 
-    >>> check_finite({"bias": torch.tensor([0.5])}, "a.pt")
+    >>> check_finite({"bias": Tensor([0.5])}, "a.pt")
     """
     broken = [key for key, value in state.items() if not value.isfinite().all()]
     if broken:

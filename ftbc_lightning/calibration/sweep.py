@@ -50,10 +50,10 @@ def sweep(
     Nothing is approximated. Sums, counts and Gram matrices add over micro-batches and processes;
     the order statistic of the exact solver is taken over the membranes of all samples at one
     step, by selection in one process and by bisection on counts over several
-    (`ftbc_lightning.calibration.order_statistic`). Values in time that several layers read without a
-    neuron in between, and the currents of a method that needs them twice, are kept while they
-    take less than `waiting_bytes`, and are computed again where they take more: to the same bits,
-    but for the rounding of means that a weight stage reads.
+    (`ftbc_lightning.calibration.order_statistic`). Values in time that several layers read
+    without a neuron in between, and the currents of a method that needs them twice, are kept
+    while they take less than `waiting_bytes`, and are computed again where they take more: to the
+    same bits, but for the rounding of means that a weight stage reads.
 
     Args:
         reference: The traced ANN.

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from ftbc_lightning.cli.failures import user_error
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.training.checkpoints import division_seed
+from ftbc_lightning.files.checkpoint import division_seed
 from ftbc_lightning.training.reload import configuration
 
 

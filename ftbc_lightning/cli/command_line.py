@@ -77,8 +77,8 @@ FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "dashboard": dashboard,
     "export": export,
 }
-"""Subcommands that read finished files and need neither a network nor data: a function for each, whose
-arguments are the subcommand's."""
+"""Subcommands that read finished files and need neither a network nor data: a function for each,
+whose arguments are the subcommand's."""
 
 
 def _file_subcommands() -> str:

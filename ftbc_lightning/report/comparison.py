@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from ftbc_lightning.report.comparison_rows import Row
 from ftbc_lightning.report.style import label_of, new_figure, style_of
-from ftbc_lightning.training.comparison import Row
 
 
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:

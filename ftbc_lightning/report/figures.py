@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from ftbc_lightning.analysis.network_variants import Result
-from ftbc_lightning.report.rows import BiasRow, OperationRow, StepRow
+from ftbc_lightning.report.rows import BiasRow, OperationRow, Result, StepRow
 from ftbc_lightning.report.style import AFTER, MAP, label_of, new_figure, style_of
 
 SPLITS = {"val": "validation", "test": "test"}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.figures import (
     accuracy_figure,
     bias_figure,
@@ -19,7 +18,7 @@ from ftbc_lightning.report.layer_figures import (
     step_map_figure,
     threshold_figure,
 )
-from ftbc_lightning.report.rows import Measurements, StepRow
+from ftbc_lightning.report.rows import Measurements, Result, StepRow
 from ftbc_lightning.report.style import label_of
 
 PICTURES = {

@@ -14,9 +14,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ftbc_lightning.analysis.energy import COST_TABLES
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import Picture, accuracy_picture, layer_pictures
+from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.verdict import recommend, worst_layers

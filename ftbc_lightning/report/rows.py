@@ -8,6 +8,30 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Result:
+    """One row of `results.csv`; `timesteps` is None for the ANN.
+
+    Attributes:
+        split: The samples it was measured on.
+        method: Its name in results.
+        timesteps: T.
+        accuracy: 0 to 1.
+        n: How many samples.
+        seed: Of the calibration draw.
+        seconds: What thresholds and calibration took; of a network that serves every T, the same
+            for each.
+    """
+
+    split: str
+    method: str
+    timesteps: int | None
+    accuracy: float
+    n: int
+    seed: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class StepRow:
     """Accuracy of one network after one of its steps (`steps.csv`)."""
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from ftbc_lightning.analysis.network_variants import Result, Variant, headline
+from ftbc_lightning.analysis.network_variants import Variant, headline, saved_networks
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.files.csv_rows import read_rows
 from ftbc_lightning.report.rows import (
     BiasRow,
@@ -16,10 +17,10 @@ from ftbc_lightning.report.rows import (
     LayerRow,
     Measurements,
     OperationRow,
+    Result,
     StepRow,
     bias_rows,
 )
-from ftbc_lightning.training.checkpoints import read_checkpoint, saved_networks
 
 CURVES = "curves"
 """The folder of what is measured layer by layer, inside a run's folder."""

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from ftbc_lightning.analysis.diagnosis import Diagnosis
 from ftbc_lightning.analysis.inspection import Inspection
-from ftbc_lightning.analysis.network_variants import Result
+from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.early_exit import ExitPoint
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftbc_lightning.analysis.diagnosis import SMALL, advice_on
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.layer_figures import last_steps
-from ftbc_lightning.report.rows import LayerRow
+from ftbc_lightning.report.rows import LayerRow, Result
 from ftbc_lightning.report.style import BIASES, label_of
 
 

@@ -23,13 +23,13 @@ class SpikingNetwork(nn.Module):
     or calibrations, may share them: only the neurons are a network's own.
 
     Attributes:
-        layers: The graph; its nodes have the names they have in `ftbc_lightning.ann.trace`.
+        layers: The graph; its nodes have the names they have in `ftbc_lightning.graph.trace`.
         timesteps: T, the number of steps that the temporal biases cover.
         shapes: For each neuron the shape of its current for one sample, `(C, ...)`.
         input_shape: The shape of one sample; None if a file of an earlier program has left it out.
 
     Args:
-        graph: A traced ANN, from `ftbc_lightning.ann.trace`. Its modules are shared, not copied.
+        graph: A traced ANN, from `ftbc_lightning.graph.trace`. Its modules are shared, not copied.
         shapes: For each node that becomes a neuron the shape of its input without the batch axis.
         timesteps: T, at least 1.
         input_shape: The shape of one sample, `(C, H, W)`.

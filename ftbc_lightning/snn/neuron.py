@@ -25,9 +25,9 @@ class IFNeuron(nn.Module):
         v[t] = u[t] - theta * s[t]           soft reset
 
     with v[-1] = v0. The value passed on is theta * s[t], or s[t] itself once theta has been folded
-    into the weights behind the neuron (`ftbc_lightning.snn.threshold_folding`). All of them have the unit
-    of the ANN's activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388); the
-    released program stores its negative and subtracts it.
+    into the weights behind the neuron (`ftbc_lightning.snn.threshold_folding`). All of them have
+    the unit of the ANN's activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388);
+    the released program stores its negative and subtracts it.
 
     Buffers:
         threshold: theta, `[C]`, above 0; NaN until a threshold rule has set it.

@@ -1,28 +1,18 @@
-"""Read and write checkpoints: safe mode only, and never half a file under its name."""
+"""Checkpoints of Lightning: never half a file under its name, and the ANN in them fits."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from ftbc_lightning.ann.weights import check_finite, read_file
-from ftbc_lightning.calibration import parse_method
-from ftbc_lightning.errors import UserError, is_count
+from ftbc_lightning.ann.weights import check_finite
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.files.whole_file import write_whole
-
-DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
-"""What reading a description raises where a value is of another kind, a tensor for instance."""
-
-VERSION_KEY = "pytorch-lightning_version"
-CHECKPOINT_KEY = "ftbc"
-"""Where this package's own part of a checkpoint is."""
-
-Phase = Literal["ann", "converted", "calibrated"]
 
 ANN_PREFIX = "ann."
 """What the ANN's weights begin with in a checkpoint."""
@@ -54,25 +44,6 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint in safe mode and check its build.
-
-    Raises:
-        UserError: The file cannot be read, or is not a checkpoint of Lightning.
-    """
-    content = read_file(path)
-    state = content.get("state_dict")
-    if not isinstance(state, Mapping) or not _is_version(content.get(VERSION_KEY)):
-        raise UserError(
-            f"{path} is not a checkpoint of Lightning: it has no state_dict with a version. "
-            "Weights alone go in with --model.weights."
-        )
-    wrong = [str(k) for k, v in state.items() if not (isinstance(k, str) and _is_tensor(v))]
-    if wrong:
-        raise UserError(f"{path} is damaged: {wrong[0]} in its state_dict is no named tensor.")
-    return content
-
-
 @contextmanager
 def devices_explained(path: str | Path) -> Iterator[None]:
     """Raise `UserError` where tensors of a file were on a device that is not here."""
@@ -84,15 +55,6 @@ def devices_explained(path: str | Path) -> Iterator[None]:
                 f"Tensors of {path} were on a device that is not here; give map_location='cpu'."
             ) from error
         raise
-
-
-def _is_version(value: Any) -> bool:
-    """Say whether a value is a version, which Lightning reads to bring old files up to date."""
-    return isinstance(value, str) and re.fullmatch(r"\d+(\.\w+)*(\+[\w.]+)?", value) is not None
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
 
 
 def _save(checkpoint: dict[str, Any], path: Path) -> None:
@@ -112,13 +74,6 @@ def ann_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in checkpoint.get("state_dict", {}).items()
         if key.startswith(ANN_PREFIX)
     }
-
-
-def division_seed(path: str | Path) -> int | None:
-    """The seed by which the run of a checkpoint divided its samples; None if it does not tell."""
-    saved = read_file(path).get(CHECKPOINT_KEY)
-    seed = saved.get("data_seed") if isinstance(saved, Mapping) else None
-    return seed if type(seed) is int else None
 
 
 def check_state(ann: nn.Module, checkpoint: Mapping[str, Any]) -> None:
@@ -151,56 +106,3 @@ def check_whole(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
             f"tensors are missing, unknown or of another shape (first: {differing[0]}). Make it "
             "again with `ftbc calibrate` from the ANN's file."
         )
-
-
-def saved_networks(checkpoint: Mapping[str, Any]) -> tuple[Phase, list[dict[str, Any]]]:
-    """The phase and the spiking networks that a checkpoint describes.
-
-    Args:
-        checkpoint: What was read; one without this package's part holds an ANN.
-
-    Returns:
-        "ann", "converted" or "calibrated", and for each network its `method`, `timesteps`,
-        `seconds` and conversion `map`.
-
-    Raises:
-        UserError: The description is damaged, or a later program has written it.
-    """
-    saved = checkpoint.get(CHECKPOINT_KEY, {"phase": "ann", "networks": []})
-    try:
-        phase, networks = saved["phase"], list(saved["networks"])
-        if phase not in get_args(Phase) or (phase == "ann") != (not networks):
-            raise ValueError(f"phase {phase!r} with {len(networks)} networks")
-        for entry in networks:
-            _check_network(entry, checkpoint["state_dict"])
-    except DAMAGE as error:
-        raise UserError(
-            f"The checkpoint's description of its spiking networks is damaged ({error}). Make it "
-            "again with `ftbc calibrate` from the ANN's file."
-        ) from error
-    return phase, networks
-
-
-def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    timesteps, structure = entry["timesteps"], entry["map"]
-    try:
-        parse_method(entry["method"])
-    except UserError as error:
-        raise UserError(
-            f"The checkpoint has a network calibrated by {entry['method']!r}, which this program "
-            "does not know; install a newer ftbc-lightning to read it."
-        ) from error
-    biases = {value.shape[0] for key, value in state.items() if key.endswith("temporal_bias")}
-    if not is_count(timesteps) or not is_count(structure["timesteps"]):
-        raise ValueError(f"T={timesteps}")
-    if timesteps not in biases or structure["timesteps"] != timesteps:
-        raise ValueError(f"no biases for T={timesteps}")
-    float(entry["seconds"])
-    for served in entry.get("serves", ()):
-        if not (is_count(served) and served <= timesteps):
-            raise ValueError(f"T={served} served by a network for T={timesteps}")
-    if structure.get("input") is not None and not all(map(is_count, structure["input"])):
-        raise ValueError(f"input of shape {structure['input']}")
-    for name, shape in structure["neurons"].items():
-        if not all(map(is_count, shape)) or not shape:
-            raise ValueError(f"shape {shape} of {name}")

@@ -12,23 +12,17 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
-from ftbc_lightning.analysis.network_variants import Result, Variant, headline
+from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, saved_networks
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.report.rows import Result
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.training.buildable_classes import check_described
-from ftbc_lightning.training.checkpoints import (
-    CHECKPOINT_KEY,
-    Phase,
-    check_state,
-    check_whole,
-    devices_explained,
-    read_checkpoint,
-    saved_networks,
-)
+from ftbc_lightning.training.checkpoints import check_state, check_whole, devices_explained
 from ftbc_lightning.training.metrics import StepAccuracy
 from ftbc_lightning.training.pretrained import load_pretrained
 

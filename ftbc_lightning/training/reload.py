@@ -10,7 +10,7 @@ from lightning import LightningDataModule
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.training.checkpoints import CHECKPOINT_KEY, read_checkpoint
+from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.training.module import SpikingClassifier
 
 

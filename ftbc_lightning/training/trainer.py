@@ -1,4 +1,4 @@
-"""Lightning's Trainer with the subcommands of this package; each is in a file of its own in `subcommands/`."""
+"""Lightning's Trainer with the subcommands of this package, one a file in `subcommands/`."""
 
 from ftbc_lightning.training.subcommands.compare import CompareTrainer
 from ftbc_lightning.training.subcommands.diagnose import DiagnoseTrainer

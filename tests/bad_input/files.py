@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from ftbc_lightning import SpikingClassifier
 from ftbc_lightning.ann import SmallCNN
-from ftbc_lightning.ann.weights import load_weights, read_file
-from ftbc_lightning.training.checkpoints import read_checkpoint
+from ftbc_lightning.ann.weights import load_weights
+from ftbc_lightning.files.checkpoint import read_checkpoint, read_file
 
 VERSION = "pytorch-lightning_version"
 

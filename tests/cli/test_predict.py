@@ -198,7 +198,7 @@ def test_mistakes_of_predict_are_one_line(fitted, tmp_path, capsys):
     assert main([*command, "--data.folder", str(tmp_path / "none")]) == 2
     assert "There is no folder" in capsys.readouterr().err
     assert main([*command, "--data.folder", str(tmp_path)]) == 2
-    assert "has no samples" in capsys.readouterr().err
+    assert "has no images" in capsys.readouterr().err
     assert main([*command, "--early_exit", "2"]) == 2
     assert "early_exit is 2.0" in capsys.readouterr().err
     assert main([*command, "--early_exit", "confidence"]) == 2

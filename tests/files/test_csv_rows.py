@@ -2,11 +2,10 @@
 
 import pytest
 
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import read_rows, write_rows
-from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
-from ftbc_lightning.training.comparison import Row
+from ftbc_lightning.report.comparison_rows import Row
+from ftbc_lightning.report.rows import LayerRow, OperationRow, Result, StepRow
 
 ANN = ("test", "ann", None, 0.987654, 360, None, None)
 SNN = ("val", "snn_ftbc_exact", 4, 1 / 3, 360, 0, 1.25)

@@ -24,7 +24,7 @@ from ftbc_lightning import SpikingClassifier, UserError
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.ann import SmallCNN
 from ftbc_lightning.cli import main
-from ftbc_lightning.training.checkpoints import read_checkpoint
+from ftbc_lightning.files.checkpoint import read_checkpoint
 from tests.conftest import DIGITS
 
 STRANGE: list[Any] = [

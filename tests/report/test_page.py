@@ -8,9 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.cli import main
-from ftbc_lightning.report.rows import LayerRow
+from ftbc_lightning.report.rows import LayerRow, Result
 from ftbc_lightning.report.verdict import recommend, worst_layers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ftbc_lightning.analysis.diagnosis import diagnose
-from ftbc_lightning.analysis.network_variants import Result, Variant
+from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.cli import main, run
 from ftbc_lightning.files.csv_rows import read_rows
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.report.rows import LayerRow, OperationRow, StepRow
+from ftbc_lightning.report.rows import LayerRow, OperationRow, Result, StepRow
 from ftbc_lightning.report.run_folder import read_run
 from ftbc_lightning.training.callbacks import ftbc, loggers
 from ftbc_lightning.training.callbacks import layer_curves as curves

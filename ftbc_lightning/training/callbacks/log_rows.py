@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from ftbc_lightning import report
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import CalibrationTrace
 from ftbc_lightning.report.rows import Measurements
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.result_rows import step_rows
 
 AXES = {
     "timesteps": ("acc_by_T/*",),
@@ -74,7 +74,7 @@ def by_timestep(module: SpikingClassifier, found: Measurements) -> Iterator[dict
     rows: dict[int, dict[str, float]] = {}
     largest = module.headline().timesteps
     ann = next(row.accuracy for row in module.results if row.method == "ann")
-    for point in report.step_rows(module, split="val"):
+    for point in step_rows(module, split="val"):
         if point.timesteps == largest:
             row = rows.setdefault(point.step, {"acc_by_step/ann": ann})
             row[f"acc_by_step/{point.method}"] = point.accuracy

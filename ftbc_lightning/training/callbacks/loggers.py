@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.report.gallery import layer_pictures
-from ftbc_lightning.report.rows import Measurements
+from ftbc_lightning.report.rows import Measurements, Result
 from ftbc_lightning.report.style import Pixels, pixels
 from ftbc_lightning.training.callbacks import log_rows as logged
 from ftbc_lightning.training.module import SpikingClassifier

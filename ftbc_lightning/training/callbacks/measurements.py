@@ -5,20 +5,27 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
-from ftbc_lightning import report
 from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.analysis.energy import COST_TABLES, DEFAULT_TABLE, energy, quantized_energy
-from ftbc_lightning.analysis.network_variants import Result, Variant, headline
+from ftbc_lightning.analysis.network_variants import Variant, headline
 from ftbc_lightning.analysis.observation import watch
 from ftbc_lightning.analysis.operation_counts import (
     OperationCount,
     count_ann_operations,
     count_operations,
 )
-from ftbc_lightning.report.rows import HistogramRow, LayerRow, Measurements, OperationRow, bias_rows
+from ftbc_lightning.report.rows import (
+    HistogramRow,
+    LayerRow,
+    Measurements,
+    OperationRow,
+    Result,
+    bias_rows,
+)
 from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.result_rows import relative_biases
 
 BINS = 40
 ACTIVATION_RANGE, MEMBRANE_RANGE = (0.0, 2.0), (-1.0, 2.0)
@@ -40,12 +47,12 @@ def measure(
     """
     best = module.headline()
     shown = shown_variant(module.results, module.every_variant())
-    found = Measurements(report.method_of(best), report.method_of(shown), shown.timesteps)
-    found.biases = bias_rows(report.relative_biases(module, best))
+    found = Measurements(best.name, shown.name, shown.timesteps)
+    found.biases = bias_rows(relative_biases(module, best))
     for variant in pair(module, shown):
         network = module.network(variant)
         diagnosis = diagnose(graph, network, [images])
-        found.layers += layer_rows(diagnosis, report.method_of(variant))
+        found.layers += layer_rows(diagnosis, variant.name)
     found.histograms = _histograms(graph, module.network(shown), images)
     methods = {"none", best.method, shown.method}
     found.operations = _operations(module, graph, methods, images, quantized_accuracy)
@@ -144,7 +151,7 @@ def _operations(
     for variant in module.every_variant():
         if variant.method in methods:
             count = count_operations(module.network(variant), images)
-            method = report.method_of(variant)
+            method = variant.name
             reached = accuracy[method, variant.timesteps]
             rows.append(_row(method, variant.timesteps, reached, count))
     return rows

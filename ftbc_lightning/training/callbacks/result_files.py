@@ -10,6 +10,7 @@ from ftbc_lightning.training.callbacks.ftbc import makes_networks
 from ftbc_lightning.training.callbacks.layer_curves import LayerCurves
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.result_rows import write_results
 
 
 class ResultFiles(Callback):
@@ -65,7 +66,7 @@ class ResultFiles(Callback):
             return
         folder = self._path(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        files = report.write(folder, module, split=split, new=self.calibrates)
+        files = write_results(folder, module, split=split, new=self.calibrates)
         names = ["ann.ckpt", "snn.ckpt"] if split == "val" else []
         there = [path for path in (folder / name for name in names) if path.is_file()]
         self.table = report.table(module.results, split=split)

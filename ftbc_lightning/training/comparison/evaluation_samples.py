@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.training.comparison.rows import digest
+from ftbc_lightning.report.comparison_rows import digest
 
 
 class EvaluationSamples:

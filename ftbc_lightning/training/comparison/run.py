@@ -10,9 +10,9 @@ from torch import Tensor, fx
 
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import calibrate
+from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
-from ftbc_lightning.training.comparison.rows import Row, RowFile
 from ftbc_lightning.training.metrics import StepAccuracy
 
 

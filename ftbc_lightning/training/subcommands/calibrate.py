@@ -4,8 +4,9 @@ import lightning
 from lightning import LightningDataModule
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.training.checkpoints import ann_state, check_state, read_checkpoint
+from ftbc_lightning.training.checkpoints import ann_state, check_state
 from ftbc_lightning.training.module import SpikingClassifier
 
 

@@ -12,9 +12,10 @@ from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
-from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, Row, RowFile, fixed_by
+from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
 

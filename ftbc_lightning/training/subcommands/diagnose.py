@@ -55,7 +55,7 @@ class DiagnoseTrainer(lightning.Trainer):
         datamodule.setup("validate")
         batches = _some(datamodule.val_dataloader(), samples)
         before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
-        label = report.label_of(report.method_of(best))
+        label = report.label_of(best.name)
         title = f"{label}, T = {best.timesteps}, {after.samples} validation samples"
         done = {"bias": best.stages.bias != "none", "weights": best.stages.weights is not None}
         console = Console()

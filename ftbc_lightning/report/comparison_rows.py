@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftbc_lightning.analysis.network_variants import Result
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import read_rows, write_rows
 from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.report.rows import Result
 
 ELSEWHERE = "delete it, or write elsewhere with --trainer.default_root_dir"
 
