@@ -27,7 +27,8 @@ Cost = dict[str, list[float]]
 def cost(blocks: int, timesteps: int, samples: int, repeats: int) -> dict[str, float]:
     """Seconds of simulation and calibration of one CIFAR ResNet."""
     torch.manual_seed(0)
-    net, batch = CIFARResNet(blocks).eval(), torch.randn(samples, 3, 32, 32)
+    network = type("ResNet", (CIFARResNet,), {"blocks": blocks})
+    net, batch = network().eval(), torch.randn(samples, 3, 32, 32)
     snn = convert(net, batch[:1], [batch], timesteps=timesteps)
     sides: dict[str, Callable[[], object]] = {
         "simulate": lambda: simulate(snn, batch),

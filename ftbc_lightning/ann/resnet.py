@@ -1,6 +1,6 @@
 """Residual networks for 32 and 224 pixels (He et al., CVPR 2016), without max pooling."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -96,8 +96,10 @@ def _initialise(network: nn.Module) -> None:
 class CIFARResNet(nn.Module):
     """The CIFAR networks of He et al.: three stages of 16, 32 and 64 channels.
 
+    Attributes:
+        blocks: Blocks in a stage, which a subclass states: 3 for ResNet-20, 9 for ResNet-56.
+
     Args:
-        blocks: Blocks in a stage: 3 for ResNet-20, 9 for ResNet-56.
         num_classes: Size of the output.
         in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
@@ -105,9 +107,10 @@ class CIFARResNet(nn.Module):
         shortcut: "pad" has no parameters, "conv" is a 1x1 convolution with batch norm.
     """
 
+    blocks: ClassVar[int]
+
     def __init__(
         self,
-        blocks: int,
         *,
         num_classes: int = 10,
         in_channels: int = 3,
@@ -121,7 +124,7 @@ class CIFARResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(16)
         self.act1 = make_activation(activation, levels=levels)
         stages = [
-            _stage(i, o, blocks, s, shortcut=shortcut, activation=activation, levels=levels)
+            _stage(i, o, self.blocks, s, shortcut=shortcut, activation=activation, levels=levels)
             for i, o, s in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
         ]
         self.layer1, self.layer2, self.layer3 = stages
@@ -141,8 +144,10 @@ class ImageNetResNet(nn.Module):
     At 224 pixels the stem is a 7x7 convolution and a 3x3 average pooling, both of stride 2; at 32
     it is one 3x3 convolution.
 
+    Attributes:
+        blocks: Blocks in each of the four stages, which a subclass states.
+
     Args:
-        blocks: Blocks in each of the four stages.
         num_classes: Size of the output.
         in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
@@ -150,9 +155,10 @@ class ImageNetResNet(nn.Module):
         input_size: Pixels of a sample's side.
     """
 
+    blocks: ClassVar[tuple[int, int, int, int]]
+
     def __init__(
         self,
-        blocks: tuple[int, int, int, int],
         *,
         num_classes: int = 1000,
         in_channels: int = 3,
@@ -173,7 +179,7 @@ class ImageNetResNet(nn.Module):
         stages = [
             _stage(i, o, count, s, shortcut="conv", activation=activation, levels=levels)
             for i, o, count, s in zip(
-                (64, 64, 128, 256), (64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True
+                (64, 64, 128, 256), (64, 128, 256, 512), self.blocks, (1, 2, 2, 2), strict=True
             )
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -190,86 +196,22 @@ class ImageNetResNet(nn.Module):
 class ResNet20(CIFARResNet):
     """ResNet-20 for 32 pixels; see `CIFARResNet`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        shortcut: Literal["pad", "conv"] = "pad",
-    ) -> None:
-        super().__init__(
-            3,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            shortcut=shortcut,
-        )
+    blocks = 3
 
 
 class ResNet56(CIFARResNet):
     """ResNet-56 for 32 pixels; see `CIFARResNet`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        shortcut: Literal["pad", "conv"] = "pad",
-    ) -> None:
-        super().__init__(
-            9,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            shortcut=shortcut,
-        )
+    blocks = 9
 
 
 class ResNet18(ImageNetResNet):
     """ResNet-18; see `ImageNetResNet`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        input_size: Literal[32, 224] = 224,
-    ) -> None:
-        super().__init__(
-            (2, 2, 2, 2),
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            input_size=input_size,
-        )
+    blocks = (2, 2, 2, 2)
 
 
 class ResNet34(ImageNetResNet):
     """ResNet-34; see `ImageNetResNet`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        input_size: Literal[32, 224] = 224,
-    ) -> None:
-        super().__init__(
-            (3, 4, 6, 3),
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            input_size=input_size,
-        )
+    blocks = (3, 4, 6, 3)

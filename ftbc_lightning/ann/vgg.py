@@ -1,21 +1,12 @@
 """VGG-11 and VGG-16 with batch norm and average pooling (Simonyan and Zisserman, ICLR 2015)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.ann.activations import ActivationName, make_activation
 from ftbc_lightning.errors import UserError, check_counts
-
-LAYERS: dict[int, tuple[int | Literal["pool"], ...]] = {
-    11: (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"),
-    16: (
-        *(64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool"),
-        *(512, 512, 512, "pool", 512, 512, 512, "pool"),
-    ),
-}
-"""Output channels of each 3x3 convolution, and where a 2x2 average pooling stands."""
 
 
 class VGG(nn.Module):
@@ -24,8 +15,11 @@ class VGG(nn.Module):
     The two hidden linear layers have 4096 units at 224 pixels, as published, and 512 at 32: the
     last feature map is then one pixel of 512 channels, and wider layers only add memory.
 
+    Attributes:
+        convolutions: Output channels of each 3x3 convolution, and where a 2x2 average pooling
+            stands; a subclass states them.
+
     Args:
-        depth: 11 or 16.
         num_classes: Size of the output.
         in_channels: Channels of a sample.
         activation: "relu", "clipped_relu" or "qcfs".
@@ -34,9 +28,10 @@ class VGG(nn.Module):
         dropout: Share of hidden units that are dropped while training.
     """
 
+    convolutions: ClassVar[tuple[int | Literal["pool"], ...]]
+
     def __init__(
         self,
-        depth: Literal[11, 16],
         *,
         num_classes: int = 10,
         in_channels: int = 3,
@@ -51,7 +46,7 @@ class VGG(nn.Module):
             raise UserError(f"dropout is {dropout}; it must lie between 0 and 1.")
         self.features = nn.Sequential()
         channels = in_channels
-        for layer in LAYERS[depth]:
+        for layer in self.convolutions:
             if layer == "pool":
                 self.features.append(nn.AvgPool2d(2))
                 continue
@@ -81,46 +76,13 @@ class VGG(nn.Module):
 class VGG11(VGG):
     """VGG-11; see `VGG`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        input_size: Literal[32, 224] = 32,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__(
-            11,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            input_size=input_size,
-            dropout=dropout,
-        )
+    convolutions = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
 
 class VGG16(VGG):
     """VGG-16; see `VGG`."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        activation: ActivationName = "relu",
-        levels: int = 8,
-        input_size: Literal[32, 224] = 32,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__(
-            16,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            levels=levels,
-            input_size=input_size,
-            dropout=dropout,
-        )
+    convolutions = (
+        *(64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool"),
+        *(512, 512, 512, "pool", 512, 512, 512, "pool"),
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.interchange import FORMATS, Format, mean_bias
+from ftbc_lightning.interchange import FORMATS, mean_bias
 from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -18,7 +18,7 @@ from ftbc_lightning.training.reload import choose, configuration, datamodule, re
 
 def export(
     ckpt_path: str | None = None,
-    format: Format = "safetensors",
+    format: str = "safetensors",
     method: str | None = None,
     timesteps: int | None = None,
     output: str | None = None,
@@ -47,7 +47,7 @@ def export(
     module = reload(ckpt_path)
     variant = choose(module, method=method, timesteps=timesteps)
     snn = module.network(variant)
-    path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format]}")
+    path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format].suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)

@@ -1,9 +1,10 @@
 """The one way out: a network, a path and the name of a format."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -15,22 +16,62 @@ from ftbc_lightning.interchange.tensors_file import write_safetensors
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
 
-Format = Literal["safetensors", "nir", "onnx", "torch_export"]
+Writer = Callable[[SpikingNetwork, Path, Bias, Sequence[int] | None], None]
+"""(network, path, what becomes of the biases, shape of a sample if the network does not know its
+own) -> nothing; the file has been written whole."""
 
-FORMATS: dict[Format, str] = {
-    "safetensors": ".safetensors",
-    "nir": ".nir",
-    "onnx": ".onnx",
-    "torch_export": ".pt2",
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that a network is written to.
+
+    Attributes:
+        suffix: Of its files.
+        holds: What is in it, for the help.
+        write: Writes one.
+    """
+
+    suffix: str
+    holds: str
+    write: Writer
+
+
+def _safetensors(
+    snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None
+) -> None:
+    write_safetensors(describe(snn, input_shape=input_shape), path)
+
+
+def _nir(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
+    write_nir(describe(snn, input_shape=input_shape), path, bias=bias)
+    if bias == "metadata":
+        warnings.warn(UNSAID, stacklevel=3)
+
+
+def _onnx(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
+    write_onnx(snn, path, input_shape=_shape(snn, input_shape))
+
+
+def _torch_export(
+    snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None
+) -> None:
+    write_torch_program(snn, path, input_shape=_shape(snn, input_shape))
+
+
+FORMATS = {
+    "safetensors": Format(".safetensors", "weights, thresholds, biases and graph", _safetensors),
+    "nir": Format(".nir", "for other simulators and chips", _nir),
+    "onnx": Format(".onnx", "one time step", _onnx),
+    "torch_export": Format(".pt2", "a program of all steps", _torch_export),
 }
-"""Each format and the suffix of its files."""
+"""Every format by its name; one more is one line here."""
 
 
 def export(
     snn: SpikingNetwork,
     path: str | Path,
     *,
-    format: Format = "safetensors",
+    format: str = "safetensors",
     bias: Bias = "metadata",
     input_shape: Sequence[int] | None = None,
 ) -> Path:
@@ -73,23 +114,18 @@ def export(
             "This network corrects the start membrane of every single neuron (the method "
             "potential), and the formats hold one for each channel; export another network."
         )
-    if format in ("safetensors", "nir"):
-        description = describe(snn, input_shape=input_shape)
-        if format == "safetensors":
-            write_safetensors(description, path)
-        else:
-            write_nir(description, path, bias=bias)
-            if bias == "metadata":
-                warnings.warn(UNSAID, stacklevel=2)
-        return path
-    shape = snn.input_shape if input_shape is None else tuple(input_shape)
+    FORMATS[format].write(snn, path, bias, input_shape)
+    return path
+
+
+def _shape(snn: SpikingNetwork, given: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of one sample, as it is given or as the network knows it."""
+    shape = snn.input_shape if given is None else tuple(given)
     if shape is None:
         raise UserError(
             "The shape of a sample is not known; give input_shape, such as [3, 32, 32]."
         )
-    write = write_onnx if format == "onnx" else write_torch_program
-    write(snn, path, input_shape=shape)
-    return path
+    return shape
 
 
 def _check(path: Path, format: str, bias: str) -> None:

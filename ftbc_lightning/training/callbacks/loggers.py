@@ -134,11 +134,17 @@ class WeightsAndBiases(Plain):
         self.logger.experiment.summary.update(numbers)
 
 
+WAYS: dict[type[Logger], type[Plain]] = {
+    WandbLogger: WeightsAndBiases,
+    TensorBoardLogger: TensorBoard,
+}
+"""What each kind of logger is given; one more is one line here, every other gets numbers alone."""
+
+
 def takers(loggers: Iterable[Logger]) -> list[Plain]:
     """The way of each logger."""
-    ways = {WandbLogger: WeightsAndBiases, TensorBoardLogger: TensorBoard}
     return [
-        next((way for kind, way in ways.items() if isinstance(logger, kind)), Plain)(logger)
+        next((way for kind, way in WAYS.items() if isinstance(logger, kind)), Plain)(logger)
         for logger in loggers
     ]
 
