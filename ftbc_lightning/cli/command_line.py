@@ -26,6 +26,7 @@ from ftbc_lightning.cli.arguments import (
 )
 from ftbc_lightning.cli.export import export
 from ftbc_lightning.cli.failures import explain, prefix
+from ftbc_lightning.cli.names_of_today import names_of_today
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.dashboard import dashboard
@@ -227,7 +228,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
         logging.getLogger(name).setLevel(level)
-    words = with_configuration(FTBCCLI.given)
+    words = with_configuration(names_of_today(FTBCCLI.given))
     with finished_runs():
         return FTBCCLI(
             SpikingClassifier,

@@ -11,6 +11,7 @@ from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
+from ftbc_lightning.files.old_names import in_configuration
 from ftbc_lightning.training.module import SpikingClassifier
 
 
@@ -105,7 +106,8 @@ def datamodule(config: Path) -> LightningDataModule:
     Raises:
         UserError: It has no `data`, or the data is not there.
     """
-    content: dict[str, Any] = yaml.safe_load(config.read_text()) or {}
+    said = yaml.safe_load(config.read_text()) or {}
+    content: dict[str, Any] = in_configuration(said, lambda old, new: None)
     if "data" not in content:
         raise UserError(f"{config} has no data.")
     parser = ArgumentParser(exit_on_error=False)
