@@ -22,13 +22,14 @@ def run(tmp_path):
 def accuracies(folder):
     with (folder / "results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    return {(row["method"], row["timesteps"]): row["accuracy"] for row in rows}
+    return {(row["method"], row["timesteps"]): float(row["accuracy"]) for row in rows}
 
 
-def test_a_checkpoint_gives_the_accuracies_that_it_gave(run, tmp_path, capsys):
+def test_a_checkpoint_gives_the_accuracies_that_it_gave(run, capsys):
     assert main(["test", "--ckpt_path", str(run / "snn.ckpt"), "--quiet"]) == 0
     capsys.readouterr()
-    assert accuracies(tmp_path / "run") == accuracies(RUN)
+    # another processor rounds differently, which may move a sample or two of 355
+    assert accuracies(run) == pytest.approx(accuracies(RUN), abs=0.01)
     assert len(accuracies(RUN)) == 7
 
 
