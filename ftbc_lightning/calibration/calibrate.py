@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,11 +14,11 @@ from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_
 from ftbc_lightning.calibration.method import Stages, parse_method
 from ftbc_lightning.calibration.potential import potential
 from ftbc_lightning.calibration.regression import left_alone
+from ftbc_lightning.calibration.settings import CalibrationSettings, Target
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.calibration.static import as_it_is, static
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
 from ftbc_lightning.calibration.weights import correct_weights
-from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
@@ -31,8 +30,6 @@ from ftbc_lightning.snn.statistics import (
     samples_of,
     silent,
 )
-
-Target = Literal["step", "cumulative"]
 
 
 @dataclass
@@ -114,12 +111,12 @@ def calibrate(
             over all batches at once; "iterative" is the paper's heuristic, batch after batch;
             "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
             the weights of each layer in closed form before the biases behind it.
-        target: "step": the mean of s[t] alone; "cumulative": the mean of s[0..t]. For iterative
-            and exact.
-        alpha: Damping of "iterative", above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
-        rounds: How often "iterative" goes through the batches at most; see `iterative.stops`.
-        shrinkage: Ridge of "weights", above 0, in units of the mean square of the inputs.
-        iterations: Of "backpropagation", for each layer.
+        target: At what exact and iterative aim; this and the next four are described in
+            `ftbc_lightning.calibration.settings.CalibrationSettings`.
+        alpha: See there.
+        rounds: See there.
+        shrinkage: See there.
+        iterations: See there.
         reduce: Merges sums and counts over processes.
         progress: Told the layer that is finished.
 
@@ -130,10 +127,10 @@ def calibrate(
         UserError: Unknown method, a setting out of range, empty set, values not finite,
             thresholds not set.
     """
-    stages = check_method(
-        method, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
+    stages = parse_method(method)
+    chosen = CalibrationSettings(
+        target=target, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
     )
-    check_choice("target", target, get_args(Target))
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann)
@@ -149,10 +146,10 @@ def calibrate(
     samples = samples_of(batches, like=like, reduce=reduce)
     run = partial(_sweep_share, reference, snn, reduce)
     told = partial(_tell, progress, stages.method)
-    weights = _weights(stages, shrinkage=shrinkage, iterations=iterations)
-    bias = _bias(stages, alpha=alpha, cumulative=target == "cumulative")
+    weights = _weights(stages, shrinkage=chosen.shrinkage, iterations=chosen.iterations)
+    bias = _bias(stages, alpha=chosen.alpha, cumulative=chosen.target == "cumulative")
     alone = stages.bias == "iterative" and not (stages.weights or stages.potential)
-    total = (not alone) + (stages.bias == "iterative") * rounds * len(samples)
+    total = (not alone) + (stages.bias == "iterative") * chosen.rounds * len(samples)
     if not alone:
         correct = partial(_with_potential, bias=bias) if stages.potential else bias
         passes = 1 + stages.potential + (stages.bias == "static")
@@ -164,7 +161,7 @@ def calibrate(
         outcome.left_alone = left_alone(snn)
     if stages.bias == "iterative":
         errors: list[float] = []
-        while len(errors) < rounds and not stops(errors):
+        while len(errors) < chosen.rounds and not stops(errors):
             found = []
             for index, batch in enumerate(samples):
                 sweeps = (not alone) + len(errors) * len(samples) + index
@@ -207,26 +204,6 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
     for name, parameter in reference.named_parameters():
         if name in own and not torch.equal(own[name], parameter):
             own[name].copy_(parameter)
-
-
-def check_method(
-    method: str,
-    *,
-    alpha: float = 0.5,
-    rounds: int = 1,
-    shrinkage: float = 0.03,
-    iterations: int = 500,
-) -> Stages:
-    """Read a method; raise `UserError` if it is unknown or a setting of it is out of range."""
-    stages = parse_method(method)
-    if not 0 < alpha <= 1:
-        raise UserError(f"alpha is {alpha}; it must be above 0 and at most 1.")
-    if not shrinkage > 0:
-        raise UserError(f"shrinkage is {shrinkage}; it must be above 0.")
-    for name, number in (("rounds", rounds), ("iterations", iterations)):
-        if number < 1:
-            raise UserError(f"{name} is {number}; at least 1 is needed.")
-    return stages
 
 
 def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:

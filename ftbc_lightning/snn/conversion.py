@@ -11,7 +11,6 @@ from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn.balancing import UPDATES, unconverged
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.statistics import (
@@ -23,7 +22,13 @@ from ftbc_lightning.snn.statistics import (
     observe,
     silent,
 )
-from ftbc_lightning.snn.threshold import Scope, ThresholdRule, choose
+from ftbc_lightning.snn.thresholds import (
+    Scope,
+    ThresholdSettings,
+    choose,
+    rule_named,
+)
+from ftbc_lightning.snn.thresholds.settings import UPDATES
 
 MaxPooling = Literal["sums", "refuse"]
 """What becomes of a max pooling that spikes reach."""
@@ -35,7 +40,7 @@ def convert(
     batches: Batches,
     *,
     timesteps: int,
-    threshold_rule: ThresholdRule = "mse",
+    threshold_rule: str = "mse",
     scope: Scope = "channel",
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
@@ -51,12 +56,12 @@ def convert(
         example_input: One or more inputs `[B, ...]`, of which only the shape matters.
         batches: Calibration inputs, from the training split.
         timesteps: T, at least 1.
-        threshold_rule: How theta is chosen; `mse` depends on T.
-        scope: One threshold for each channel, or one for each layer.
-        half_threshold: v0 = theta/2, or theta/(2T) at every step, or none.
-        percent: Of the `percentile` rule.
-        balancing_updates: Of the `balanced` rule; a warning names the layers for which they are
-            not enough.
+        threshold_rule: How theta is chosen; this and the next four are described in
+            `ftbc_lightning.snn.thresholds.ThresholdSettings`.
+        scope: See there.
+        half_threshold: See there.
+        percent: See there.
+        balancing_updates: See there.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, which is the ANN's in the mean but needs a counter at
             each position; "refuse" raises.
@@ -76,21 +81,18 @@ def convert(
     torch.Size([4, 5, 2])
     """
     check_choice("max_pooling", max_pooling, get_args(MaxPooling))
-    if max_pooling == "refuse":
-        refuse_max_pooling(trace(ann), name=type(ann).__name__)
-    snn = prepare(ann, example_input, timesteps=timesteps)
-    statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
-    set_thresholds(
-        ann,
-        snn,
-        statistics,
+    settings = ThresholdSettings(
         threshold_rule=threshold_rule,
         scope=scope,
         half_threshold=half_threshold,
         percent=percent,
         balancing_updates=balancing_updates,
-        progress=progress,
     )
+    if max_pooling == "refuse":
+        refuse_max_pooling(trace(ann), name=type(ann).__name__)
+    snn = prepare(ann, example_input, timesteps=timesteps)
+    statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
+    set_thresholds(ann, snn, statistics, settings, progress=progress)
     return snn
 
 
@@ -238,52 +240,50 @@ def set_thresholds(
     ann: nn.Module,
     snn: SpikingNetwork,
     statistics: Mapping[str, ActivationStatistics],
+    settings: ThresholdSettings | None = None,
     *,
-    threshold_rule: ThresholdRule = "mse",
-    scope: Scope = "channel",
-    half_threshold: HalfThreshold = "initial",
-    percent: float = 99.9,
-    balancing_updates: int = UPDATES,
     progress: Progress = silent,
 ) -> None:
-    """Set theta and the half threshold of every neuron in place; clears the temporal biases."""
-    check_choice("scope", scope, get_args(Scope))
-    check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
+    """Set theta and the half threshold of every neuron in place; clears the temporal biases.
+
+    Args:
+        ann: The network that was converted.
+        snn: Its conversion.
+        statistics: From `observe_activations`.
+        settings: How; the defaults if None.
+        progress: Told what is being done.
+
+    Raises:
+        UserError: The rule is unknown, or needs what the ANN has not.
+    """
+    settings = ThresholdSettings() if settings is None else settings
+    rule = rule_named(settings.threshold_rule)
     graph = trace(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
     for index, (name, neuron) in enumerate(snn.neurons().items()):
-        progress(f"thresholds: {threshold_rule}", index, len(snn.shapes))
+        progress(f"thresholds: {settings.threshold_rule}", index, len(snn.shapes))
         theta = choose(
-            threshold_rule,
+            settings.threshold_rule,
             statistics[name],
             name=operators.describe(nodes[name], graph),
             timesteps=snn.timesteps,
-            half_threshold=half_threshold != "none",
-            scope=scope,
-            percent=percent,
-            balancing_updates=balancing_updates,
+            settings=settings,
             ceiling=operators.ceiling(nodes[name], graph),
             learned=operators.learned_threshold(nodes[name], graph),
         )
-        neuron.set_threshold(theta, half_threshold=half_threshold)
-    if threshold_rule == "balanced":
-        _warn_of_unconverged(snn, statistics, scope=scope, updates=balancing_updates)
+        neuron.set_threshold(theta, half_threshold=settings.half_threshold)
+    if rule.unconverged is not None:
+        thresholds = {name: neuron.threshold for name, neuron in snn.neurons().items()}
+        found = rule.unconverged(statistics, thresholds, scope=settings.scope)
+        if found:
+            _warn_of_unconverged(found, len(thresholds), settings)
 
 
-def _warn_of_unconverged(
-    snn: SpikingNetwork,
-    statistics: Mapping[str, ActivationStatistics],
-    *,
-    scope: Scope,
-    updates: int,
-) -> None:
-    thresholds = {name: neuron.threshold for name, neuron in snn.neurons().items()}
-    found = unconverged(statistics, thresholds, scope=scope)
-    if found:
-        listed = ", ".join(f"{name} ({share:.1%} clipped)" for name, share in found.items())
-        warnings.warn(
-            f"The balanced thresholds of {len(found)} of {len(thresholds)} layers have not "
-            f"converged after {updates} updates: {listed}. Give more (balancing_updates), or "
-            "choose another threshold rule.",
-            stacklevel=3,
-        )
+def _warn_of_unconverged(found: dict[str, float], layers: int, settings: ThresholdSettings) -> None:
+    listed = ", ".join(f"{name} ({share:.1%} clipped)" for name, share in found.items())
+    warnings.warn(
+        f"The {settings.threshold_rule} thresholds of {len(found)} of {layers} layers have not "
+        f"converged after {settings.balancing_updates} updates: {listed}. Give more "
+        "(balancing_updates), or choose another threshold rule.",
+        stacklevel=3,
+    )

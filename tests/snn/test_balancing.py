@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ftbc_lightning import UserError, convert
-from ftbc_lightning.snn.balancing import balance, clipped_share
 from ftbc_lightning.snn.statistics import BINS, ActivationStatistics
+from ftbc_lightning.snn.thresholds.balanced import balance, clipped_share
 from tests.networks import residual_net, samples
 
 

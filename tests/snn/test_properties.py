@@ -15,8 +15,8 @@ from ftbc_lightning.snn.conversion import reconvert
 from ftbc_lightning.snn.network import conversion_map
 from ftbc_lightning.snn.neuron import IFNeuron
 from ftbc_lightning.snn.statistics import ActivationStatistics, identity
-from ftbc_lightning.snn.threshold import choose
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
+from ftbc_lightning.snn.thresholds import ThresholdSettings, choose
 
 few = settings(derandomize=True, max_examples=12, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -70,7 +70,9 @@ def test_thresholds_scale_with_the_activations_and_do_not_see_the_order(
 
     def theta(values, pieces=1):
         found = statistics(values, pieces)
-        return choose(rule, found, name="act", timesteps=steps, scope=scope)
+        return choose(
+            rule, found, name="act", timesteps=steps, settings=ThresholdSettings(scope=scope)
+        )
 
     expected = theta(activations)
     assert bool((expected > 0).all())

@@ -3,7 +3,10 @@ import torch
 
 from ftbc_lightning import UserError
 from ftbc_lightning.snn.statistics import BINS, ActivationStatistics
-from ftbc_lightning.snn.threshold import GRID, choose, maximum, mean_squared_error, percentile
+from ftbc_lightning.snn.thresholds import choose
+from ftbc_lightning.snn.thresholds.maximum import maximum
+from ftbc_lightning.snn.thresholds.mean_squared_error import GRID, mean_squared_error
+from ftbc_lightning.snn.thresholds.percentile import percentile
 
 CPU = torch.device("cpu")
 

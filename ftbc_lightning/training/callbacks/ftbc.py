@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,21 +13,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ftbc_lightning.analysis.network_variants import Variant
-from ftbc_lightning.calibration import Target, calibrate
-from ftbc_lightning.calibration.calibrate import check_method
+from ftbc_lightning.calibration import calibrate, parse_method
+from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.operators import pools_in_time
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn.balancing import UPDATES
 from ftbc_lightning.snn.conversion import (
     MaxPooling,
     observe_activations,
     refuse_max_pooling,
     set_thresholds,
 )
-from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
+from ftbc_lightning.snn.neuron import check_timesteps
 from ftbc_lightning.snn.statistics import Reduce, identity
-from ftbc_lightning.snn.threshold import Scope, ThresholdRule
+from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
 from ftbc_lightning.training.callbacks.log_rows import by_calibration
 from ftbc_lightning.training.callbacks.loggers import Plain, log_rows, takers
 from ftbc_lightning.training.callbacks.memory_needed import check_memory, total_memory
@@ -35,6 +35,17 @@ from ftbc_lightning.training.module import SpikingClassifier
 
 SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ThresholdSettings, CalibrationSettings):
+    """How thresholds are chosen and corrections found."""
+
+    def __post_init__(self) -> None:
+        """Check what needs no data."""
+        check_choice("threshold_rule", self.threshold_rule, RULES)
+        ThresholdSettings.__post_init__(self)
+        CalibrationSettings.__post_init__(self)
 
 
 class ForwardTemporalBiasCorrection(Callback):
@@ -46,23 +57,14 @@ class ForwardTemporalBiasCorrection(Callback):
         timesteps: Every T that a network is converted and calibrated for.
         methods: The calibration methods to compare: none, static, potential, iterative, exact,
             weights, backpropagation, or some of them joined by +, such as weights+exact.
-        threshold_rule: How thresholds are chosen.
-        scope: One threshold for each channel, or one for each layer.
-        half_threshold: v0 = theta/2, theta/(2T) added at every step, or none.
-        percent: Of the `percentile` rule.
-        balancing_updates: Of the `balanced` rule.
-        target: Whether FTBC aims at the mean of each step or at the running mean.
-        alpha: Damping of `iterative`.
-        rounds: How often `iterative` goes through the calibration set at most; it ends earlier
-            when the error on that set stops falling.
-        shrinkage: Ridge of `weights`, in units of the mean square of the inputs.
-        iterations: Of `backpropagation`, for each layer.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, and says so; "refuse" ends with an error.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
             Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
             the same biases as a calibration for each T would, because b[0..t] does not depend on
             later steps; the other stages are fitted to the largest T.
+        settings: Those of thresholds and corrections; see `ThresholdSettings` and
+            `CalibrationSettings`.
 
     Raises:
         UserError: A setting is out of range.
@@ -73,56 +75,26 @@ class ForwardTemporalBiasCorrection(Callback):
         *,
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
         methods: Sequence[str] = ("static", "iterative", "exact"),
-        threshold_rule: ThresholdRule = "mse",
-        scope: Scope = "channel",
-        half_threshold: HalfThreshold = "initial",
-        percent: float = 99.9,
-        balancing_updates: int = UPDATES,
-        target: Target = "step",
-        alpha: float = 0.5,
-        rounds: int = 1,
-        shrinkage: float = 0.03,
-        iterations: int = 500,
         max_pooling: MaxPooling = "sums",
         anytime: bool = False,
+        **settings: Any,
     ) -> None:
         if not timesteps:
             raise UserError("timesteps is empty; give at least one number of time steps.")
         for number in timesteps:
             check_timesteps(number)
-        settings: dict[str, Any] = {
-            "alpha": alpha,
-            "rounds": rounds,
-            "shrinkage": shrinkage,
-            "iterations": iterations,
-        }
-        chosen = [check_method(method, **settings).method for method in methods]
-        if balancing_updates < 1:
-            raise UserError(f"balancing_updates is {balancing_updates}; at least 1 is needed.")
-        check_choice("threshold_rule", threshold_rule, get_args(ThresholdRule))
-        check_choice("scope", scope, get_args(Scope))
-        check_choice("half_threshold", half_threshold, get_args(HalfThreshold))
-        check_choice("target", target, get_args(Target))
+        self.settings = Settings(**settings)
+        chosen = [parse_method(method).method for method in methods]
         check_choice("max_pooling", max_pooling, get_args(MaxPooling))
         self.max_pooling = max_pooling
-        if not 0 < percent <= 100:
-            raise UserError(f"percent is {percent}; it must be above 0 and at most 100.")
         names = list(dict.fromkeys(["none", *chosen]))
         self.anytime = anytime
         every = tuple(sorted(set(timesteps)))
         if anytime:
-            _check_anytime(threshold_rule, half_threshold)
+            _check_anytime(self.settings)
             self.variants = [Variant(m, every[-1], serves=every) for m in names]
         else:
             self.variants = [Variant(m, t) for t in every for m in names]
-        self.threshold: dict[str, Any] = {
-            "threshold_rule": threshold_rule,
-            "scope": scope,
-            "half_threshold": half_threshold,
-            "percent": percent,
-            "balancing_updates": balancing_updates,
-        }
-        self.settings: dict[str, Any] = {"target": target, **settings}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would lose the conversion in silence."""
@@ -211,7 +183,7 @@ class ForwardTemporalBiasCorrection(Callback):
             for variant, network in networks.items():
                 progress.begin(f"T={variant.timesteps} {variant.method}")
                 began = time.perf_counter()
-                set_thresholds(reference, network, statistics, progress=progress, **self.threshold)
+                set_thresholds(reference, network, statistics, self.settings, progress=progress)
                 outcome = calibrate(
                     reference,
                     network,
@@ -219,23 +191,25 @@ class ForwardTemporalBiasCorrection(Callback):
                     method=variant.method,
                     reduce=reduce,
                     progress=progress,
-                    **self.settings,
+                    **self.settings.options(),
                 )
                 seconds[variant.key] = observed + time.perf_counter() - began
                 log_rows(loggers, by_calibration(variant, network, outcome))
         return seconds
 
 
-def _check_anytime(threshold_rule: ThresholdRule, half_threshold: HalfThreshold) -> None:
+def _check_anytime(settings: ThresholdSettings) -> None:
     """Raise `UserError` where thresholds or v0 depend on T."""
-    found = "calibration.threshold_rule mse" if threshold_rule == "mse" else ""
-    if half_threshold == "per_step":
+    rule = settings.threshold_rule
+    found = f"calibration.threshold_rule {rule}" if RULES[rule].depends_on_timesteps else ""
+    if settings.half_threshold == "per_step":
         found = f"{found} and " * bool(found) + "calibration.half_threshold per_step"
     if found:
+        fixed = [name for name, each in RULES.items() if not each.depends_on_timesteps]
         raise UserError(
             f"calibration.anytime serves every T with one network, but {found} depends on T. "
-            "Choose the threshold rule max, percentile, balanced or learned with half_threshold "
-            "initial or none, or leave anytime out."
+            f"Choose another threshold rule ({', '.join(fixed)}) with half_threshold initial or "
+            "none, or leave anytime out."
         )
 
 

@@ -1,7 +1,7 @@
 """Calibrate and evaluate every method at every T over several calibration draws."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ftbc_lightning.calibration import calibrate
 from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.training.callbacks.ftbc import Settings
 from ftbc_lightning.training.metrics import StepAccuracy
 
 
@@ -24,8 +25,7 @@ class Comparison:
         reference: The traced ANN.
         structure: Its conversion without thresholds, whose linear layers are shared.
         variants: The networks to compare.
-        threshold: Arguments of `set_thresholds`.
-        settings: Arguments of `calibrate`.
+        settings: How thresholds are chosen and corrections found.
         draw: The calibration samples of a seed, in batches.
         images: The test samples and labels, in batches; iterated once a network.
     """
@@ -33,8 +33,7 @@ class Comparison:
     reference: fx.GraphModule
     structure: SpikingNetwork
     variants: Sequence[Variant]
-    threshold: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    settings: Settings
     draw: Callable[[int], Sequence[Any]]
     images: Iterable[tuple[Tensor, Tensor]]
 
@@ -70,8 +69,14 @@ class Comparison:
             for variant in missing:
                 began = time.perf_counter()
                 network = self.network(variant)
-                set_thresholds(self.reference, network, statistics, **self.threshold)
-                calibrate(self.reference, network, batches, method=variant.method, **self.settings)
+                set_thresholds(self.reference, network, statistics, self.settings)
+                calibrate(
+                    self.reference,
+                    network,
+                    batches,
+                    method=variant.method,
+                    **self.settings.options(),
+                )
                 seconds = observed + time.perf_counter() - began
                 curve, n = self.evaluate(network, variant.timesteps)
                 rows = [

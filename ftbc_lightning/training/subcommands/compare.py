@@ -1,5 +1,6 @@
 """`ftbc compare`: all methods at every T over several calibration draws."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -69,8 +70,7 @@ class CompareTrainer(CalibrateTrainer):
             **fixed_by(model.ann, datamodule, images),
             "precision": str(self.precision),
             "anytime": callback.anytime,
-            **callback.threshold,
-            **callback.settings,
+            **asdict(callback.settings),
         }
         file = RowFile(folder / "results.csv", settings)
         title = f"Accuracy in % on {images.described}"
@@ -84,7 +84,6 @@ class CompareTrainer(CalibrateTrainer):
             trace(model.ann),
             structure,
             callback.variants,
-            callback.threshold,
             callback.settings,
             lambda seed: [
                 self.strategy.batch_to_device(batch)

@@ -1,15 +1,15 @@
 """Local threshold balancing: thresholds that grow until hardly anything is clipped."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ftbc_lightning.snn.statistics import ActivationStatistics
+from ftbc_lightning.snn.thresholds.rule import Activations, Rule
+from ftbc_lightning.snn.thresholds.settings import UPDATES, Scope
 
 RATE = 0.5
-UPDATES = 200
 CLIPPED = 0.01
 """A threshold has converged when this share of the activation, or less, lies above it."""
 
@@ -18,7 +18,7 @@ def balance(
     statistics: ActivationStatistics,
     *,
     updates: int = UPDATES,
-    scope: Literal["channel", "layer"] = "channel",
+    scope: Scope = "channel",
 ) -> Tensor:
     """Theta that has grown from 0 by what it clips.
 
@@ -68,7 +68,7 @@ def unconverged(
     statistics: Mapping[str, ActivationStatistics],
     thresholds: Mapping[str, Tensor],
     *,
-    scope: Literal["channel", "layer"] = "channel",
+    scope: Scope = "channel",
 ) -> dict[str, float]:
     """The layers whose thresholds still clip more than 1 %, with the largest such share.
 
@@ -86,3 +86,11 @@ def unconverged(
         if bool((share > CLIPPED * (1 + 1e-6)).any()):
             found[name] = float(share.max())
     return found
+
+
+def _theta(layer: Activations) -> Tensor:
+    settings = layer.settings
+    return balance(layer.statistics, updates=settings.balancing_updates, scope=settings.scope)
+
+
+RULE = Rule(_theta, unconverged=unconverged)

@@ -1,0 +1,63 @@
+"""How the corrections are found: one object, read by `calibrate`, the callback and `compare`."""
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from ftbc_lightning.errors import UserError, check_choice
+
+Target = Literal["step", "cumulative"]
+
+
+class CalibrationOptions(TypedDict, total=False):
+    """Arguments of `calibrate`; see `CalibrationSettings`."""
+
+    target: Target
+    alpha: float
+    rounds: int
+    shrinkage: float
+    iterations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSettings:
+    """How the corrections are found.
+
+    Args:
+        target: "step": the mean of s[t] alone meets E[a]; "cumulative": the mean of s[0..t] does.
+            For iterative and exact.
+        alpha: Damping of `iterative`, above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
+        rounds: How often `iterative` goes through the calibration set at most; it ends earlier
+            when the error on that set stops falling.
+        shrinkage: Ridge of `weights`, above 0, in units of the mean square of the inputs.
+        iterations: Of `backpropagation`, for each layer.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    target: Target = "step"
+    alpha: float = 0.5
+    rounds: int = 1
+    shrinkage: float = 0.03
+    iterations: int = 500
+
+    def __post_init__(self) -> None:
+        """Check what needs no data."""
+        check_choice("target", self.target, get_args(Target))
+        if not 0 < self.alpha <= 1:
+            raise UserError(f"alpha is {self.alpha}; it must be above 0 and at most 1.")
+        if not self.shrinkage > 0:
+            raise UserError(f"shrinkage is {self.shrinkage}; it must be above 0.")
+        for name, number in (("rounds", self.rounds), ("iterations", self.iterations)):
+            if number < 1:
+                raise UserError(f"{name} is {number}; at least 1 is needed.")
+
+    def options(self) -> CalibrationOptions:
+        """The settings as keyword arguments of `calibrate`."""
+        return CalibrationOptions(
+            target=self.target,
+            alpha=self.alpha,
+            rounds=self.rounds,
+            shrinkage=self.shrinkage,
+            iterations=self.iterations,
+        )

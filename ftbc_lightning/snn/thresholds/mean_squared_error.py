@@ -1,0 +1,58 @@
+"""The threshold with the least squared error of T steps."""
+
+import torch
+from torch import Tensor
+
+from ftbc_lightning.snn.statistics import ActivationStatistics
+from ftbc_lightning.snn.thresholds.maximum import maximum
+from ftbc_lightning.snn.thresholds.rule import Activations, Rule
+from ftbc_lightning.snn.thresholds.settings import Scope
+
+GRID = torch.arange(100, 5, -1) / 100
+"""Fractions of the maximum that the `mse` rule tries: 1.00, 0.99 .. 0.06."""
+
+
+def mean_squared_error(
+    statistics: ActivationStatistics,
+    *,
+    timesteps: int,
+    half_threshold: bool = True,
+    scope: Scope = "channel",
+) -> Tensor:
+    """Theta = argmin over fractions of the maximum of the error that T steps leave.
+
+        E[(q(a) - a)^2],   q(a) = theta/T * clip(floor(a*T/theta + h), 0, T)
+
+    h = 1/2 with the half threshold, 0 without. The expectation is taken over the histogram's bins.
+
+    Args:
+        statistics: Of one layer.
+        timesteps: T.
+        half_threshold: Whether the neuron starts half charged, in either form.
+        scope: One threshold for each channel, or one for the layer.
+
+    Returns:
+        theta, `[C]`.
+    """
+    largest = maximum(statistics, scope=scope)
+    centers, counts = statistics.centers, statistics.histogram.to(statistics.maximum.dtype)
+    errors = []
+    for fraction in GRID.tolist():
+        theta = (fraction * largest).clamp_min(torch.finfo(largest.dtype).tiny)[:, None]
+        steps = torch.floor(centers * (timesteps / theta) + 0.5 * half_threshold)
+        error = ((theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts).sum(1)
+        errors.append(error if scope == "channel" else error.sum().expand_as(error))
+    return GRID.to(largest)[torch.stack(errors).argmin(0)] * largest
+
+
+def _theta(layer: Activations) -> Tensor:
+    settings = layer.settings
+    return mean_squared_error(
+        layer.statistics,
+        timesteps=layer.timesteps,
+        half_threshold=settings.half_threshold != "none",
+        scope=settings.scope,
+    )
+
+
+RULE = Rule(_theta, depends_on_timesteps=True)
