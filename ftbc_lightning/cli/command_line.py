@@ -24,6 +24,7 @@ from ftbc_lightning.cli.arguments import (
     with_configuration,
     without,
 )
+from ftbc_lightning.cli.choices import list_choices
 from ftbc_lightning.cli.export import export
 from ftbc_lightning.cli.failures import explain, prefix
 from ftbc_lightning.cli.names_of_today import names_of_today
@@ -127,6 +128,7 @@ class FTBCCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        list_choices(parser)
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 

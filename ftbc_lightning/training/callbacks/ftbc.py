@@ -55,8 +55,8 @@ class ForwardTemporalBiasCorrection(Callback):
 
     Args:
         timesteps: Every T that a network is converted and calibrated for.
-        methods: The calibration methods to compare: none, static, potential, iterative, exact,
-            weights, backpropagation, or some of them joined by +, such as weights+exact.
+        methods: The calibration methods to compare: stages, or several joined by +, such as
+            weights+exact.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, and says so; "refuse" ends with an error.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
