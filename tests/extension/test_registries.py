@@ -1,0 +1,89 @@
+"""One of each kind from outside the package: it is in the help, it is refused by no one, it runs."""
+
+import csv
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from ftbc_lightning.cli import main
+from ftbc_lightning.data import DigitsDataModule
+from ftbc_lightning.data.in_memory import InMemorySamples
+from ftbc_lightning.interchange.formats import FORMATS, Format
+from ftbc_lightning.snn.thresholds import RULES, Rule
+from ftbc_lightning.training.callbacks import loggers
+from tests.conftest import digits
+
+
+def shown(capsys, *words):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def methods(folder):
+    with (folder / "results.csv").open() as file:
+        return {row["method"] for row in csv.DictReader(file)}
+
+
+def calibrated(fitted, folder, *more):
+    """`ftbc calibrate` of the digits' network into a folder; True if it went well."""
+    command = [*digits("calibrate", folder), "--ckpt_path", str(fitted.folder / "ann.ckpt")]
+    return main([*command, "--calibration.methods", "[exact]", *more]) == 0
+
+
+def test_a_threshold_rule(fitted, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def twice_the_mean(layer):
+        seen.append(layer.name)
+        return 2 * layer.statistics.total / layer.statistics.count
+
+    monkeypatch.setitem(RULES, "twice_the_mean", Rule(twice_the_mean))
+    assert "balanced, learned, twice_the_mean." in shown(capsys, "fit")
+    assert calibrated(fitted, tmp_path, "--calibration.threshold_rule", "twice_the_mean")
+    assert len(seen) == 2 * 2 * 6  # T = 1 and 2, none and exact, six layers
+    assert "snn_ftbc_exact" in methods(tmp_path)
+
+
+def test_an_export_format(fitted, tmp_path, monkeypatch, capsys):
+    def thresholds_as_text(snn, path, bias, input_shape):
+        path.write_text("\n".join(f"{n} {v.threshold.mean()}" for n, v in snn.neurons().items()))
+
+    monkeypatch.setitem(FORMATS, "text", Format(".txt", "thresholds alone", thresholds_as_text))
+    path = tmp_path / "thresholds.txt"
+    words = ["--ckpt_path", str(fitted.folder / "snn.ckpt"), "--output", str(path)]
+    assert main(["export", *words, "--format", "text"]) == 0
+    assert path.read_text().startswith("act1 ")
+    assert "torch_export, text" in shown(capsys, "export")
+
+
+class Told(CSVLogger):
+    """A logger of somebody's own."""
+
+
+def test_a_logger(fitted, tmp_path, monkeypatch, capsys):
+    curves = []
+
+    class Way(loggers.Plain):
+        def curve(self, axis, row):
+            curves.append(axis)
+
+    monkeypatch.setitem(loggers.WAYS, Told, Way)
+    logger = ["--trainer.logger", f"{__name__}.Told", "--trainer.logger.save_dir", str(tmp_path)]
+    assert calibrated(fitted, tmp_path, *logger)
+    assert {"timesteps", "timestep", "calibration_layer"} <= set(curves)
+
+
+class Negatives(DigitsDataModule):
+    """The digits, white on black."""
+
+    def dataset(self, split, *, augmented):
+        found = super().dataset(split, augmented=augmented)
+        return InMemorySamples(1 - found.images, found.labels)
+
+
+def test_a_data_set(fitted, tmp_path, capsys):
+    assert calibrated(fitted, tmp_path, "--data", f"{__name__}.Negatives")
+    with (tmp_path / "results.csv").open() as file:
+        accuracy = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert accuracy["ann"] < 0.5  # a network trained on black digits reads white ones badly
