@@ -1,17 +1,15 @@
 """The tensor of the pretend device, and what becomes of an operation on it."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
 
 from tests.pretend_device import counting
 
 NAME = "pretend"
-aten = torch.ops.aten
 
 VIEWS = {
     *("view", "_unsafe_view", "_reshape_alias", "reshape", "expand", "as_strided", "alias"),
@@ -60,17 +58,19 @@ class PretendTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "PretendTensor":
-        # A view, made in inference mode, of a tensor from outside must be a tensor from outside.
-        with torch.inference_mode(False):
-            made = torch.Tensor._make_wrapper_subclass(
-                cls,
-                inner.shape,
-                strides=inner.stride(),
-                storage_offset=inner.storage_offset(),
-                dtype=inner.dtype,
-                layout=inner.layout,
-                device=torch.device(NAME, 0),
-            )
+        if torch.is_inference_mode_enabled():
+            # A view of a tensor from outside inference mode must be a tensor from outside.
+            with torch.inference_mode(False):
+                return PretendTensor(inner)
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            layout=inner.layout,
+            device=_device(),
+        )
         made.inner = inner
         return made
 
@@ -119,74 +119,99 @@ class PretendTensor(torch.Tensor):
 
 
 @functools.cache
-def _facts(func: Any) -> tuple[str, bool, tuple[int, ...]]:
-    """Its name, whether it works element by element, and which arguments it writes."""
-    arguments = func._schema.arguments
-    written = [i for i, a in enumerate(arguments) if a.alias_info and a.alias_info.is_write]
-    return func._schema.name.removeprefix("aten::"), torch.Tag.pointwise in func.tags, (*written,)
+def _device() -> torch.device:
+    return torch.device(NAME, 0)
 
 
-def _check_devices(func: Any, args: Any, kwargs: Any) -> None:
-    """Refuse what a GPU refuses; a number on the CPU may enter what works element by element."""
-    name, pointwise, written = _facts(func)
-    if name in BETWEEN_DEVICES:
-        return
-    if name in INDEXING:
-        args, kwargs = (args[0], *args[2:]), {k: v for k, v in kwargs.items() if k != "indices"}
-    names = [argument.name for argument in func._schema.arguments]
-    targets = [args[i] if i < len(args) else kwargs.get(names[i]) for i in written]
-    result = {id(x) for x in tree_flatten(targets)[0]}
-    given = tree_flatten((args, kwargs))[0]
+class Facts:
+    """What there is to know of an operation before it runs."""
+
+    def __init__(self, operation: Any) -> None:
+        schema = operation._schema
+        self.text, self.name = str(operation), schema.name.removeprefix("aten::")
+        self.moves_data = self.name not in VIEWS
+        self.between, self.indexing = self.name in BETWEEN_DEVICES, self.name in INDEXING
+        self.waited_for = self.name in WAITED_FOR
+        self.takes_numbers = self.indexing or torch.Tag.pointwise in operation.tags
+        names = enumerate(argument.name for argument in schema.arguments)
+        writes = [bool(a.alias_info and a.alias_info.is_write) for a in schema.arguments]
+        self.written = [(i, name) for i, name in names if writes[i]]
+
+
+facts = functools.cache(Facts)
+
+
+def _flat(given: Iterable[Any]) -> Iterator[Any]:
     for x in given:
+        if isinstance(x, list | tuple):
+            yield from _flat(x)
+        else:
+            yield x
+
+
+def _foreign(given: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors that are not the device's."""
+    for x in _flat(given):
         if isinstance(x, torch.Tensor) and not isinstance(x, PretendTensor):
-            number = x.ndim == 0 and (pointwise or name in INDEXING)
-            if not number or id(x) in result or x is given[0] and name in INDEXING:
-                raise RuntimeError(
-                    "Expected all tensors to be on the same device, but found at least two "
-                    f"devices, {NAME}:0 and {x.device}! (when checking {func})"
-                )
+            yield x
+
+
+def _check_devices(operation: Any, args: Any, kwargs: Any) -> None:
+    """Refuse what a GPU refuses; a number on the CPU may enter what works element by element."""
+    known = facts(operation)
+    if known.indexing:
+        args = (args[0], *args[2:])
+    kept = [args[i] if i < len(args) else kwargs.get(name) for i, name in known.written]
+    if known.indexing:
+        kept = [args[0]]
+    results = {id(x) for x in _foreign(kept)}
+    for x in _foreign((*args, *kwargs.values())):
+        if x.ndim or not known.takes_numbers or id(x) in results:
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices, "
+                f"{NAME}:0 and {x.device}! (when checking {operation})"
+            )
 
 
 def _inner(x: Any) -> Any:
     if isinstance(x, PretendTensor):
         return x.inner
+    if isinstance(x, list | tuple):
+        return [_inner(part) for part in x]
     return torch.device("cpu") if isinstance(x, torch.device) and x.type == NAME else x
 
 
-def run(func: Any, args: Any, kwargs: Any) -> Any:
+def run(operation: Any, args: Any, kwargs: Any) -> Any:
     """Do an operation on the values within."""
-    name, *_ = _facts(func)
-    given = tree_flatten((args, kwargs))[0]
-    ours = [x for x in given if isinstance(x, PretendTensor)]
-    _check_devices(func, args, kwargs)
+    known = facts(operation)
+    if not known.between:
+        _check_devices(operation, args, kwargs)
     device = kwargs.get("device")
     leaves = device is not None and torch.device(device).type != NAME
-    to_host = leaves or (name == "copy_" and not isinstance(args[0], PretendTensor))
-    masked = name in INDEXING and any(
-        isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8)
-        for x in tree_flatten(args[1])[0]
+    to_host = leaves or (known.name == "copy_" and not isinstance(args[0], PretendTensor))
+    masked = known.indexing and any(
+        isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8) for x in args[1]
     )
-    if to_host or masked or name in WAITED_FOR:
+    if to_host or masked or known.waited_for:
         counting.read()
-    found = func(*tree_map(_inner, args), **tree_map(_inner, {**kwargs, **_unpinned(kwargs)}))
+    inside = {name: _inner(value) for name, value in kwargs.items() if name != "pin_memory"}
+    found = operation(*map(_inner, args), **inside)
     if to_host:
-        return args[0] if name == "copy_" else found
-    wrap = PretendTensor if name in VIEWS else allocated
-    if wrap is allocated:
-        counting.launched(str(func))
+        return args[0] if known.name == "copy_" else found
+    if known.moves_data:
+        counting.launched(known.text)
     # What was written in place comes back as the tensor that was given.
-    known = {id(x.inner): x for x in ours}
-    return tree_map(lambda x: _outer(x, known, wrap), found)
+    given = _flat((*args, *kwargs.values())) if known.written else ()
+    outside = {id(x.inner): x for x in given if isinstance(x, PretendTensor)}
+    return _outer(found, outside, allocated if known.moves_data else PretendTensor)
 
 
-def _unpinned(kwargs: Any) -> dict[str, Any]:
-    return {"pin_memory": False} if kwargs.get("pin_memory") else {}
-
-
-def _outer(x: Any, known: dict[int, PretendTensor], wrap: Any) -> Any:
-    if not isinstance(x, torch.Tensor) or isinstance(x, PretendTensor):
+def _outer(x: Any, outside: dict[int, PretendTensor], wrap: Any) -> Any:
+    if isinstance(x, list | tuple):
+        return type(x)([_outer(part, outside, wrap) for part in x])
+    if not isinstance(x, torch.Tensor):
         return x
-    outer = known.get(id(x))
+    outer = outside.get(id(x))
     if outer is None:
         return wrap(x)
     if outer.shape != x.shape:
