@@ -15,6 +15,7 @@ ORDER = [
     "whole_file",
     "csv_rows",
     "ann",
+    "snn.out_of_memory",
     "snn.neuron",
     "snn.operators",
     "snn.propagation",
