@@ -270,8 +270,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command and turn a user's mistake into one line; returns the exit code."""
     for noise in NOISE:
         warnings.filterwarnings("ignore", message=noise)
-    for part in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{part}.utilities.rank_zero").addFilter(_is_news)
+    for speaker in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{speaker}").addFilter(_is_news)
     words = sys.argv[1:] if args is None else list(args)
     if args is None:
         # What was imported stays to the end: a full collection need not walk through it again.
