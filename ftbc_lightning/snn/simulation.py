@@ -85,13 +85,13 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
     snn.check_thresholds()
     plan = Plan(snn.layers)
     samples, steps = chunk_sizes(snn, images, timesteps)
-    images = fastest_layout(images)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
     return torch.cat(in_parts(carry, images, samples), dim=1)
 
 
 def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
     """Carry one micro-batch through all steps, `chunk` steps at a time."""
+    images = fastest_layout(images)
     constant = Propagation(plan, images, steps=1)
     for node in plan.nodes:
         if node not in plan.temporal:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tests.pretend_device as pretend_device
 from ftbc_lightning import (
     SpikingNetwork,
     UserError,
@@ -198,11 +199,13 @@ def test_export(both, tmp_path, format):
 
 
 def test_what_was_exported_there_is_loaded_here(both, tmp_path):
-    file = tmp_path / "network.safetensors"
-    export(both["pretend"][1], file, format="safetensors")
-    network = load(file)
-    assert torch.equal(simulate(network, BATCHES[0]), simulate(both["cpu"][1], BATCHES[0]))
-    assert_same(network, load(file).to("pretend"))
+    files = {place: tmp_path / place for place in both}
+    for place, (_, snn) in both.items():
+        export(snn, files[place], format="safetensors")
+    with pretend_device.unplugged():
+        here = load(files["pretend"])
+    assert torch.equal(simulate(here, BATCHES[0]), simulate(load(files["cpu"]), BATCHES[0]))
+    assert_same(here, load(files["cpu"]).to("pretend"))
 
 
 @pytest.mark.parametrize("place", ["cpu", "pretend"])
