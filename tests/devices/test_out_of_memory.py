@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import tests.pretend_device as pretend_device
 from ftbc_lightning import convert, simulate
@@ -9,14 +10,18 @@ from ftbc_lightning.cli import main
 from ftbc_lightning.cli.failures import explain
 from ftbc_lightning.snn.out_of_memory import in_parts, is_out_of_memory
 from tests.devices.conftest import command
-from tests.networks import residual_net, samples
 
 
 @pytest.fixture(scope="module")
 def network(device):
-    ann = residual_net(dtype=torch.float32).to(device)
-    images = samples(16, dtype=torch.float32)
-    return convert(ann, images[:1], [images], timesteps=4), images.to(device)
+    """All its values are multiples of 1/64, so that no order of adding rounds."""
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4))
+    for parameter in ann.parameters():
+        parameter.data = torch.randint(-4, 5, parameter.shape) / 8
+    images = torch.randint(0, 9, (16, 2, 6, 6)) / 8
+    snn = convert(ann, images[:1], [images], timesteps=4, threshold_rule="max")
+    return snn.to(device), images.to(device)
 
 
 def test_simulation_carries_fewer_samples_when_memory_ends(network):
