@@ -140,9 +140,8 @@ def choose(
     theta = rules[rule]().expand_as(statistics.maximum).clone()
     if ceiling is not None:
         theta.clamp_(max=ceiling)
-    silent = theta <= 0
-    theta[silent] = theta.amax() if bool((~silent).any()) else 1.0
-    return theta
+    largest = theta.amax()
+    return torch.where(theta > 0, theta, torch.where(largest > 0, largest, 1.0))
 
 
 def _learned(value: float | None, name: str) -> Tensor:

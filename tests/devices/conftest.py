@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import tests.pretend_device as pretend_device
 from ftbc_lightning.calibration import sweep
 from ftbc_lightning.snn import simulation
+from tests import pretend_device
 from tests.conftest import DIGITS
 
 PRETEND = [
@@ -22,7 +22,7 @@ PLACES = {"cpu": [], "pretend": PRETEND}
 @pytest.fixture(scope="session", autouse=True)
 def device():
     """The layout of samples decides in which order a CPU adds, so it must be the same."""
-    pretend_device.plug_in()
+    pretend_device.plug_into_lightning()
     chosen = simulation.fastest_layout
 
     def as_on_a_cpu(images: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-import tests.pretend_device as pretend_device
 from ftbc_lightning import convert, simulate
 from ftbc_lightning.cli import main
 from ftbc_lightning.cli.failures import explain
 from ftbc_lightning.snn.out_of_memory import in_parts, is_out_of_memory
+from tests import pretend_device
 from tests.devices.conftest import command
 
 

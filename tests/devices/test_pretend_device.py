@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-import tests.pretend_device as pretend_device
 from ftbc_lightning import convert, simulate
+from tests import pretend_device
 from tests.networks import residual_net, samples
 
 

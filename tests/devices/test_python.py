@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import tests.pretend_device as pretend_device
 from ftbc_lightning import (
     SpikingNetwork,
     UserError,
@@ -30,6 +29,7 @@ from ftbc_lightning.snn.early_exit import simulate_until_sure
 from ftbc_lightning.snn.network import shortened, sibling
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
+from tests import pretend_device
 from tests.networks import residual_net, samples
 
 METHODS = [

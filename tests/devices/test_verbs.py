@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import tests.pretend_device as pretend_device
 from ftbc_lightning.cli import main
+from tests import pretend_device
 from tests.devices.conftest import Finished, command
 
 METHODS = "[exact, weights+potential+static]"

@@ -4,11 +4,12 @@ Its tensors lie in the CPU's memory, report `pretend:0`, and refuse what a GPU r
 with the CPU's, or to be handed to NumPy. The values are true, so a run on it must give what a run
 on the CPU gives, to the bit. It also counts what costs time on a GPU:
 
-    import tests.pretend_device as pretend_device
+    from tests import pretend_device
 
-    pretend_device.plug_in()                       # once a process; torch then knows "pretend"
-    snn = convert(ann.to("pretend"), ...)          # or --trainer.accelerator pretend
-                                                   #    --trainer.strategy pretend
+    pretend_device.plug_in()                       # torch knows "pretend"; tests/conftest.py does it
+    pretend_device.plug_into_lightning()           # --trainer.accelerator pretend
+                                                   # --trainer.strategy pretend
+    snn = convert(ann.to("pretend"), ...)
     with pretend_device.counting() as counts:
         simulate(snn, images)
     counts.launches["aten.addmm.default"]          # how often a GPU would be given this operation
@@ -20,8 +21,17 @@ Not covered: two devices, streams, what a GPU computes with other rounding, and 
 `torch.autocast`.
 """
 
-from tests.pretend_device.backend import NAME, plug_in, unplugged
+from tests.pretend_device.backend import NAME, plug_in, plug_into_lightning, unplugged
 from tests.pretend_device.counting import Counts, counting
 from tests.pretend_device.tensor import PretendTensor, memory
 
-__all__ = ["NAME", "Counts", "PretendTensor", "counting", "memory", "plug_in", "unplugged"]
+__all__ = [
+    "NAME",
+    "Counts",
+    "PretendTensor",
+    "counting",
+    "memory",
+    "plug_in",
+    "plug_into_lightning",
+    "unplugged",
+]

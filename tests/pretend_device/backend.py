@@ -67,13 +67,15 @@ _library = torch.library.Library("aten", "IMPL")
 
 @functools.cache
 def plug_in() -> None:
-    """Register the device with torch, and with Lightning as accelerator and strategy; once."""
+    """Register the device with torch, once and before the first backward pass of the process.
+
+    With that pass torch starts a thread for each device that it knows.
+    """
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     kernels = {"empty.memory_format": _empty, "empty_strided": _empty_strided}
     kernels |= {"_copy_from": _copy_from} | {name: _maker(name) for name in MADE}
     for name, kernel in kernels.items():
         _library.impl(name, kernel, "PrivateUse1")
-    _register_with_lightning()
 
 
 # Kernels for calls in which no tensor of the device takes part.
@@ -114,7 +116,9 @@ def _maker(name: str) -> Any:
     return make
 
 
-def _register_with_lightning() -> None:
+@functools.cache
+def plug_into_lightning() -> None:
+    """Register it with Lightning too, as accelerator and as strategy; once."""
     from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
     from lightning.pytorch.strategies import SingleDeviceStrategy, StrategyRegistry
 
