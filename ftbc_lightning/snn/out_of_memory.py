@@ -1,4 +1,4 @@
-"""Where a result does not depend on how much is carried at once, less is carried when memory ends."""
+"""When memory ends, fewer samples are carried at once where the result does not depend on it."""
 
 import gc
 import re

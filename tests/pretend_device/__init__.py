@@ -6,7 +6,7 @@ on the CPU gives, to the bit. It also counts what costs time on a GPU:
 
     from tests import pretend_device
 
-    pretend_device.plug_in()                       # torch knows "pretend"; tests/conftest.py does it
+    pretend_device.plug_in()                       # for torch; tests/conftest.py does it
     pretend_device.plug_into_lightning()           # --trainer.accelerator pretend
                                                    # --trainer.strategy pretend
     snn = convert(ann.to("pretend"), ...)
