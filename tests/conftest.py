@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import pretend_device
+
 # Two workers with two threads each on two cores wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# Before any test: torch asks for its devices once, with the first backward pass.
+pretend_device.plug_in()
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "configs" / "digits_cnn.yaml"

@@ -16,6 +16,7 @@ ORDER = [
     "data",
     "ann",
     "graph",
+    "snn.out_of_memory",
     "snn.neuron",
     "snn.simulation",
     "snn.network",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from ftbc_lightning.analysis.quantized_ann import on_grid
 from ftbc_lightning.calibration.layer import by_channel
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.neuron import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, samples_of
 
 Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias"]
@@ -119,13 +121,13 @@ class Diagnosis:
 
 
 class _Sums:
-    """Sums of squares of one layer."""
+    """Sums of squares of one layer, on the device of its network."""
 
-    def __init__(self, timesteps: int) -> None:
-        self.parts = torch.zeros(4, timesteps, dtype=torch.float64)
-        self.errors: Tensor | None = None
-        self.signal, self.count = 0.0, 0
-        self.fired = torch.zeros(timesteps, dtype=torch.float64)
+    def __init__(self, neuron: IFNeuron) -> None:
+        steps, channels = neuron.timesteps, neuron.channels
+        zeros = partial(torch.zeros, dtype=torch.float64, device=neuron.threshold.device)
+        self.parts, self.errors = zeros(4, steps), zeros(steps, channels)
+        self.signal, self.fired, self.count = zeros(()), zeros(steps), 0
         self.sources: tuple[str, ...] = ()
 
     def add(self, view: LayerView) -> None:
@@ -133,27 +135,25 @@ class _Sums:
         a = view.activations
         theta = view.neuron.threshold.view(-1, *(1,) * (a.ndim - 2))
         clipped = torch.minimum(a, theta)
-        if self.errors is None:
-            self.errors = torch.zeros(len(view.output), a.shape[1], dtype=torch.float64)
         emitted = torch.zeros_like(a)
         for t in range(len(view.output)):
             emitted += view.output[t]
             phi = emitted / (t + 1)
             grid = on_grid(a, view.neuron, t + 1)
             terms = (phi - a, clipped - a, grid - clipped, phi - grid)
-            self.parts[:, t] += torch.stack([_square(term) for term in terms]).cpu()
-            self.errors[t] += by_channel(phi - a).sum(1, dtype=torch.float64).cpu()
-            self.fired[t] += float((view.output[t] != 0).sum())
-        self.signal += float(_square(a))
+            self.parts[:, t] += torch.stack([_square(term) for term in terms])
+            self.errors[t] += by_channel(phi - a).sum(1, dtype=torch.float64)
+            self.fired[t] += (view.output[t] != 0).sum()
+        self.signal += _square(a)
         self.count += a.numel()
 
     def relative(self) -> list[tuple[float, ...]]:
         """Root mean squares of the four terms and the offset over that of the activation."""
-        assert self.errors is not None
-        signal = self.signal or math.inf
-        places = self.count / self.errors.shape[1]
-        offset = (self.errors / places).square().sum(1) * places
-        return [tuple((row / signal).sqrt().tolist()) for row in (*self.parts, offset)]
+        signal = float(self.signal) or math.inf
+        parts, errors = self.parts.cpu(), self.errors.cpu()
+        places = self.count / errors.shape[1]
+        offset = (errors / places).square().sum(1) * places
+        return [tuple((row / signal).sqrt().tolist()) for row in (*parts, offset)]
 
 
 def _square(values: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def diagnose(ann: nn.Module, snn: SpikingNetwork, batches: Batches) -> Diagnosis
     Raises:
         UserError: There is no sample, or the thresholds are not set.
     """
-    reference, sums = trace(ann), {name: _Sums(snn.timesteps) for name in snn.shapes}
+    reference, sums = trace(ann), {name: _Sums(n) for name, n in snn.neurons().items()}
     like = next(iter(snn.neurons().values())).threshold
     samples = samples_of(batches, like=like)
     for batch in samples:

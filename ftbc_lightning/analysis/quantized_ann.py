@@ -33,7 +33,7 @@ def on_grid(activations: Tensor, neuron: IFNeuron, steps: int) -> Tensor:
     Returns:
         q(a), of the same shape.
     """
-    theta = neuron.threshold.view(-1, *(1,) * (activations.ndim - 2)).to(activations.device)
+    theta = neuron.threshold.view(-1, *(1,) * (activations.ndim - 2))
     return (activations * (steps / theta) + 0.5).floor_().clamp_(0, steps) * (theta / steps)
 
 

@@ -3,6 +3,7 @@
 import gc
 import inspect
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ from ftbc_lightning.training.callbacks import (
     RunRecord,
     Safeguard,
 )
+from ftbc_lightning.training.callbacks.device_line import described
 from ftbc_lightning.training.callbacks.loggers import finished_runs
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
@@ -66,8 +68,12 @@ NOISE = (
 """Warnings of libraries that a person can do nothing about."""
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
+SAID_OTHERWISE = re.compile(r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to ")
+"""Lines of Lightning: an advertisement, and what the line on the device and the record say."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return SAID_OTHERWISE.search(record.getMessage()) is None
 
 
 INTERRUPTED = 130
@@ -157,6 +163,15 @@ class FTBCCLI(LightningCLI):
         trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
         if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
             self.datamodule.division_seed = trained
+        if self.subcommand != "inspect":
+            self._say_device()
+
+    def _say_device(self) -> None:
+        """Say where the work is done."""
+        trainer = self.trainer
+        if trainer.is_global_zero and not CalibrationProgress.quiet:
+            device = trainer.strategy.root_device
+            print(f"Device: {described(device, processes=trainer.world_size)}")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
@@ -258,7 +273,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command and turn a user's mistake into one line; returns the exit code."""
     for noise in NOISE:
         warnings.filterwarnings("ignore", message=noise)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    for speaker in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{speaker}").addFilter(_is_news)
     words = sys.argv[1:] if args is None else list(args)
     if args is None:
         # What was imported stays to the end: a full collection need not walk through it again.

@@ -7,9 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 
 from ftbc_lightning.errors import UserError
-
-MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
-"""What torch says on a CPU and on a GPU."""
+from ftbc_lightning.snn.out_of_memory import is_out_of_memory
 
 LOST = re.compile(
     r"closed by peer|connection reset|timed out waiting|socket timeout|process group|gloo|nccl",
@@ -44,10 +42,11 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, PermissionError):
         return f"{error.strerror}: {error.filename}. Give a folder of your own."
-    if isinstance(error, MemoryError | RuntimeError) and MEMORY.search(text):
+    if is_out_of_memory(error):
         return (
-            f"There is not enough memory ({text[:160]}). Take a smaller data.batch_size, fewer "
-            "data.calibration_samples or smaller timesteps."
+            f"There is not enough memory ({text[:160] or 'on the host'}). In training and "
+            "evaluation take a smaller --data.batch_size, in calibration fewer "
+            "--data.calibration_samples, in both smaller --timesteps."
         )
     if isinstance(error, RuntimeError) and LOST.search(text):
         return (

@@ -90,10 +90,12 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
 def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...]) -> None:
     """Write all T steps as a program of `torch.export`: images `[B, ...]` to logits `[T, B, K]`.
 
-    `torch.export.load(path).module()(images)` runs it, without this package.
+    `torch.export.load(path).module()(images)` runs it, without this package, on a CPU.
     """
+    # A program is bound to a device, and that of the one who writes may not be the reader's.
+    snn = copy.deepcopy(snn).cpu()
     like = next(iter(snn.neurons().values())).threshold
-    images = torch.zeros(BATCH, *input_shape, dtype=like.dtype, device=like.device)
+    images = torch.zeros(BATCH, *input_shape, dtype=like.dtype)
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         SteppedNetwork(snn).eval(), (images,), dynamic_shapes=({0: batch},)

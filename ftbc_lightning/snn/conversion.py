@@ -200,11 +200,16 @@ def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:
         )
 
 
+def beside(network: nn.Module, example_input: Tensor) -> Tensor:
+    """An input on the device and in the precision of a network's weights."""
+    like = next(iter(network.parameters()))
+    return example_input.to(device=like.device, dtype=like.dtype)
+
+
 @torch.no_grad()
 def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tuple[int, ...]]:
     """The shape of each activation for one input, without the batch axis."""
-    like = next(iter(graph.parameters()))
-    example = example_input.to(device=like.device, dtype=like.dtype)
+    example = beside(graph, example_input)
     names = set(activation_nodes(graph))
     propagation = Propagation(Plan(graph), example, steps=1)
     shapes = {}

@@ -141,11 +141,11 @@ def simulate_until_sure(
     left = torch.arange(len(images), device=images.device)
     steps = torch.full_like(left, snn.timesteps)
     constants, state = network.constants(images), State()
-    total = torch.zeros(())
+    total = torch.zeros((), device=images.device)
     logits: list[Tensor] = []
     for t in range(snn.timesteps):
         output, state = network.step(constants, state, t)
-        total = total.to(output.device) + output
+        total = total + output
         now = (logits[-1] if logits else total).clone()
         now[left] = total / (t + 1)
         logits.append(now)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.graph.operators import NEURONS
+from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.snn.neuron import IFNeuron, check_timesteps
 from ftbc_lightning.snn.simulation import simulate
 
@@ -98,23 +98,26 @@ class SpikingNetwork(nn.Module):
 def _with_neurons(
     ann: fx.GraphModule, shapes: Mapping[str, Sequence[int]], timesteps: int
 ) -> fx.GraphModule:
-    """Copy the graph, share its modules, and put a neuron at each node in `shapes`."""
+    """Copy the graph, share its modules, and put a neuron at each node in `shapes`.
+
+    A new neuron lies where the one before it lies, or else the weights; what is shared stays.
+    """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     output = graph.graph_copy(ann.graph, copies)
     graph.output(output)
     members: dict[str, Any] = {}
+    weight = next(ann.parameters(), torch.empty(0))
     for node in graph.nodes:
         if node.name in shapes:
-            channels = shapes[node.name][0]
-            members[f"{NEURONS}.{node.name}"] = IFNeuron(channels, timesteps=timesteps)
+            like = _member(ann, str(node.target)).threshold if is_neuron(node) else weight
+            neuron = IFNeuron(shapes[node.name][0], timesteps=timesteps)
+            members[f"{NEURONS}.{node.name}"] = neuron.to(device=like.device, dtype=like.dtype)
             node.op, node.target = "call_module", f"{NEURONS}.{node.name}"
             node.args, node.kwargs = (node.all_input_nodes[0],), {}
         elif node.op in ("call_module", "get_attr"):
             members[node.target] = _member(ann, node.target)
-    device = next((p.device for p in ann.parameters()), torch.device("cpu"))
-    dtype = next((p.dtype for p in ann.parameters()), torch.float32)
-    return fx.GraphModule(members, graph).to(device=device, dtype=dtype)
+    return fx.GraphModule(members, graph)
 
 
 def _member(module: nn.Module, path: str) -> Any:

@@ -1,6 +1,7 @@
 """Run a spiking network over its time steps."""
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.neuron import check_timesteps
+from ftbc_lightning.snn.out_of_memory import in_parts
 
 if TYPE_CHECKING:
     from ftbc_lightning.snn.network import SpikingNetwork
@@ -56,7 +58,8 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
 
     The sample is the analog input of every step (constant coding). All steps are carried layer
-    by layer, for a few samples at a time; the result does not depend on how many.
+    by layer, for a few samples at a time, fewer where memory ends; the result does not depend on
+    how many.
 
     Args:
         snn: A converted network with its thresholds set.
@@ -82,13 +85,13 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
     snn.check_thresholds()
     plan = Plan(snn.layers)
     samples, steps = chunk_sizes(snn, images, timesteps)
-    images = fastest_layout(images)
-    logits = [_simulate(plan, part, timesteps, steps) for part in torch.split(images, samples)]
-    return torch.cat(logits, dim=1)
+    carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
+    return torch.cat(in_parts(carry, images, samples), dim=1)
 
 
 def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
     """Carry one micro-batch through all steps, `chunk` steps at a time."""
+    images = fastest_layout(images)
     constant = Propagation(plan, images, steps=1)
     for node in plan.nodes:
         if node not in plan.temporal:

@@ -134,11 +134,18 @@ class ActivationStatistics:
         self.histogram += counts.view(channels, BINS)
 
     def widen(self, maximum: Tensor) -> None:
-        """Double each channel's span, adding bins together, until it holds `maximum` `[C]`."""
-        while bool((short := maximum > self.span).any()):
-            pairs = self.histogram[short].view(-1, BINS // 2, 2).sum(2)
-            self.histogram[short] = torch.cat([pairs, torch.zeros_like(pairs)], dim=1)
-            self.span[short] *= 2
+        """Double each channel's span, adding bins together, until it holds `maximum` `[C]`.
+
+        How often is read off the exponents of both, so that the host need not wait for the answer.
+        """
+        fraction, exponent = maximum.frexp()  # maximum = fraction * 2^exponent, 1/2 <= fraction < 1
+        wanted = exponent - (fraction == 0.5).int()  # the least n with maximum <= 2^n
+        grows = maximum > self.span
+        doublings = (wanted - (self.span.frexp().exponent - 1)).where(grows, 0)
+        bins = torch.arange(BINS, device=self.span.device).expand_as(self.histogram)
+        bins = bins >> doublings.clamp_max(BINS.bit_length())[:, None]
+        self.histogram = torch.zeros_like(self.histogram).scatter_add_(1, bins, self.histogram)
+        self.span = torch.where(grows, torch.ones_like(self.span).ldexp(wanted), self.span)
 
     def reduce(self, reduce: Reduce) -> None:
         """Merge with the statistics of the other processes."""

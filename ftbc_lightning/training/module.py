@@ -17,7 +17,13 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.conversion import (
+    beside,
+    check_convertible,
+    neuron_shapes,
+    prepare,
+    reconvert,
+)
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.snn.simulation import simulate
@@ -83,7 +89,7 @@ class SpikingClassifier(LightningModule):
         self.phase: Phase = "ann"
         self.variants: dict[str, Variant] = {}
         self.snns = nn.ModuleDict()
-        self.ann_accuracy = StepAccuracy(timesteps=1)
+        self.ann_accuracy = self._accuracy(1)
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
@@ -99,7 +105,7 @@ class SpikingClassifier(LightningModule):
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
-        logits = graph(example_input)
+        logits = graph(beside(graph, example_input))
         if logits.ndim != 2:
             raise UserError(
                 f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
@@ -151,9 +157,12 @@ class SpikingClassifier(LightningModule):
             if variant.stages.potential:
                 network.correct_membranes()
             self.snns[variant.key] = network
-            self.snn_accuracy[variant.key] = StepAccuracy(timesteps=variant.timesteps)
+            self.snn_accuracy[variant.key] = self._accuracy(variant.timesteps)
         self.snns.to(self.device)
-        self.snn_accuracy.to(self.device)
+
+    def _accuracy(self, timesteps: int) -> StepAccuracy:
+        """A metric where the module is: it may be made in the middle of a run."""
+        return StepAccuracy(timesteps=timesteps).to(self.device)
 
     # Training
 

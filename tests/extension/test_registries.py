@@ -1,4 +1,4 @@
-"""One of each kind from outside the package: it is in the help, it is refused by no one, it runs."""
+"""One of each kind from outside the package is in the help, is refused by nobody, and runs."""
 
 import csv
 

@@ -27,9 +27,10 @@ from ftbc_lightning.snn.conversion import (
 from ftbc_lightning.snn.neuron import check_timesteps
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
+from ftbc_lightning.training.callbacks.device_line import total_memory
 from ftbc_lightning.training.callbacks.log_rows import by_calibration
 from ftbc_lightning.training.callbacks.loggers import Plain, log_rows, takers
-from ftbc_lightning.training.callbacks.memory_needed import check_memory, total_memory
+from ftbc_lightning.training.callbacks.memory_needed import check_memory
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.module import SpikingClassifier
 

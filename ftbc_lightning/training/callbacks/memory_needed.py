@@ -1,22 +1,12 @@
 """Refuse at the start what cannot fit into memory at the end."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-
-import torch
 
 from ftbc_lightning.errors import UserError
 
 BYTES = 4
 """Of a float32."""
-
-
-def total_memory(device: torch.device) -> int:
-    """Bytes of memory of a device, used or not."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_memory(

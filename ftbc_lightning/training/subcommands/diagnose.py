@@ -46,6 +46,7 @@ class DiagnoseTrainer(lightning.Trainer):
         if ckpt_path is None:
             raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
         fill(model, ckpt_path)
+        model.to(self.strategy.root_device)
         if model.phase != "calibrated" or datamodule is None:
             raise UserError(f"{ckpt_path} holds no calibrated network; run `ftbc calibrate` first.")
         best = choose(model, method=method, timesteps=at)
