@@ -15,6 +15,7 @@ ORDER = [
     "whole_file",
     "csv_rows",
     "ann",
+    "snn.fused_neuron",
     "snn.neuron",
     "snn.operators",
     "snn.propagation",
