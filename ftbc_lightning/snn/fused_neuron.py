@@ -120,6 +120,8 @@ def _is_installed() -> bool:
 
 def _is_dense(step: Tensor) -> bool:
     """Whether a tensor fills its memory without gaps, in any order of its axes."""
+    if step.is_contiguous():
+        return True
     expected = 1
     pairs = zip(step.stride(), step.shape, strict=True)
     for stride, size in sorted(pair for pair in pairs if pair[1] > 1):
@@ -148,9 +150,8 @@ def fits(current: Tensor, membrane: Tensor | None, out: Tensor | None, **own: Te
         return False
     if torch.promote_types(current.dtype, dtype) != dtype:
         return False
-    if not all(b.dtype == dtype and b.is_contiguous() for b in own.values()):
-        return False
-    if not all(b.device == current.device for b in own.values()):
+    device = current.device
+    if any(v.dtype != dtype or v.device != device or not v.is_contiguous() for v in own.values()):
         return False
     if len(own["temporal_bias"]) != len(current):
         return False

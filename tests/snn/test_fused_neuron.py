@@ -47,7 +47,14 @@ def fused(monkeypatch) -> ModuleType:
     if DEVICE.type == "cuda":
         return fused_neuron
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    return file_of_its_own()
+    module = file_of_its_own()
+    try:
+        carried(module, make(1), torch.zeros(T, 1, 1))
+    except Exception as error:
+        if "0-dimensional" in str(error):
+            pytest.skip("the interpreter of this Triton needs NumPy below 2.4")
+        raise
+    return module
 
 
 def make(channels: int, *, half: str = "initial", dtype=torch.float32) -> IFNeuron:
