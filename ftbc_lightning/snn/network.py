@@ -71,8 +71,10 @@ class SpikingNetwork(nn.Module):
 
     def check_thresholds(self) -> None:
         """Raise `UserError` if a threshold has not been set."""
-        missing = [n for n, neuron in self.neurons().items() if neuron.threshold.isnan().any()]
-        if missing:
+        neurons = self.neurons()
+        # All of them in one question: a GPU would be waited for at each.
+        if torch.cat([neuron.threshold for neuron in neurons.values()]).isnan().any():
+            missing = [name for name, neuron in neurons.items() if neuron.threshold.isnan().any()]
             raise UserError(
                 f"The thresholds of {len(missing)} of {len(self.shapes)} neurons are not set "
                 f"(first: {missing[0]}): the network is converted but not calibrated. Run "

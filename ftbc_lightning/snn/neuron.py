@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.snn import fused_neuron
 
 HalfThreshold = Literal["initial", "per_step", "none"]
 """Where the half threshold goes: into v0, into the current of every step, or nowhere."""
@@ -140,21 +141,40 @@ class IFNeuron(nn.Module):
             What is passed on, `[steps, B, C, ...]` in the precision of the current, and the
             membrane after the last step.
         """
-        steps = current.shape[0]
+        if membrane is None and self.membrane_correction is not None:
+            membrane = self.rest(current)
+        if fused_neuron.is_used_for(current):
+            fused = fused_neuron.carry(current, membrane, out, **self._values(start, len(current)))
+            if fused is not None:
+                return fused
+        return self._step_by_step(current, membrane, start, out)
+
+    def _values(self, start: int, steps: int) -> dict[str, Tensor]:
+        return {
+            "threshold": self.threshold,
+            "amplitude": self.amplitude,
+            "initial_membrane": self.initial_membrane,
+            "temporal_bias": self.temporal_bias[start : start + steps],
+            "step_charge": self.step_charge,
+        }
+
+    def _step_by_step(
+        self, current: Tensor, membrane: Tensor | None, start: int, out: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The plain loop; see `forward`."""
         v = self.rest(current) if membrane is None else membrane
         threshold = self.per_channel(self.threshold, current)
-        amplitude = self.per_channel(self.amplitude, current)
-        bias = self.temporal_bias[start : start + steps] + self.step_charge
+        bias = self.temporal_bias[start : start + len(current)] + self.step_charge
         bias = self.per_channel(bias, current)
         output = torch.empty_like(current) if out is None else out
-        for x, b, passed in zip(current.unbind(), bias.unbind(), output.unbind(), strict=True):
+        # Spikes as numbers, in the place of their current: a comparison that yields booleans
+        # would have to be converted for each product, which costs more than all the rest.
+        spikes = output if output.dtype == v.dtype else torch.empty_like(output, dtype=v.dtype)
+        for x, b, fired in zip(current.unbind(), bias.unbind(), spikes.unbind(), strict=True):
             v.add_(x).add_(b)
-            # Spikes as numbers, in the place of their current: a comparison that yields booleans
-            # would have to be converted for each product, which costs more than all the rest.
-            spikes = passed if passed.dtype == v.dtype else torch.empty_like(v)
-            torch.ge(v, threshold, out=spikes)
-            v.addcmul_(spikes, threshold, value=-1)
-            torch.mul(spikes, amplitude, out=passed)
+            torch.ge(v, threshold, out=fired)
+            v.addcmul_(fired, threshold, value=-1)
+        torch.mul(spikes, self.per_channel(self.amplitude, current), out=output)
         return output, v
 
     def extra_repr(self) -> str:

@@ -29,7 +29,7 @@ STEPS = 8
 def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
     """How many samples and how many steps to carry at once, so that layers fit the cache."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
-    budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cpu"]) // widest
+    budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cuda"]) // widest
     budget = max(budget, LEAST_CARRIED)
     samples = max(1, min(len(images), budget // min(timesteps, STEPS)))
     return samples, max(1, min(timesteps, budget // samples))
