@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from ftbc_lightning.data.autoaugment import KIND, OPERATIONS, POLICY, apply, settings_of
 from ftbc_lightning.data.transforms import augmentation, cutout
