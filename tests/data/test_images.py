@@ -13,6 +13,7 @@ from ftbc_lightning.cli import main
 from ftbc_lightning.cli.failures import explain
 from ftbc_lightning.data import ImageFolderDataModule
 from ftbc_lightning.data.image_file import files_of, read_image, sizes, unreadable
+from ftbc_lightning.training.reload import configuration
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
 
@@ -194,3 +195,22 @@ def test_a_plain_image_is_read_as_torchvision_reads_it(tmp_path):
         path = saved(tmp_path, name, values)
         expected = torch.from_numpy(np.array(default_loader(str(path))))
         assert torch.equal(torch.from_numpy(np.array(read_image(path))), expected)
+
+
+def test_a_run_records_the_size_it_chose_and_a_broken_image_ends_it_in_one_line(tmp_path, capfd):
+    root = classes(tmp_path / "images", size=(12, 12), count=20)
+    command = ["fit", "--data", "ImageFolderDataModule", "--data.root", root, "--timesteps", "1"]
+    command += ["--data.calibration_samples", "8", "--data.num_workers", "0", "--quiet"]
+    command += ["--model.network", "ftbc_lightning.ann.SmallCNN", "--calibration.methods", "[]"]
+    command += ["--model.network.num_classes", "2", "--model.network.in_channels", "3"]
+    command += ["--trainer.max_epochs", "1", "--trainer.default_root_dir", str(tmp_path / "run")]
+    command += ["--trainer.accelerator", "cpu"]
+    assert main(command) == 0
+    saved_by_run = configuration(tmp_path / "run" / "snn.ckpt").read_text()
+    assert "image_size: 12" in saved_by_run
+    broken(Path(root) / "cat")
+    capfd.readouterr()
+    assert main(command) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-1].startswith("ftbc: error: ")
+    assert "images cannot be decoded: " in lines[-1]
