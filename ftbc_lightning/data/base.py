@@ -186,6 +186,10 @@ class ClassificationDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
+    def training_device(self) -> torch.device:
+        """The device of the trainer; the CPU while there is none."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
     def _loader(
         self,
         samples: Dataset[Any],

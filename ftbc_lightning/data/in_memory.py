@@ -62,18 +62,33 @@ class Batches:
     Args:
         blocks: Gives images and labels.
         batch_size: Samples in a batch; it divides those of a block.
+        device: Where raw samples are moved to and normalised; where they are if None.
+        prepare: Normalises samples on that device.
 
     >>> blocks = DataLoader(range(10), batch_size=8, collate_fn=lambda n: (torch.tensor(n),) * 2)
     >>> [images.tolist() for images, _ in Batches(blocks, 4)]
     [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     """
 
-    def __init__(self, blocks: DataLoader[Any], batch_size: int) -> None:
+    def __init__(
+        self,
+        blocks: DataLoader[Any],
+        batch_size: int,
+        *,
+        device: torch.device | None = None,
+        prepare: Normalisation | None = None,
+    ) -> None:
         self.blocks, self.batch_size = blocks, batch_size
+        self.device, self.prepare = device, prepare
         self.sampler = blocks.sampler  # Lightning tells it the epoch
 
     def __iter__(self) -> Iterator[Batch]:
         for images, labels in self.blocks:
+            if self.device is not None:
+                images = images.to(self.device, non_blocking=True)
+                labels = labels.to(self.device, non_blocking=True)
+            if self.prepare is not None:
+                images = self.prepare(images)
             yield from zip(
                 images.split(self.batch_size), labels.split(self.batch_size), strict=True
             )

@@ -91,7 +91,8 @@ class InMemoryDataModule(ClassificationDataModule):
 
     def train_dataloader(self) -> Batches:
         """Augmented training samples in random order, on the device that trains if they fit."""
-        device, training = self._training_device(), self.train_set
+        device = self.training_device() if self._fits() else torch.device("cpu")
+        training = self.train_set
         if device.type != "cpu":
             assert isinstance(training.dataset, InMemorySamples)
             training = Drawn(training.dataset.to(device), training.indices, seed=training.seed)
@@ -105,12 +106,9 @@ class InMemoryDataModule(ClassificationDataModule):
         )
         return Batches(blocks, self.batch_size)
 
-    def _training_device(self) -> torch.device:
-        """Where training samples lie."""
-        size = self.samples("train")[0].nbytes
-        if self.trainer is None or self.num_workers > 0 or size > ON_DEVICE:
-            return torch.device("cpu")
-        return self.trainer.strategy.root_device
+    def _fits(self) -> bool:
+        """Say whether the training samples may lie on the device, and no worker needs them."""
+        return self.num_workers == 0 and self.samples("train")[0].nbytes <= ON_DEVICE
 
     def labels(self, split: Split) -> Sequence[int]:
         """The class of every sample of a split, in order."""

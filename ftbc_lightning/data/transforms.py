@@ -126,10 +126,13 @@ def cutout(images: Tensor, side: int = 16) -> Tensor:
 
 
 def imagenet_training(mean: Sequence[float], std: Sequence[float], size: int) -> v2.Transform:
-    """A PIL image to a random crop of `size` pixels, mirrored half of the time."""
-    return v2.Compose(
-        [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ToImage(), evaluation(mean, std)]
-    )
+    """A PIL image to a random crop of `size` pixels, mirrored half of the time, normalised."""
+    return v2.Compose([imagenet_crop(size), evaluation(mean, std)])
+
+
+def imagenet_crop(size: int) -> v2.Transform:
+    """The same before normalisation: uint8 `[3, size, size]`, a quarter of the bytes."""
+    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ToImage()])
 
 
 def imagenet_evaluation(mean: Sequence[float], std: Sequence[float], size: int) -> v2.Transform:

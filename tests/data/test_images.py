@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,11 @@ from ftbc_lightning import UserError
 from ftbc_lightning.cli import main
 from ftbc_lightning.cli.failures import explain
 from ftbc_lightning.data import ImageFolderDataModule
+from ftbc_lightning.data.epochs import Drawn
+from ftbc_lightning.data.folder import Images
 from ftbc_lightning.data.image_file import files_of, read_image, sizes, unreadable
+from ftbc_lightning.data.in_memory import Batches
+from ftbc_lightning.data.transforms import Normalisation, imagenet_crop
 from ftbc_lightning.training.reload import configuration
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -214,3 +219,23 @@ def test_a_run_records_the_size_it_chose_and_a_broken_image_ends_it_in_one_line(
     lines = capfd.readouterr().err.splitlines()
     assert lines[-1].startswith("ftbc: error: ")
     assert "images cannot be decoded: " in lines[-1]
+
+
+def test_on_a_device_the_same_training_images_are_normalised_there(tmp_path):
+    data = data_of(classes(tmp_path))
+    data.setup()
+    expected = torch.cat([images for images, _ in data.train_dataloader()])
+    cropped = Drawn(
+        Images(data.samples("train"), imagenet_crop(data.image_size)),
+        data.train_indices,
+        seed=data.seed,
+    )
+    prepare = Normalisation(data.mean, data.std)
+    batches = Batches(data._loader(cropped, shuffle=True), data.batch_size, prepare=prepare)
+    assert torch.equal(torch.cat([images for images, _ in batches]), expected)
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    found = list(data.train_dataloader())
+    assert {part.device.type for batch in found for part in batch} == {"meta"}
+    assert sum(len(images) for images, _ in found) == len(expected)
+    assert found[0][0].dtype == torch.float32
