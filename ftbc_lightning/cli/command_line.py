@@ -163,6 +163,9 @@ class FTBCCLI(LightningCLI):
         trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
         if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
             self.datamodule.division_seed = trained
+        settings = self.config[self.subcommand].data.get("init_args") or {}
+        if settings.get("image_size", 0) is None:  # a finished run must not choose another one
+            settings["image_size"] = getattr(self.datamodule, "image_size", None)
         if self.subcommand != "inspect":
             self._say_device()
 
@@ -216,10 +219,13 @@ class FTBCCLI(LightningCLI):
             sys.exit(1)
 
     def predict(self, **arguments: Any) -> None:
-        """Classify, and write the file."""
+        """Classify, and write the file; a sample that cannot be read makes the exit code 1."""
+        assert isinstance(self.trainer, Trainer)
         folder = Path(self.trainer.default_root_dir)
         arguments["output"] = arguments.get("output") or str(folder / "predictions.csv")
         self.trainer.predict(**arguments)
+        if self.trainer.unreadable:
+            sys.exit(1)
 
     def after_fit(self) -> None:
         """Calibrate and compare on the validation split, then say what to do next."""

@@ -28,7 +28,7 @@ def explain(error: BaseException) -> str | None:
     >>> explain(UserError("There is no file a.ckpt.")), explain(KeyError("a"))
     ('There is no file a.ckpt.', None)
     """
-    mistake = user_error(error) or _of_another_process(error)
+    mistake = _of_another_process(error) or user_error(error)
     if mistake is not None:
         return " ".join(str(mistake).split())
     text = " ".join(str(error).split())
@@ -64,7 +64,10 @@ def user_error(error: BaseException | None) -> UserError | None:
 
 
 def _of_another_process(error: BaseException) -> str | None:
-    """The message of a `UserError` that torch brings from another process as text."""
+    """The message of a `UserError` that torch brings from another process as text.
+
+    From a loader's process it comes as a `UserError` again, whose message is the whole traceback.
+    """
     marker = f"{UserError.__module__}.{UserError.__name__}: "
     text = str(error)
     return text.rpartition(marker)[2].strip() if marker in text else None

@@ -1,30 +1,28 @@
 """A user's own samples in one `.npz` file."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from ftbc_lightning.data.base import Split, check_labels
+from ftbc_lightning.data.archive import read_archive
+from ftbc_lightning.data.base import Split
 from ftbc_lightning.data.normalized import InMemoryDataModule
 from ftbc_lightning.data.transforms import NORMALIZATION, Augmentation
-from ftbc_lightning.errors import UserError
-
-KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-# what numpy raises on a cut or damaged archive, on pickled objects, on an .npy file
-UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, TypeError)
 
 
 class ArrayDataModule(InMemoryDataModule):
     """Samples and labels from a NumPy archive.
 
     The file has `train_images` and `test_images`, uint8 `[N, H, W, C]` or `[N, H, W]`, with
-    `train_labels` and `test_labels`, integers `[N]` from 0 on, and may have `classes`, the names.
-    It is read without pickle. C is 1 or 3, and one size holds for both splits.
+    `train_labels` and `test_labels`, integers `[N]` from 0 on, and may have `classes`, the names,
+    and `val_images` with `val_labels`, which then validate in place of a share of the training
+    samples. It is read without pickle. C is 1 or 3, and one size holds for all splits.
+
+    What people have besides is read where it can be meant in one way, and said in one line: Keras's
+    names (`x_train`), channels first, an opaque fourth channel, 16 bits, floats from 0 to 1, labels
+    `[N, 1]`, one-hot, as floats or as names.
 
     Args:
         path: The `.npz` file.
@@ -38,7 +36,8 @@ class ArrayDataModule(InMemoryDataModule):
         seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
-        UserError: The file is missing, truncated, or does not hold such arrays.
+        UserError: The file is missing, truncated, or holds arrays that mean nothing or several
+            things.
     """
 
     def __init__(
@@ -55,16 +54,12 @@ class ArrayDataModule(InMemoryDataModule):
         seed: int | None = None,
     ) -> None:
         self.path = Path(path)
-        self.arrays = read_archive(self.path)
-        labels = self.arrays["train_labels"]
-        names = self.arrays.get("classes")
-        self.num_classes = len(names) if names is not None else int(labels.max()) + 1
-        self.class_names = [str(n) for n in (range(self.num_classes) if names is None else names)]
-        for split in ("train", "test"):
-            found = torch.as_tensor(self.arrays[f"{split}_labels"].astype(np.int64))
-            check_labels(found, self.num_classes, where=f"{path} ({split}_labels)")
-        shape = self.arrays["train_images"].shape[1:]
-        self.input_shape = (shape[2], *shape[:2]) if len(shape) == 3 else (1, *shape)
+        self.archive = read_archive(self.path)
+        images = self.archive.images
+        self.class_names = self.archive.classes
+        self.num_classes = len(self.class_names)
+        self.input_shape = tuple(images["train"].shape[1:])
+        self._say()
         colour = self.input_shape[0] == 3
         own = NORMALIZATION["cifar10"] if colour else ((0.5,) * self.input_shape[0],) * 2
         super().__init__(
@@ -78,57 +73,38 @@ class ArrayDataModule(InMemoryDataModule):
             seed=seed,
         )
 
+    def _say(self) -> None:
+        """One line on what was understood, and one on classes that nothing is trained for."""
+        images, labels = self.archive.images, self.archive.labels
+        understood = list(self.archive.understood)
+        if "val" in images:
+            understood.append(
+                f"its {len(images['val'])} val_images validate, and validation_fraction is not used"
+            )
+        if understood:
+            rank_zero_info(f"{self.path}: {'; '.join(understood)}.")
+        counts = labels["train"].bincount(minlength=self.num_classes)
+        empty = (counts == 0).nonzero().flatten().tolist()
+        if empty:
+            first = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+            rank_zero_warn(
+                f"{self.path}: labels make {self.num_classes} classes, but class {first} has no "
+                "training samples. If labels count from 1, subtract 1."
+            )
+
+    def divide(self, labels: Tensor) -> tuple[list[int], list[int]]:
+        """Indices that train and indices that validate: those of the file if it has both."""
+        if "val" not in self.archive.labels:
+            return super().divide(labels)
+        count = len(self.archive.labels["train"])
+        return list(range(count)), list(range(count, len(labels)))
+
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Samples, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
-        images = torch.from_numpy(self.arrays.pop(f"{split}_images"))
-        images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
-        labels = torch.from_numpy(self.arrays[f"{split}_labels"].astype(np.int64))
-        return images.contiguous(), labels
-
-
-def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """Load and check the arrays of a file."""
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give a .npz file with --data.path.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in (*KEYS, "classes") if key in archive}
-    except UNREADABLE as error:
-        raise UserError(
-            f"{path} cannot be read as a .npz file ({type(error).__name__}); it is truncated, "
-            "of another kind, or holds Python objects. Write it again with numpy.savez."
-        ) from error
-    missing = [key for key in KEYS if key not in arrays]
-    if missing:
-        raise UserError(f"{path} has no {', '.join(missing)}; it needs {', '.join(KEYS)}.")
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        colour_or_grey = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
-        if images.dtype != np.uint8 or not colour_or_grey:
-            raise UserError(
-                f"{path}: {split}_images is {images.dtype} {list(images.shape)}; uint8 "
-                "[N, H, W, 3], [N, H, W, 1] or [N, H, W] is needed."
-            )
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            raise UserError(
-                f"{path}: {split}_labels is {labels.dtype} {list(labels.shape)}; integers [N] "
-                "are needed."
-            )
-        if len(images) != len(labels):
-            raise UserError(
-                f"{path}: {len(images)} {split}_images but {len(labels)} {split}_labels."
-            )
-        if len(images) == 0:
-            raise UserError(f"{path}: {split}_images is empty.")
-    found, expected = arrays["test_images"].shape[1:], arrays["train_images"].shape[1:]
-    if found != expected:
-        raise UserError(
-            f"{path}: test_images are {list(found)}, train_images {list(expected)}; both splits "
-            "need samples of one shape."
-        )
-    if "classes" in arrays and arrays["classes"].ndim != 1:
-        raise UserError(
-            f"{path}: classes has the shape {list(arrays['classes'].shape)}; one name for each "
-            "class is needed, [classes]."
-        )
-    return arrays
+        """Samples, uint8 `[N, C, H, W]`, and labels, int64 `[N]`; val_images come last."""
+        parts: list[str] = [split]
+        if split == "train" and "val" in self.archive.labels:
+            parts.append("val")
+        images = [self.archive.images.pop(part) for part in parts]
+        labels = [self.archive.labels[part] for part in parts]
+        joined = images[0] if len(images) == 1 else torch.cat(images)
+        return joined, torch.cat(labels)

@@ -1,7 +1,7 @@
 """What every data set shares: splits, loaders and the calibration draw."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Literal, cast
 
 import torch
@@ -131,7 +131,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
             )
         return sorted(train), sorted(validation)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Batch]:
         """Augmented training samples in random order."""
         return self._loader(self.train_set, shuffle=True)
 
@@ -186,7 +186,18 @@ class ClassificationDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
-    def _loader(self, samples: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+    def training_device(self) -> torch.device:
+        """The device of the trainer; the CPU while there is none."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _loader(
+        self,
+        samples: Dataset[Any],
+        *,
+        shuffle: bool = False,
+        batch_size: int | None = None,
+        pin_memory: bool | None = None,
+    ) -> DataLoader[Any]:
         if len(cast(Sized, samples)) == 0:
             raise UserError(f"{type(self).__name__} has a split without samples.")
         rank, world = self._process()
@@ -197,11 +208,11 @@ class ClassificationDataModule(LightningDataModule, ABC):
             sampler = Share(samples, rank=rank, world=world)
         return DataLoader(
             samples,
-            batch_size=self.batch_size,
+            batch_size=batch_size or self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             collate_fn=collate,
             # of its own, so that a loader takes no random number from the training
             generator=torch.Generator(),

@@ -1,25 +1,48 @@
 """Images in folders, one folder a class: ImageNet and a user's own."""
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
-from PIL import UnidentifiedImageError
-from PIL.Image import DecompressionBombError
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
+from torch.utils.data import DataLoader, Dataset
 
-from ftbc_lightning.data.base import ClassificationDataModule, Split
-from ftbc_lightning.data.transforms import NORMALIZATION, imagenet_evaluation, imagenet_training
+from ftbc_lightning.data.base import Batch, ClassificationDataModule, Split
+from ftbc_lightning.data.epochs import Drawn
+from ftbc_lightning.data.image_file import (
+    EXTENSIONS,
+    UNDECODABLE,
+    files_of,
+    listed,
+    not_read,
+    read_image,
+    reason,
+    sizes,
+    unreadable,
+)
+from ftbc_lightning.data.in_memory import Batches
+from ftbc_lightning.data.transforms import (
+    NORMALIZATION,
+    Normalisation,
+    imagenet_crop,
+    imagenet_evaluation,
+    imagenet_training,
+)
 from ftbc_lightning.errors import UserError, check_choice
 
 Unreadable = Literal["refuse", "skip"]
-UNDECODABLE = (OSError, UnidentifiedImageError, DecompressionBombError, SyntaxError, ValueError)
-"""What PIL raises on a damaged image."""
+CHECKED_FIRST = 20_000
+"""Up to so many images are read once before a run begins; of more, all when one is broken."""
+
+SAID = 2_000
+"""Of more images it is said that they are read: it takes seconds."""
+
+LARGEST_DEFAULT = 224
+"""Side in pixels that larger images are cropped to where no size is given: that of ImageNet."""
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -36,12 +59,21 @@ class Images(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.samples[index]
         try:
-            image = default_loader(path)
+            return self.transform(read_image(path)), label
         except UNDECODABLE as error:
-            raise UserError(
-                f"Image {path} cannot be decoded ({type(error).__name__}); mend or remove it."
-            ) from error
-        return self.transform(image), label
+            others = unreadable(path for path, _ in self.samples)
+            raise refusal({path: reason(path, error)} | others) from error
+
+
+def refusal(reasons: dict[str, str]) -> UserError:
+    """What a person is told of images that cannot be read."""
+    if len(reasons) == 1:
+        ((path, why),) = reasons.items()
+        return UserError(f"Image {path} cannot be decoded ({why}); mend or remove it.")
+    return UserError(
+        f"{len(reasons)} images cannot be decoded: {listed(reasons)}. Mend or remove them, or "
+        "leave them out with --data.unreadable skip."
+    )
 
 
 class ImageFolderDataModule(ClassificationDataModule):
@@ -49,12 +81,13 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     Without these two folders, `test_fraction` of each class is the test split, drawn with `seed`.
 
-    Images may differ in size and mode: each is resized, cropped and made RGB. One that cannot be
-    decoded stops the run when it is met, or is left out from the start: `unreadable`.
+    Images may differ in size and mode: each is turned upright, resized, cropped and made RGB.
+    Those that cannot be decoded stop the run, all of them named, or are left out: `unreadable`.
 
     Args:
         root: The folder.
-        image_size: Side in pixels that images are cropped to.
+        image_size: Side in pixels that images are cropped to; the median of their shorter sides,
+            at most 224, if None.
         mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
         std: Standard deviation of each channel; ImageNet's by default.
         test_fraction: Share of each class that tests, where root holds the classes themselves.
@@ -72,12 +105,13 @@ class ImageFolderDataModule(ClassificationDataModule):
 
     train_folder, test_folder = "train", "test"
     classes_in_root = True
+    own_size: ClassVar[int | None] = None
 
     def __init__(
         self,
         *,
         root: str,
-        image_size: int = 224,
+        image_size: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
         test_fraction: float = 0.2,
@@ -98,9 +132,9 @@ class ImageFolderDataModule(ClassificationDataModule):
         if not 0 < test_fraction < 1:
             raise UserError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
         check_choice("unreadable", unreadable, get_args(Unreadable))
-        if image_size < 1:
+        if image_size is not None and image_size < 1:
             raise UserError(f"image_size is {image_size}; it must be at least 1 pixel.")
-        self.root, self.image_size, self.test_fraction = Path(root), image_size, test_fraction
+        self.root, self.test_fraction = Path(root), test_fraction
         own_mean, own_std = NORMALIZATION["imagenet"]
         self.mean = list(own_mean if mean is None else mean)
         self.std = list(own_std if std is None else std)
@@ -108,11 +142,32 @@ class ImageFolderDataModule(ClassificationDataModule):
             raise UserError(
                 f"mean {self.mean} and std {self.std} must have 3 values each and std above 0."
             )
-        self.input_shape = (3, image_size, image_size)
         self.unreadable = unreadable
         self.class_names = self._class_names()
         self.num_classes = len(self.class_names)
         self._samples: dict[Split, list[tuple[str, int]]] = {}
+        self._checked: set[Split] = set()
+        self.image_size = image_size or self.own_size or self._size_of_images()
+        self.input_shape = (3, self.image_size, self.image_size)
+
+    def _size_of_images(self) -> int:
+        """The median of the shorter sides of images, at most 224; said in one line.
+
+        Where test images are not divided off yet, theirs are among them.
+        """
+        train = self.root / self.train_folder
+        folder = train if train.is_dir() else self.root
+        found = sizes([p for name in self.class_names for p in files_of(folder / name)[0]], 200)
+        if not found:
+            return LARGEST_DEFAULT
+        side = statistics.median_low(min(size) for size in found)
+        chosen = min(side, LARGEST_DEFAULT)
+        alike = f"{found[0][0]}x{found[0][1]} pixels" if len(set(found)) == 1 else "of mixed sizes"
+        rank_zero_info(
+            f"Images are read at {chosen}x{chosen} pixels: those in {folder} are {alike}, the "
+            f"shorter side {side} in the median. --data.image_size takes another size."
+        )
+        return chosen
 
     def _class_names(self) -> list[str]:
         """Names of the class folders, read without a look at the images."""
@@ -126,32 +181,94 @@ class ImageFolderDataModule(ClassificationDataModule):
                 f"{test.name}/<class>/ with images, or give another folder with --data.root."
             )
         folder = train if train.is_dir() else self.root
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        names = _classes(folder)
         if not names:
             raise UserError(f"{folder} has no class folders; images go into {folder}/<class>/.")
         return names
 
     def _scan(self, folder: Path) -> list[tuple[str, int]]:
-        try:
-            found = ImageFolder(folder)
-        except FileNotFoundError as error:
-            raise UserError(f"{str(error).splitlines()[0]} Looked in {folder}.") from error
-        if found.classes != self.class_names:
+        classes = _classes(folder)
+        found: list[tuple[str, int]] = []
+        others: Counter[str] = Counter(
+            path.suffix.lower() or path.name for path in folder.iterdir() if path.is_file()
+        )
+        empty = []
+        for label, name in enumerate(classes):
+            paths, unknown = files_of(folder / name)
+            found += [(path, label) for path in paths]
+            others += unknown
+            empty += [] if paths else [name]
+        if others:
+            rank_zero_info(not_read(folder, others))
+        if empty:
             raise UserError(
-                f"{folder} has {len(found.classes)} classes, the training folder "
+                f"Found no valid file for the classes {', '.join(empty)}. Supported extensions "
+                f"are: {', '.join(EXTENSIONS)} Looked in {folder}."
+            )
+        if classes != self.class_names:
+            raise UserError(
+                f"{folder} has {len(classes)} classes, the training folder "
                 f"{self.num_classes}; both need the same class folders."
             )
         if self.unreadable == "refuse":
-            return list(found.samples)
-        kept = [sample for sample in found.samples if _is_decodable(sample[0])]
-        skipped = sorted({path for path, _ in found.samples} - {path for path, _ in kept})
+            return found
+        skipped = unreadable(path for path, _ in found)
         if skipped:
-            more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
             rank_zero_warn(
-                f"{len(skipped)} of {len(found.samples)} images in {folder} cannot be decoded "
-                f"and are skipped: {', '.join(skipped[:5])}{more}."
+                f"{len(skipped)} of {len(found)} images in {folder} cannot be decoded "
+                f"and are skipped: {listed(skipped)}."
             )
-        return kept
+        return [sample for sample in found if sample[0] not in skipped]
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Augmented training images in random order, normalised on the device that trains.
+
+        What workers pass on is then a quarter of the bytes, and decoding is most of their work.
+        """
+        self.check_readable("train")
+        device = self.training_device()
+        if device.type == "cpu":
+            return super().train_dataloader()
+        cropped = Images(self.samples("train"), imagenet_crop(self.image_size))
+        training = Drawn(cropped, self.train_indices, seed=self.seed)
+        return Batches(
+            self._loader(training, shuffle=True),
+            self.batch_size,
+            device=device,
+            prepare=Normalisation(self.mean, self.std).to(device),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation images."""
+        self.check_readable("train")
+        return super().val_dataloader()
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test images."""
+        self.check_readable("test")
+        return super().test_dataloader()
+
+    def calibration_dataloader(self, *, seed: int | None = None) -> DataLoader[Any]:
+        """This process's share of the calibration images; see the base class."""
+        self.check_readable("train")
+        return super().calibration_dataloader(seed=seed)
+
+    def check_readable(self, split: Split) -> None:
+        """Read every image of a split once, where they are not too many.
+
+        Raises:
+            UserError: Some cannot be decoded; the first few are named, and the others counted.
+        """
+        paths = [path for path, _ in self.samples(split)]
+        first = self._process()[0] == 0  # the others end with it
+        if split in self._checked or self.unreadable == "skip" or len(paths) > CHECKED_FIRST:
+            return
+        self._checked.add(split)
+        if len(paths) > SAID:
+            rank_zero_info(f"Reading {len(paths)} images once, to find those that are broken.")
+        reasons = unreadable(paths) if first else {}
+        if reasons:
+            raise refusal(reasons)
 
     def samples(self, split: Split) -> list[tuple[str, int]]:
         """Files and labels of a split, in order of their names."""
@@ -189,12 +306,10 @@ class ImageFolderDataModule(ClassificationDataModule):
         return Images(self.samples(split), pipeline(self.mean, self.std, self.image_size))
 
 
-def _is_decodable(path: str) -> bool:
-    try:
-        default_loader(path)
-    except UNDECODABLE:
-        return False
-    return True
+def _classes(folder: Path) -> list[str]:
+    """The names of class folders, in order; one that begins with a dot is another program's."""
+    folders = (entry.name for entry in folder.iterdir() if entry.is_dir())
+    return sorted(name for name in folders if not name.startswith("."))
 
 
 class ImageNetDataModule(ImageFolderDataModule):
@@ -206,3 +321,4 @@ class ImageNetDataModule(ImageFolderDataModule):
 
     test_folder = "val"
     classes_in_root = False
+    own_size = 224

@@ -1,5 +1,6 @@
 """Shared by data sets of uint8 samples in memory: normalisation and augmentation."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +10,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ftbc_lightning.data.base import ClassificationDataModule, Split
-from ftbc_lightning.data.in_memory import InMemorySamples
-from ftbc_lightning.data.transforms import Augmentation, augmentation, evaluation
+from ftbc_lightning.data.epochs import Drawn
+from ftbc_lightning.data.in_memory import Batches, InMemorySamples
+from ftbc_lightning.data.transforms import Augmentation, Normalisation, augmentation
 from ftbc_lightning.errors import UserError
+
+ON_DEVICE = 2**31
+"""Bytes of training samples that are moved to a device; of more, batches alone are moved."""
+
+BLOCK_SAMPLES, BLOCK_VALUES = 1024, 2**23
+"""Batches of training samples are made several at once, up to so many samples and values."""
 
 
 class InMemoryDataModule(ClassificationDataModule):
     """A data module whose samples are read once into uint8 tensors.
 
-    A subclass answers `read`.
+    A subclass answers `read`. With `num_workers` 0 the training samples lie on the device that
+    trains and are augmented there; otherwise the workers do it. Both give the same batches.
 
     Args:
         mean: Mean of each channel on the scale 0 to 1.
@@ -80,6 +89,27 @@ class InMemoryDataModule(ClassificationDataModule):
                 raise UserError(f"{check}: {len(images)} samples but {len(labels)} labels.")
         return self._samples[split]
 
+    def train_dataloader(self) -> Batches:
+        """Augmented training samples in random order, on the device that trains if they fit."""
+        device = self.training_device() if self._fits() else torch.device("cpu")
+        training = self.train_set
+        if device.type != "cpu":
+            assert isinstance(training.dataset, InMemorySamples)
+            training = Drawn(training.dataset.to(device), training.indices, seed=training.seed)
+        values = math.prod(self.input_shape)
+        fitting = min(BLOCK_SAMPLES, BLOCK_VALUES // values) // self.batch_size
+        blocks = self._loader(
+            training,
+            shuffle=True,
+            batch_size=self.batch_size * max(1, fitting),
+            pin_memory=torch.cuda.is_available() and device.type == "cpu",
+        )
+        return Batches(blocks, self.batch_size)
+
+    def _fits(self) -> bool:
+        """Say whether the training samples may lie on the device, and no worker needs them."""
+        return self.num_workers == 0 and self.samples("train")[0].nbytes <= ON_DEVICE
+
     def labels(self, split: Split) -> Sequence[int]:
         """The class of every sample of a split, in order."""
         return self.samples(split)[1].tolist()
@@ -90,6 +120,6 @@ class InMemoryDataModule(ClassificationDataModule):
         return InMemorySamples(
             images,
             labels,
-            augment=augmentation(self.augmentation, images.shape[-1]) if augmented else None,
-            prepare=evaluation(self.mean, self.std),
+            augment=augmentation(self.augmentation) if augmented else None,
+            prepare=Normalisation(self.mean, self.std),
         )

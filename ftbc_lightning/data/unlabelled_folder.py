@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from ftbc_lightning.data.folder import ImageFolderDataModule, Images
+from ftbc_lightning.data.image_file import EXTENSIONS, files_of, not_read, unreadable
 from ftbc_lightning.data.normalized import InMemoryDataModule
 from ftbc_lightning.data.transforms import imagenet_evaluation
 from ftbc_lightning.errors import UserError
@@ -29,10 +30,25 @@ def unlabelled_folder(folder: str | Path, like: LightningDataModule) -> Dataset[
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give one with --data.folder.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-    if not files:
-        raise UserError(f"{folder} has no images ({', '.join(IMG_EXTENSIONS)}).")
+    found, others = files_of(folder)
+    if others:
+        rank_zero_info(not_read(folder, others))
+    if not found:
+        raise UserError(f"{folder} has no images ({', '.join(EXTENSIONS)}).")
+    files = sorted(Path(path) for path in found)
     return Images([(str(path), -1) for path in files], preparation(like))
+
+
+def readable(images: Dataset[Any]) -> tuple[Dataset[Any], dict[str, str]]:
+    """Images without those whose files cannot be read, and why each of these cannot.
+
+    Every file is read once for it. Images that come from no files are all readable.
+    """
+    if not isinstance(images, Images):
+        return images, {}
+    reasons = unreadable(path for path, _ in images.samples)
+    kept = [sample for sample in images.samples if sample[0] not in reasons]
+    return Images(kept, images.transform), reasons
 
 
 def preparation(like: LightningDataModule) -> v2.Transform:

@@ -1,3 +1,4 @@
+import logging
 import struct
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_flip_and_crop_moves_every_sample_by_its_own_draw():
         ({"test_images": arrays()["test_images"].astype(np.float32)}, "test_images is float32"),
         ({"train_images": np.zeros((40, 8), dtype=np.uint8)}, r"uint8 \[40, 8\]"),
         ({"train_labels": np.arange(39)}, "40 train_images but 39 train_labels"),
-        ({"train_labels": np.zeros(40)}, "train_labels is float64"),
+        ({"train_labels": np.arange(40) / 2}, "train_labels is float64"),
         ({"test_labels": np.full(40, 9)}, "labels from 9 to 9, but 4 classes"),
         ({"train_labels": np.arange(40) - 1}, "labels from -1 to 38"),
         (
@@ -139,3 +140,126 @@ def test_mean_and_std_must_fit_the_channels(tmp_path):
         ready(write(tmp_path), mean=[0.5], std=[0.5])
     with pytest.raises(UserError, match="std above 0"):
         ArrayDataModule(path=write(tmp_path), mean=[0.5] * 3, std=[0.0] * 3)
+
+
+def shown(path, caplog, **settings):
+    """The data module of a file, and what was said of it."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        data = ready(path, **settings)
+    return data, " ".join(caplog.messages)
+
+
+def content(data):
+    """Everything that a data module reads of a file."""
+    return [part for split in ("train", "test") for part in data.samples(split)]
+
+
+def alike(one, other):
+    return all(torch.equal(a, b) for a, b in zip(content(one), content(other), strict=True))
+
+
+def both(key, change):
+    """A change of the arrays of both splits."""
+    return {f"{split}_{key}": change(arrays()[f"{split}_{key}"]) for split in ("train", "test")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (both("labels", lambda v: v[:, None]), None),
+        (both("labels", lambda v: v.astype(np.uint8)), None),
+        (both("labels", lambda v: v.astype(np.float32)), "whole numbers written as floats"),
+        (both("labels", lambda v: np.eye(4)[v]), "labels are one-hot"),
+        (both("labels", lambda v: np.array(list("abcd"))[v]), "names, numbered a, b, c, d"),
+        (both("labels", lambda v: np.array([b"a", b"b", b"c", b"d"])[v]), "numbered a, b, c, d"),
+        (both("images", lambda v: v.transpose(0, 3, 1, 2)), "channels come first"),
+        (both("images", lambda v: v.astype(np.int64)), "int64 samples hold whole numbers"),
+        (both("images", lambda v: v.astype(np.float32)), "float32 samples hold whole numbers"),
+        (both("images", lambda v: v / 255), "float64 samples from 0 to 1"),
+        (both("images", lambda v: v.astype(np.uint16) * 257), "scaled from 65535 to 255"),
+        (both("images", lambda v: v.astype(np.uint16)), "uint16 samples hold whole numbers"),
+        (
+            both("images", lambda v: np.concatenate([v, np.full_like(v[..., :1], 255)], 3)),
+            "the fourth channel, opaque everywhere, is left out",
+        ),
+    ],
+)
+def test_what_can_be_meant_in_one_way_is_read_and_said(tmp_path, caplog, changes, words):
+    plain, line = shown(write(tmp_path), caplog)
+    assert line == ""
+    (tmp_path / "other").mkdir()
+    data, line = shown(write(tmp_path / "other", **changes), caplog)
+    assert alike(data, plain)
+    assert (data.num_classes, data.input_shape) == (4, (3, 8, 8))
+    assert (words is None and line == "") or words in line
+    assert len(caplog.messages) <= 1
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_kerass_names_are_read(tmp_path, caplog, upper):
+    plain = ready(write(tmp_path))
+    own = arrays()
+    short = {"images": "X" if upper else "x", "labels": "y"}
+    renamed = {f"{short[k.split('_')[1]]}_{k.split('_')[0]}": v for k, v in own.items()}
+    np.savez(tmp_path / "keras.npz", **renamed)
+    data, line = shown(str(tmp_path / "keras.npz"), caplog)
+    assert alike(data, plain)
+    assert "x_ are images and y_ labels" in line
+
+
+def test_samples_that_validate_are_those_of_the_file(tmp_path, caplog):
+    own = arrays(12)
+    val = {"val_images": 255 - own["test_images"], "val_labels": own["test_labels"][:, None]}
+    data, line = shown(write(tmp_path, **val), caplog)
+    assert "12 val_images validate" in line
+    images, labels = next(iter(data.val_dataloader()))
+    expected = data.train_set.dataset.prepare(
+        torch.from_numpy(val["val_images"]).permute(0, 3, 1, 2)
+    )
+    assert torch.equal(images, expected)
+    assert labels.tolist() == own["test_labels"].tolist()
+    assert data.train_indices == list(range(40))
+    drawn = torch.cat([images for images, _ in data.calibration_dataloader()])
+    training = {tuple(image.flatten().tolist()) for image, _ in data.calibration_pool}
+    assert len(training) == 40
+    assert {tuple(image.flatten().tolist()) for image in drawn} <= training
+
+
+def test_names_of_labels_follow_the_classes_of_the_file(tmp_path):
+    names = np.array(["d", "c", "b", "a"])
+    data = ready(write(tmp_path, classes=names, **both("labels", lambda v: names[v])))
+    assert data.class_names == ["d", "c", "b", "a"]
+    assert alike(data, ready(write(tmp_path)))
+
+
+def test_labels_that_begin_at_one_are_said_to_make_a_class_too_many(tmp_path):
+    path = write(tmp_path, **both("labels", lambda v: v + 1))
+    with pytest.warns(UserWarning, match=r"5 classes, but class 0 has no training .* subtract 1"):
+        data = ready(path)
+    assert data.num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (both("images", lambda v: v / 255 - 0.5), "from -0.5 to 0.5, and which value is white"),
+        (both("images", lambda v: v * np.nan), "float64 from nan to nan"),
+        (both("images", lambda v: (v > 99).astype(np.int64)), "int64 from 0 to 1, and which"),
+        (both("images", lambda v: v.astype(np.int64) * 9), "int64 from 0 to 2295"),
+        (both("images", lambda v: v.astype(np.complex64)), "train_images is complex64"),
+        (both("images", lambda v: np.concatenate([v, v[..., :1]], 3)), "fourth channel is not 255"),
+        (both("labels", lambda v: np.eye(4)[v] * 2), r"train_labels is float64 \[40, 4\]"),
+        ({"test_labels": np.array(["cow"] * 40)}, "some labels are names and some are numbers"),
+        ({"val_images": arrays()["test_images"]}, "has no val_labels"),
+        ({"x_train": arrays()["train_images"]}, "has train_images twice"),
+        (
+            {"train_labels": np.array(["a", "b"] * 20), "test_labels": np.array(["cow"] * 40)},
+            "test_labels has cow, which is no class; the classes are a, b",
+        ),
+        ({"test_images": None}, r"It holds train_images uint8 \[40, 8, 8, 3\], train_labels int64"),
+    ],
+)
+def test_what_means_nothing_or_several_things_is_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        ArrayDataModule(path=write(tmp_path, **changes))

@@ -1,5 +1,7 @@
 """What a training sees depends on seed and epoch: not on workers, not on an interruption."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,37 @@ def test_a_training_loader_leaves_the_random_numbers_of_the_process(archive):
     before = torch.get_rng_state()
     batches(archive, epochs=[0])
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("workers", "device"), [(0, "meta"), (2, "cpu")])
+def test_training_samples_are_made_on_the_device_that_trains_or_by_workers(
+    archive, workers, device
+):
+    """Nothing of the CPU may meet tensors of "meta", which have no values."""
+    data = samples(archive, augmentation="cifar", num_workers=workers)
+    data.setup()
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    batches = list(data.train_dataloader())
+    assert {part.device.type for batch in batches for part in batch} == {device}
+    assert data.train_set.dataset.images.device.type == "cpu"
+    plain = [*data.val_dataloader(), *data.calibration_dataloader()]
+    assert {images.device.type for images, _ in plain} == {"cpu"}
+
+
+@pytest.mark.parametrize("batch_size", [3, 700, 2000])
+def test_batches_of_a_block_are_those_of_the_order(archive, batch_size):
+    data = samples(archive, batch_size=batch_size)
+    data.setup()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(1)
+    sizes = [len(labels) for _, labels in loader]
+    count = len(data.train_indices)
+    assert sizes == [min(batch_size, count - at) for at in range(0, count, batch_size)]
+    assert len(loader) == len(sizes)
+    order = [data.train_set.indices[place % count] for place in loader.sampler]
+    expected = data.train_set.dataset.__getitems__(order)[0]
+    assert torch.equal(torch.cat([images for images, _ in loader]), expected)
 
 
 def test_processes_share_an_epoch():

@@ -1,9 +1,11 @@
 """`ftbc predict`: a row for each sample, and early exit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import lightning
 import torch
@@ -13,8 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ftbc_lightning import report
-from ftbc_lightning.data.unlabelled_folder import unlabelled_folder
+from ftbc_lightning.data.image_file import listed
+from ftbc_lightning.data.unlabelled_folder import readable, unlabelled_folder
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.csv_rows import write_rows
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.predictions import join, names_of, summary, write_predictions
 from ftbc_lightning.report.style import label_of
@@ -29,8 +33,22 @@ from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import choose, fill
 
 
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A sample that could not be read, and why."""
+
+    file: str
+    reason: str
+
+
 class PredictTrainer(lightning.Trainer):
-    """A Trainer that writes what it predicts."""
+    """A Trainer that writes what it predicts.
+
+    Attributes:
+        unreadable: The samples of the last prediction that could not be read, and why.
+    """
+
+    unreadable: Mapping[str, str] = MappingProxyType({})
 
     def predict(  # type: ignore[override]
         self,
@@ -49,7 +67,8 @@ class PredictTrainer(lightning.Trainer):
     ) -> Any:
         """Classify samples and write a row for each: class, confidence at each step, steps.
 
-        With none of the last five arguments it is Lightning's own.
+        With none of the last five arguments it is Lightning's own. Samples whose files cannot be
+        read are left out, and listed with the reason in a second file.
 
         Args:
             model: The network, or what its checkpoint is loaded into.
@@ -71,8 +90,8 @@ class PredictTrainer(lightning.Trainer):
             The predictions of each batch, see `SpikingClassifier.predict_step`.
 
         Raises:
-            UserError: The checkpoint, the folder or a sample cannot be read, or a setting is out
-                of range.
+            UserError: The checkpoint, the folder or every sample cannot be read, or a setting is
+                out of range.
         """
         if all(given is None for given in (folder, early_exit, output, at, method)):
             return super().predict(
@@ -103,7 +122,22 @@ class PredictTrainer(lightning.Trainer):
         if output is not None:
             self._write(Path(output), found, loader, datamodule)
             console.print(f"  {output}", highlight=False, soft_wrap=True)
+        self._tell(len(found["steps"]), None if output is None else Path(output))
         return batches
+
+    def _tell(self, read: int, output: Path | None) -> None:
+        """List what could not be read: the first few on the screen, all in a file."""
+        beside = None if output is None else output.with_name(f"{output.stem}_unreadable.csv")
+        if beside is not None:
+            beside.unlink(missing_ok=True)  # of an earlier prediction
+        if not self.unreadable:
+            return
+        count = len(self.unreadable)
+        line = f"{count} of {read + count} images could not be read: {listed(self.unreadable)}."
+        if beside is not None:
+            write_rows(beside, [UnreadableRow(*row) for row in self.unreadable.items()])
+            line += f" {beside}"
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _write(
         self,
@@ -120,13 +154,20 @@ class PredictTrainer(lightning.Trainer):
     def _samples(self, datamodule: LightningDataModule, folder: str | None) -> DataLoader[Any]:
         """What is to be classified, in a fixed order."""
         given: Any = datamodule.predict_dataloader()
-        if folder is None:
+        samples = given.dataset if folder is None else unlabelled_folder(folder, datamodule)
+        kept, self.unreadable = readable(samples)
+        if folder is None and not self.unreadable:
             assert isinstance(given, DataLoader)
             return given
+        if len(cast(Sized, kept)) == 0:
+            raise UserError(
+                f"None of {len(self.unreadable)} samples can be read: {listed(self.unreadable)}."
+            )
         return DataLoader(
-            unlabelled_folder(folder, datamodule),
+            kept,
             batch_size=given.batch_size,
             num_workers=given.num_workers,
+            collate_fn=given.collate_fn,
         )
 
     def _confidence(
