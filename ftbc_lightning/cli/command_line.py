@@ -24,6 +24,7 @@ from ftbc_lightning.cli.arguments import (
     with_configuration,
     without,
 )
+from ftbc_lightning.cli.configurations import configs, with_paths
 from ftbc_lightning.cli.export import export
 from ftbc_lightning.cli.failures import explain, prefix
 from ftbc_lightning.data import ClassificationDataModule
@@ -76,8 +77,9 @@ FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "report": write_report,
     "dashboard": dashboard,
     "export": export,
+    "configs": configs,
 }
-"""Subcommands that read finished files and need neither a network nor data: a function for each,
+"""Subcommands that read files and need neither a network nor data: a function for each,
 whose arguments are the subcommand's."""
 
 
@@ -86,7 +88,7 @@ def _file_subcommands() -> str:
     subcommands = (
         f"{name} - {_purpose(subcommand)}" for name, subcommand in FILE_SUBCOMMANDS.items()
     )
-    return f"On finished runs, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
+    return f"On files, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
 
 
 def _purpose(subcommand: Callable[..., None]) -> str:
@@ -227,7 +229,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
         logging.getLogger(name).setLevel(level)
-    words = with_configuration(FTBCCLI.given)
+    words = with_configuration(with_paths(FTBCCLI.given))
     with finished_runs():
         return FTBCCLI(
             SpikingClassifier,
