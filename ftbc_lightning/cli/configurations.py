@@ -113,8 +113,9 @@ def copied(name: str, into: Path) -> Path:
 def _file(name: str) -> Path:
     """The file of a name."""
     if name not in names():
+        missing = "" if Path(name).is_file() else f"There is no file {name}. "
         raise UserError(
-            f"{name} is neither a file nor a configuration that comes with the package: "
-            f"{', '.join(names())}. `ftbc configs` says what each is."
+            f"{missing}The package has no configuration {name}; it has {', '.join(names())}. "
+            "`ftbc configs` says what each is."
         )
     return folder() / f"{name}.yaml"

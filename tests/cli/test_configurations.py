@@ -34,7 +34,9 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("words", [["--config", "digits_cnn"], ["--config=digits_cnn"]])
+@pytest.mark.parametrize(
+    "words", [["--config", "digits_cnn"], ["--config=digits_cnn"], ["-c", "digits_cnn"]]
+)
 def test_a_name_means_the_file_of_that_name(capsys, elsewhere, words):
     by_path = printed(capsys, "fit", "--config", str(DIGITS))
     assert printed(capsys, "fit", *words) == by_path
@@ -74,7 +76,7 @@ def test_the_text_of_a_configuration_is_left_to_the_parser(capsys, elsewhere):
 def test_an_unknown_name_is_one_line_that_lists_what_there_is(capsys, elsewhere, command):
     assert main([*command, "digits"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "digits is neither a file nor a configuration" in line
+    assert "There is no file digits. The package has no configuration digits" in line
     assert all(name in line for name in SHIPPED)
 
 
@@ -103,6 +105,14 @@ def test_a_copy_is_the_file_and_can_be_taken(capsys, elsewhere, name):
     assert path.read_bytes() == (ROOT / "configs" / f"{name}.yaml").read_bytes()
     assert str(path) in said
     printed(capsys, "fit", "--config", "digits_cnn", "--config", path.name)
+
+
+def test_only_what_comes_with_the_package_is_copied(capsys, elsewhere):
+    (elsewhere / "mine.yaml").write_text("")
+    assert main(["configs", "--copy", "mine.yaml"]) == 2
+    assert "error: The package has no configuration mine.yaml;" in capsys.readouterr().err
+    assert main(["configs", "--copy", "../cli"]) == 2
+    assert [path.name for path in elsewhere.iterdir()] == ["mine.yaml"]
 
 
 def test_a_copy_never_overwrites(capsys, elsewhere):
