@@ -26,6 +26,7 @@ from ftbc_lightning.cli.arguments import (
     without,
 )
 from ftbc_lightning.cli.choices import list_choices
+from ftbc_lightning.cli.configurations import configs, with_paths
 from ftbc_lightning.cli.export import export
 from ftbc_lightning.cli.failures import explain, prefix
 from ftbc_lightning.cli.names_of_today import names_of_today
@@ -84,8 +85,9 @@ FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "report": write_report,
     "dashboard": dashboard,
     "export": export,
+    "configs": configs,
 }
-"""Subcommands that read finished files and need neither a network nor data: a function for each,
+"""Subcommands that read files and need neither a network nor data: a function for each,
 whose arguments are the subcommand's."""
 
 
@@ -94,7 +96,7 @@ def _file_subcommands() -> str:
     subcommands = (
         f"{name} - {_purpose(subcommand)}" for name, subcommand in FILE_SUBCOMMANDS.items()
     )
-    return f"On finished runs, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
+    return f"On files, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
 
 
 def _purpose(subcommand: Callable[..., None]) -> str:
@@ -251,7 +253,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
         logging.getLogger(name).setLevel(level)
-    words = with_configuration(names_of_today(FTBCCLI.given))
+    words = with_configuration(with_paths(names_of_today(FTBCCLI.given)))
     with finished_runs():
         return FTBCCLI(
             SpikingClassifier,

@@ -161,7 +161,7 @@ class PredictTrainer(lightning.Trainer):
             return given
         if len(cast(Sized, kept)) == 0:
             raise UserError(
-                f"None of {len(self.unreadable)} samples can be read: {listed(self.unreadable)}."
+                f"None of {len(self.unreadable)} images can be read: {listed(self.unreadable)}."
             )
         return DataLoader(
             kept,
