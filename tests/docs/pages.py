@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -33,7 +34,7 @@ def anchors(page: Path) -> set[str]:
     found = PARSER.parse(page.read_text())
     headings = [
         following.content
-        for token, following in zip(found, found[1:], strict=False)
+        for token, following in pairwise(found)
         if token.type == "heading_open"
     ]
     kept = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
@@ -47,11 +48,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> Iterator[str]:
     """The `ftbc` commands in a page: lines of blocks, and code within a line."""
-    lines = [
-        line
-        for block in blocks(page, "")
-        for line in block.replace("\\\n", " ").splitlines()
-    ]
+    lines = [line for block in blocks(page, "") for line in block.replace("\\\n", " ").splitlines()]
     inline = [token.content for token in tokens(page) if token.type == "code_inline"]
     for text in (*lines, *inline):
         found = re.search(r"(?:^| )(?:(?:\S*/)?ftbc|-m ftbc_lightning) ([a-z].*)", text)
