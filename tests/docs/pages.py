@@ -33,9 +33,7 @@ def anchors(page: Path) -> set[str]:
     """What a link can name in a page, as mkdocs makes it from a heading."""
     found = PARSER.parse(page.read_text())
     headings = [
-        following.content
-        for token, following in pairwise(found)
-        if token.type == "heading_open"
+        following.content for token, following in pairwise(found) if token.type == "heading_open"
     ]
     kept = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
     return {re.sub(r"[-\s]+", "-", heading) for heading in kept}
