@@ -13,7 +13,7 @@ FUNCTIONS = [name for name in NAMES if inspect.isfunction(getattr(ftbc_lightning
 
 
 def test_the_page_lists_the_public_names_and_no_others():
-    page = (ROOT / "docs" / "api" / "index.md").read_text()
+    page = (ROOT / "docs" / "reference" / "api" / "index.md").read_text()
     listed = {
         name
         for row in page.splitlines()
@@ -27,7 +27,7 @@ def test_the_page_lists_the_public_names_and_no_others():
 def test_a_public_name_has_a_docstring_and_a_page(name):
     found = getattr(ftbc_lightning, name)
     assert inspect.getdoc(found)
-    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "reference" / "api").glob("*.md"))
     assert f"::: {found.__module__}.{name}\n" in pages
 
 

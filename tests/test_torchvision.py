@@ -42,8 +42,8 @@ def test_the_error_of_a_quick_network_shrinks_like_one_over_t(name):
     check_limit(name)
 
 
-def test_the_readme_lists_these_networks_and_no_others():
-    text = (ROOT / "README.md").read_text()
+def test_the_page_lists_these_networks_and_no_others():
+    text = (ROOT / "docs" / "reference" / "operations.md").read_text()
     listed = re.findall(r"^\| (\w+) \| \d+ \| \de[+-]\d+ \|", text, flags=re.MULTILINE)
     assert listed == list(NETWORKS)
 

@@ -2,10 +2,11 @@
 
     python -m tests.torchvision_support
 
-prints the README's table. For each network with random weights, at 64 pixels (or the least size):
-the largest difference between the converted graph with activations and the ANN in float64, and
-for one sample the mean difference in % between the logits of the SNN with maximum thresholds and
-those of the ANN. Both are in units of the standard deviation of the ANN's logits.
+prints the table of docs/reference/operations.md. For each network with random weights, at 64 pixels
+(or the least size): the largest difference between the converted graph with activations and the
+ANN in float64, and for one sample the mean difference in % between the logits of the SNN with
+maximum thresholds and those of the ANN. Both are in units of the standard deviation of the ANN's
+logits.
 
 Batch norms get the scale 1/2 and the shift 1, and statistics taken from samples: most neurons
 are then active, and the limit is reached early. With the usual 1 and 0 half of them hover at zero,
@@ -93,7 +94,7 @@ def limit(name: str, steps: tuple[int, ...] = STEPS) -> Limit:
 
 
 def row(found: Limit) -> str:
-    """One line of the README's table."""
+    """One line of the table of docs/reference/operations.md."""
     errors = " | ".join(f"{100 * error:.2f}" for error in found.errors)
     return f"| {found.name} | {found.neurons} | {found.graph:.0e} | {errors} |"
 

@@ -246,7 +246,7 @@ class FTBCCLI(LightningCLI):
         print(f"Next: ftbc test {given} --ckpt_path {path}")
 
 
-def run(args: Sequence[str] | None = None) -> FTBCCLI:
+def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) -> FTBCCLI:
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
     CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
@@ -255,7 +255,7 @@ def run(args: Sequence[str] | None = None) -> FTBCCLI:
         logging.getLogger(name).setLevel(level)
     words = with_configuration(with_paths(names_of_today(FTBCCLI.given)))
     with finished_runs():
-        return FTBCCLI(
+        return program(
             SpikingClassifier,
             ClassificationDataModule,
             subclass_mode_data=True,

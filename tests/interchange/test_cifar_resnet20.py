@@ -1,4 +1,7 @@
-"""The figures of docs/formats.md: a CIFAR-10 ResNet-20 with published weights in every format."""
+"""The figures of docs/reference/formats.md.
+
+A CIFAR-10 ResNet-20 with published weights in every format.
+"""
 
 import pytest
 import torch

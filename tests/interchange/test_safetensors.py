@@ -73,7 +73,7 @@ def calibrated(ann, images, timesteps=4, **settings):
 def numpy_reader():
     """The code blocks of the page, as they stand there."""
     blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "safetensors.md").read_text(), re.S
+        r"```python\n(.*?)```", (ROOT / "docs" / "reference" / "safetensors.md").read_text(), re.S
     )
     reader: dict = {}
     for block in blocks:

@@ -1,0 +1,59 @@
+"""The examples in Python in the pages run."""
+
+import pytest
+import torch
+
+from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning.ann import SmallCNN
+from tests.conftest import ROOT
+from tests.docs.pages import blocks
+
+PAGES = ["README.md", "docs/howto/network.md", "docs/howto/export.md", "docs/howto/predict.md"]
+
+
+@pytest.fixture(scope="module")
+def given():
+    """What the text around an example has made before it."""
+    torch.manual_seed(0)
+    ann, samples = SmallCNN(in_channels=1).eval(), torch.rand(32, 1, 8, 8)
+    snn = convert(ann, samples[:1], [samples], timesteps=4)
+    calibrate(ann, snn, [samples])
+    labels = simulate(snn, samples)[-1].argmax(-1)
+    return {
+        **{"snn": snn, "samples": samples, "simulate": simulate},
+        **{"calibration_samples": samples, "calibration_labels": labels},
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run_and_give_logits_after_every_step(
+    given, page, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = dict(given)
+    for example in blocks(ROOT / page, "python"):
+        exec(example, names)
+    assert names["logits"].shape[-2:] == (len(names["samples"]), 10)
+    assert names["logits"].isfinite().all()
+
+
+def test_the_example_of_a_data_module_divides_and_calibrates():
+    names = {}
+    (example,) = blocks(ROOT / "docs" / "howto" / "data.md", "python")
+    exec(example, names)
+    data = names["Pulses"](calibration_samples=64)
+    drawn = [labels for _, labels in data.calibration_dataloader()]
+    assert len(torch.cat(drawn)) == 64
+    samples, labels = next(iter(data.val_dataloader()))
+    assert samples.shape == (40, 1, 32)
+    assert torch.equal((samples[:, 0, 24] > samples[:, 0, 8]).long(), labels)
+
+
+def test_the_example_of_the_tutorial_reads_the_biases_of_a_run(fitted, capsys):
+    (example,) = blocks(ROOT / "docs" / "tutorial.md", "python")
+    path = "runs/digits_cnn/snn.ckpt"
+    assert path in example
+    exec(example.replace(path, str(fitted.folder / "snn.ckpt")).replace("_T16", "_T2"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown][:2] == ["act1", "block1_act1"]
+    assert len(shown) == 6
