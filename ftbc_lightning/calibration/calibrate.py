@@ -201,9 +201,11 @@ def _sweep_share(
 def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
     """Give the linear layers the ANN's weights again: a calibration does not build on another."""
     own = dict(snn.layers.named_parameters())
-    for name, parameter in reference.named_parameters():
-        if name in own and not torch.equal(own[name], parameter):
-            own[name].copy_(parameter)
+    pairs = [(own[name], value) for name, value in reference.named_parameters() if name in own]
+    differ = torch.stack([(mine != value).any() for mine, value in pairs]).tolist()
+    for (mine, value), differs in zip(pairs, differ, strict=True):
+        if differs:
+            mine.copy_(value)
 
 
 def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
@@ -211,7 +213,7 @@ def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
         return partial(correct_step_by_step, rule=as_it_is)
     if stages.bias == "static":
         return static
-    rule = iterative(alpha) if stages.bias == "iterative" else exact
+    rule = iterative(alpha) if stages.bias == "iterative" else exact()
     return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
 
 
@@ -231,11 +233,11 @@ def _with_potential(layer: Layer, *, bias: Correct) -> tuple[list[SpikeTrain], L
 def _mean_error(snn: SpikingNetwork, found: list[dict[str, LayerError]]) -> float:
     """The error that the batches of a round met, in thresholds, averaged over the layers."""
     errors = [
-        sweep_[name].before.mean() / neuron.threshold.mean().cpu()
+        sweep_[name].before.mean() / neuron.threshold.mean()
         for sweep_ in found
         for name, neuron in snn.neurons().items()
     ]
-    return float(torch.stack([error.cpu() for error in errors]).mean())
+    return float(torch.stack(errors).mean())
 
 
 def _tell(progress: Progress, method: str, offset: int, total: int, reached: int) -> None:

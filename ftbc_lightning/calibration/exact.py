@@ -1,11 +1,12 @@
 """FTBC in closed form: the bias of a step is an order statistic of its potentials."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Layer, joined_by_channel
+from ftbc_lightning.calibration.layer import Layer, StepRule, joined_by_channel
 from ftbc_lightning.calibration.order_statistic import Place, place_of
 
 MARGIN = 0.01
@@ -22,9 +23,48 @@ large part of a layer fires.
 ROUNDING_ATTEMPTS = 4
 
 
-def exact(
-    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
-) -> Tensor:
+@dataclass(frozen=True)
+class Aim:
+    """What a step shall have: constant over the steps, unless the target is cumulative.
+
+    Attributes:
+        wanted: The mean of theta * s[t], float64 `[C]`.
+        share: How many spikes that are, float64 `[C]`.
+        rank: How many potentials may stay silent, and the one they end with, int64 `[C]`.
+        equal: Within this distance potentials count as equal, `[C]`.
+        margins: Between a potential and a cut that no other one bounds, `[C, 2]`.
+        lowest: Of the bias, `[C]`: 0 where all fire anyway, else none.
+        highest: Of the bias, `[C]`: 0 where none fires anyway, else none.
+    """
+
+    wanted: Tensor
+    share: Tensor
+    rank: Tensor
+    equal: Tensor
+    margins: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    @classmethod
+    def of(cls, layer: Layer, wanted: Tensor) -> "Aim":
+        """For a layer and a mean."""
+        threshold, count = layer.neuron.threshold, layer.count()
+        share = wanted / threshold.double() * count
+        spikes = share.round().long()
+        margin = 2 * MARGIN * threshold
+        none = torch.full_like(threshold, torch.inf)
+        return cls(
+            wanted,
+            share,
+            (count - spikes).clamp_min(1),
+            TIE * torch.finfo(threshold.dtype).eps * threshold,
+            torch.stack([-margin, margin], dim=1),
+            torch.where(spikes == count, 0.0, -none),
+            torch.where(spikes == 0, 0.0, none),
+        )
+
+
+def exact() -> StepRule:
     """The bias with which the share p of the potentials fires, for each channel.
 
         b = theta - Q_{1-p}(u0),   p = E[a] / theta clipped to [0, 1]
@@ -36,50 +76,44 @@ def exact(
     is 0.
 
     Not in the paper, whose heuristic approaches the same solution; see `iterative`.
-
-    Args:
-        layer: The layer.
-        potentials: u0 = v[t-1] + x[t] of each micro-batch, `[B, C, ...]`.
-        wanted: The mean that theta * s[t] shall have, float64 `[C]`.
-        mean: Its present mean; not read.
-        bias: The present bias; not read.
-
-    Returns:
-        b, `[C]`.
     """
-    threshold = layer.neuron.threshold
-    count = layer.count()
-    share = wanted / threshold.double() * count
-    spikes = share.round().long()
-    equal = TIE * torch.finfo(threshold.dtype).eps * threshold
-    rank = (count - spikes).clamp_min(1)
-    place = place_of([joined_by_channel(potentials)], rank, reduce=layer.reduce, tolerance=equal)
-    silent, firing = _sides(place, share)
-    margin = 2 * MARGIN * threshold
-    above = torch.where(firing.isinf(), silent + margin, firing)
-    below = torch.where(silent.isinf(), firing - margin, silent)
-    found = threshold - (below + above) / 2
-    found = torch.where(spikes == 0, found.clamp_max(0), found)
-    found = torch.where(spikes == count, found.clamp_min(0), found)
-    return _mend_rounding(found, silent, firing, threshold)
+    aim: Aim | None = None
+
+    def step(
+        layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
+    ) -> Tensor:
+        nonlocal aim
+        if aim is None or aim.wanted is not wanted:
+            aim = Aim.of(layer, wanted)
+        rows = [joined_by_channel(potentials)]
+        place = place_of(rows, aim.rank, reduce=layer.reduce, tolerance=aim.equal)
+        cut = _sides(place, aim.share)
+        between = torch.where(cut.isinf(), cut.flip(1) + aim.margins, cut)
+        threshold = layer.neuron.threshold
+        found = threshold - (between[:, 0] + between[:, 1]) / 2
+        return _mend_rounding(found.clamp(aim.lowest, aim.highest), cut, threshold)
+
+    return step
 
 
-def _sides(place: Place, share: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest potential that stays silent and the smallest that fires, `[C]`."""
+def _sides(place: Place, share: Tensor) -> Tensor:
+    """The largest potential that stays silent and the smallest that fires, `[C, 2]`."""
     include = (place.at_least - share).abs() < (place.above - share).abs()
     silent = torch.where(include, place.lower, place.most)
-    return silent, torch.where(include, place.least, place.higher)
+    return torch.stack([silent, torch.where(include, place.least, place.higher)], dim=1)
 
 
-def _mend_rounding(bias: Tensor, silent: Tensor, firing: Tensor, threshold: Tensor) -> Tensor:
+def _mend_rounding(bias: Tensor, cut: Tensor, threshold: Tensor) -> Tensor:
     """Move a bias by the last digits of theta where u0 + b rounds over the threshold.
 
     Rounding keeps the order of potentials, so what holds for the two beside the cut holds for all.
+    A GPU is not asked whether any has to be moved: it would stand still meanwhile.
     """
     digit = torch.finfo(bias.dtype).eps * threshold
     for _ in range(ROUNDING_ATTEMPTS):
-        fires, rests = silent + bias >= threshold, firing + bias < threshold
-        if not (fires | rests).any():
+        charged = cut + bias[:, None]
+        fired = torch.ge(charged, threshold[:, None], out=charged).sum(1)  # 1 where all is well
+        if bias.device.type == "cpu" and bool((fired == 1).all()):
             break
-        bias = bias + digit * (rests.to(bias.dtype) - fires.to(bias.dtype))
+        bias = torch.addcmul(bias, digit, 1 - fired)
     return bias

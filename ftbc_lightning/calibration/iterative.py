@@ -23,9 +23,9 @@ def iterative(alpha: float) -> StepRule:
     """
 
     def step(
-        layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
+        layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
     ) -> Tensor:
-        return bias - alpha * (mean - wanted).to(bias.dtype)
+        return bias - alpha * (layer.mean(counts) - wanted).to(bias.dtype)
 
     return step
 

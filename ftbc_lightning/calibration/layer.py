@@ -35,8 +35,10 @@ def joined_by_channel(values: Sequence[Tensor]) -> Tensor:
 def numbers(spikes: Tensor) -> Tensor:
     """How many spikes each channel has, int64 `[C]`, of 0 and 1 as floats `[B, C, ...]`.
 
-    Booleans take several times as long to add up.
+    On a CPU in two stages: booleans, and one sum of both axes, take several times as long.
     """
+    if spikes.device.type != "cpu":
+        return spikes.sum([axis for axis in range(spikes.ndim) if axis != 1], dtype=torch.int64)
     return spikes.unsqueeze(-1).flatten(2).sum(2).sum(0, dtype=torch.float64).long()
 
 
@@ -54,6 +56,7 @@ class Layer:
         neuron: The neuron, whose temporal bias is written in place.
         currents: x of each micro-batch.
         activations: a for each micro-batch, `[B, C, ...]`.
+        samples: How many there are over all processes.
         reduce: Merges sums and counts over processes.
     """
 
@@ -61,13 +64,16 @@ class Layer:
     neuron: IFNeuron
     currents: Sequence[Current]
     activations: Sequence[Tensor]
+    samples: int
     reduce: Reduce
 
     def count(self) -> int:
         """N, how many values a channel has over samples, space and processes."""
-        own = sum(a.numel() // a.shape[1] for a in self.activations)
-        device = self.neuron.threshold.device
-        return int(self.reduce(torch.tensor([own], dtype=torch.int64, device=device), "sum"))
+        return self.samples * self.activations[0][0, 0].numel()
+
+    def mean(self, counts: Tensor) -> Tensor:
+        """The mean of theta * s, float64, from counts of spikes `[..., C]`."""
+        return self.neuron.threshold.double() * counts / self.count()
 
     def target(self) -> Tensor:
         """E[a] clipped to [0, theta], float64 `[C]`: beyond theta no spike train can reach it."""
@@ -89,18 +95,19 @@ class Layer:
     def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
         """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
         threshold, added = (over(v, potentials[0]) for v in (self.neuron.threshold, bias))
-        biased = bool(bias.any())
+        # on a CPU a look at the bias saves an addition; a GPU would stand still meanwhile
+        biased = bias.device.type != "cpu" or bool(bias.any())
         counts = []
         for potential in potentials:
             charged = potential + added if biased else potential
             fired = torch.ge(charged, threshold, out=torch.empty_like(charged))
             counts.append(numbers(fired))
-        return self.reduce(torch.stack(counts).sum(0), "sum")
+        return self.reduce(_total(counts), "sum")
 
 
 StepRule = Callable[[Layer, Sequence[Tensor], Tensor, Tensor, Tensor], Tensor]
-"""(layer, potentials u0 `[B, C, ...]`, wanted mean `[C]`, present mean `[C]`, present bias `[C]`)
--> new bias `[C]` of this step."""
+"""(layer, potentials u0 `[B, C, ...]`, wanted mean `[C]`, spikes with the present bias `[C]`,
+present bias `[C]`) -> new bias `[C]` of this step."""
 
 
 @dataclass
@@ -132,8 +139,9 @@ def correct_step_by_step(
         The spikes of each micro-batch, and the errors.
     """
     neuron = layer.neuron
-    threshold = neuron.threshold.double()
-    target, count = layer.target(), layer.count()
+    target, threshold = layer.target(), neuron.threshold.double()
+    present = neuron.temporal_bias + neuron.step_charge
+    height = over(neuron.threshold, layer.activations[0])
     membranes = layer.rests()
     trains = [SpikeTrain(membrane, neuron.timesteps) for membrane in membranes]
     emitted = torch.zeros_like(target)
@@ -141,26 +149,32 @@ def correct_step_by_step(
     for t in range(neuron.timesteps):
         for membrane, current in zip(membranes, layer.currents, strict=True):
             membrane += current(t)
-        present = neuron.temporal_bias[t] + neuron.step_charge
-        mean = threshold * layer.spike_counts(membranes, present) / count
-        before.append(_distance(mean, target))
-        wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
-        bias = rule(layer, membranes, wanted if cumulative else target, mean, present)
+        before.append(layer.spike_counts(membranes, present[t]))
+        wanted = target
+        if cumulative:
+            wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
+        bias = rule(layer, membranes, wanted, before[-1], present[t])
         neuron.temporal_bias[t].copy_(bias - neuron.step_charge)
         bias = neuron.temporal_bias[t] + neuron.step_charge
-        counts = torch.zeros_like(target, dtype=torch.int64)
+        counts = []
         for membrane, train in zip(membranes, trains, strict=True):
             membrane += over(bias, membrane)
-            height = over(neuron.threshold, membrane)
             spikes = torch.ge(membrane, height, out=torch.empty_like(membrane))
             membrane.addcmul_(spikes, height, value=-1)
             train.write(t, spikes)
-            counts += numbers(spikes)
-        mean = threshold * layer.reduce(counts, "sum") / count
-        after.append(_distance(mean, target))
-        emitted += mean
-    return trains, LayerError(torch.stack(before).float(), torch.stack(after).float())
+            counts.append(numbers(spikes))
+        after.append(layer.reduce(_total(counts), "sum"))
+        if cumulative:
+            emitted += layer.mean(after[-1])
+    errors = [_distance(layer.mean(torch.stack(steps)), target) for steps in (before, after)]
+    return trains, LayerError(*errors)
 
 
-def _distance(mean: Tensor, target: Tensor) -> Tensor:
-    return (mean - target).abs().mean()
+def _total(counts: Sequence[Tensor]) -> Tensor:
+    """The counts of all micro-batches, int64 `[C]`."""
+    return counts[0] if len(counts) == 1 else torch.stack(list(counts)).sum(0)
+
+
+def _distance(means: Tensor, target: Tensor) -> Tensor:
+    """Of the means `[T, C]` from the target, averaged over channels, `[T]`."""
+    return (means - target).abs().mean(1).float()

@@ -27,7 +27,7 @@ def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
 
 
 def as_it_is(
-    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, mean: Tensor, bias: Tensor
+    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
 ) -> Tensor:
     """Leave the bias of a step as it is."""
     return bias

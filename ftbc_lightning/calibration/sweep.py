@@ -13,18 +13,16 @@ from ftbc_lightning.calibration.regression import Regression, correctable
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.snn import device_bounds
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
-from ftbc_lightning.snn.statistics import Reduce
+from ftbc_lightning.snn.statistics import Reduce, identity
 
 Correct = Callable[[Layer], tuple[list[SpikeTrain], LayerError]]
 """Writes the temporal bias of a layer and returns its spikes with it, and the errors."""
 
 CorrectWeights = Callable[[Regression], None]
 """Changes the weights before a neuron."""
-
-WAITING_BYTES = {"cpu": 2**30, "cuda": 2**33}
-"""How much may be kept in floating point in order not to compute it twice."""
 
 
 def sweep(
@@ -62,7 +60,7 @@ def sweep(
         correct: What is done at each neuron.
         correct_weights: What is done before it, where the layer before it can be changed.
         passes: How often `correct` goes through the steps of a layer.
-        waiting_bytes: `WAITING_BYTES` of the device if None.
+        waiting_bytes: How much may be kept; `device_bounds.waiting_bytes` if None.
         reduce: Merges sums and counts over processes.
         reached: Told the number of layers that are finished.
 
@@ -70,7 +68,7 @@ def sweep(
         The errors of each layer.
     """
     if waiting_bytes is None:
-        waiting_bytes = WAITING_BYTES.get(samples[0].device.type, WAITING_BYTES["cpu"])
+        waiting_bytes = device_bounds.waiting_bytes(samples[0].device)
     size, _ = chunk_sizes(snn, samples[0], 1)
     images = [part for batch in samples for part in torch.split(fastest_layout(batch), size)]
     ann_plan, plan = Plan(reference), Plan(snn.layers)
@@ -81,6 +79,7 @@ def sweep(
     later = [node for node in plan.nodes if is_neuron(node)]
     known: set[fx.Node] = set()
     errors: dict[str, LayerError] = {}
+    count = _number(images, reduce)
     while later:
         node = later.pop(0)
         neuron = neurons[node.name]
@@ -94,7 +93,8 @@ def sweep(
             correct_weights(Regression(place.module, neuron, means, wanted, reduce))
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
-        layer = Layer(node.name, neuron, currents, [behind for _, behind in found], reduce)
+        activations = [behind for _, behind in found]
+        layer = Layer(node.name, neuron, currents, activations, count, reduce)
         trains, errors[node.name] = correct(layer)
         for part, train in zip(parts, trains, strict=True):
             part.spikes[node] = train
@@ -104,6 +104,14 @@ def sweep(
             part.forget(needed)
         reached(len(errors))
     return errors
+
+
+def _number(images: Sequence[Tensor], reduce: Reduce) -> int:
+    """How many samples there are over all processes."""
+    own = sum(map(len, images))
+    if reduce is identity:
+        return own
+    return int(reduce(torch.tensor([own], device=images[0].device), "sum"))
 
 
 class Forward:

@@ -10,14 +10,12 @@ from torch import Tensor
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
+from ftbc_lightning.snn.device_bounds import carried_elements
 from ftbc_lightning.snn.neuron import check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
 
 if TYPE_CHECKING:
     from ftbc_lightning.snn.network import SpikingNetwork
-
-CACHED_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
-"""How many values the widest layer may hold at once: about what stays in the cache."""
 
 LEAST_CARRIED = 16
 """Fewer samples times steps than this leave the convolutions of the last layers too small."""
@@ -27,10 +25,9 @@ STEPS = 8
 
 
 def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
-    """How many samples and how many steps to carry at once, so that layers fit the cache."""
+    """How many samples and how many steps to carry at once, so that layers fit."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
-    budget = CACHED_ELEMENTS.get(images.device.type, CACHED_ELEMENTS["cuda"]) // widest
-    budget = max(budget, LEAST_CARRIED)
+    budget = max(carried_elements(images.device) // widest, LEAST_CARRIED)
     samples = max(1, min(len(images), budget // min(timesteps, STEPS)))
     return samples, max(1, min(timesteps, budget // samples))
 

@@ -106,9 +106,11 @@ def test_exact_does_not_cut_between_copies_of_one_potential_that_round_different
     neuron = IFNeuron(1, timesteps=1).to(dtype)
     neuron.threshold.fill_(1.0)
     activations = torch.full_like(potentials, wanted)
-    layer = Layer("act", neuron, [lambda t: potentials], [activations], lambda x, kind: x)
+    layer = Layer(
+        "act", neuron, [lambda t: potentials], [activations], len(activations), lambda x, kind: x
+    )
     target = layer.target()
-    bias = exact(layer, [potentials], target, target, torch.zeros(1, dtype=dtype))
+    bias = exact()(layer, [potentials], target, target, torch.zeros(1, dtype=dtype))
     assert ((potentials + bias - 1).abs() > 0.1).all()
 
 

@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftbc_lightning import calibrate, convert
-from ftbc_lightning.calibration import sweep
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn import simulation
+from ftbc_lightning.snn import device_bounds
 from tests.networks import residual_net, samples
 
 T = 9
@@ -93,7 +92,7 @@ def test_what_is_computed_again_has_the_same_bits(net, method, monkeypatch):
     net, images = NETS[net](), samples(24)
     kept, again = converted(net, images), converted(net, images)
     calibrate(net, kept, images.split(12), method=method)
-    monkeypatch.setitem(sweep.WAITING_BYTES, "cpu", 0)
+    monkeypatch.setattr(device_bounds, "WAITING_BYTES", 0)
     calibrate(net, again, images.split(12), method=method)
     if "weights" in method:  # the mean of kept values rounds otherwise than the value of the mean
         assert (kept(images) - again(images)).abs().max() < 1e-10
@@ -108,7 +107,7 @@ def test_biases_do_not_depend_on_the_size_of_a_micro_batch(monkeypatch):
     net, images = trunk(), samples(24)
     first, second = converted(net, images), converted(net, images)
     calibrate(net, first, [images], method="exact")
-    monkeypatch.setitem(simulation.CACHED_ELEMENTS, "cpu", 5 * 36 * 4)
+    monkeypatch.setattr(device_bounds, "CACHED_ELEMENTS", 5 * 36 * 4)
     calibrate(net, second, [images], method="exact")
     for name, neuron in first.neurons().items():
         twin = second.neurons()[name].temporal_bias
@@ -122,7 +121,7 @@ def test_currents_are_computed_once_where_they_fit(method, room, passes, monkeyp
     net, images = residual_net(), samples(24)
     snn = converted(net, images)
     if room is not None:
-        monkeypatch.setitem(sweep.WAITING_BYTES, "cpu", room)
+        monkeypatch.setattr(device_bounds, "WAITING_BYTES", room)
     counted = []
     snn.layers.conv3.register_forward_pre_hook(lambda m, args: counted.append(len(args[0])))
     calibrate(net, snn, images.split(12), method=method)

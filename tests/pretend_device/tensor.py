@@ -16,6 +16,7 @@ VIEWS = {
     *("select", "slice", "narrow", "split", "split_with_sizes", "unbind", "unfold", "diagonal"),
     *("t", "transpose", "permute", "squeeze", "unsqueeze", "detach", "movedim", "lift_fresh"),
     *("real", "view_as_real", "is_same_size", "_local_scalar_dense"),
+    *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
 }
 """Operations that move no data."""
 

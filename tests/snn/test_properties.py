@@ -118,10 +118,10 @@ def test_exact_comes_as_near_to_the_wanted_mean_as_ties_allow(values, share, cut
     neuron = IFNeuron(1, timesteps=1).double()
     neuron.set_threshold(torch.tensor([threshold]), half_threshold="none")
     potentials = torch.tensor(values, dtype=torch.float64).view(-1, 1) / 8
-    layer = Layer("act", neuron, [potentials[None]], [potentials], identity)
+    layer = Layer("act", neuron, [potentials[None]], [potentials], len(potentials), identity)
     wanted = share * neuron.threshold
     pieces = list(potentials.split(cut))
-    bias = exact(layer, pieces, wanted, wanted, torch.zeros(1, dtype=torch.float64))
+    bias = exact()(layer, pieces, wanted, wanted, torch.zeros(1, dtype=torch.float64))
     spikes = int((potentials + bias >= neuron.threshold).sum())
     reachable = {sum(v >= x for v in values) for x in [*values, max(values) + 1]}
     nearest = min(abs(count - share * len(values)) for count in reachable)
