@@ -130,7 +130,7 @@ class ActivationStatistics:
         channels = values.shape[0]
         position = (values * (BINS / self.span)[:, None]).long().clamp_(0, BINS - 1)
         position += torch.arange(channels, device=values.device)[:, None] * BINS
-        counts = torch.bincount(position.flatten(), minlength=channels * BINS)
+        counts = _counted(position.flatten(), channels * BINS)
         self.histogram += counts.view(channels, BINS)
 
     def widen(self, maximum: Tensor) -> None:
@@ -149,6 +149,8 @@ class ActivationStatistics:
 
     def reduce(self, reduce: Reduce) -> None:
         """Merge with the statistics of the other processes."""
+        if reduce is identity:
+            return
         self.maximum = reduce(self.maximum, "max")
         self.widen(self.maximum)
         spans = reduce(self.span, "max")
@@ -197,20 +199,36 @@ def observe(
     for index, batch in enumerate(samples):
         progress("activations of the ANN", index, len(samples))
         propagation = Propagation(plan, batch, steps=1)
+        finite = {}
         for node in plan.nodes:
             value = propagation.advance(node)
             if node.name in statistics:
-                _check_finite(value, node.name)
+                finite[node.name] = value.isfinite().all()
                 statistics[node.name].update(value)
+        _check_finite(finite)
     progress("activations of the ANN", len(samples), len(samples))
     for collected in statistics.values():
         collected.reduce(reduce)
     return statistics
 
 
-def _check_finite(value: Tensor, name: str) -> None:
-    if not value.isfinite().all():
-        raise UserError(
-            f"Activation {name} of the ANN is NaN or infinite on calibration samples; check the "
-            "weights that were loaded and the normalisation of the samples."
-        )
+def _counted(positions: Tensor, size: int) -> Tensor:
+    """How often each of 0 .. size - 1 stands in `positions`, int64 `[size]`.
+
+    On a GPU `bincount` would first have to know the largest one.
+    """
+    if positions.device.type == "cpu":
+        return torch.bincount(positions, minlength=size)
+    counts = torch.zeros(size, dtype=torch.int64, device=positions.device)
+    return counts.scatter_add_(0, positions, counts.new_ones(()).expand_as(positions))
+
+
+def _check_finite(finite: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` naming the first activation that is not finite; one look for all."""
+    if not finite or bool(torch.stack(list(finite.values())).all()):
+        return
+    name = next(name for name, whole in finite.items() if not whole)
+    raise UserError(
+        f"Activation {name} of the ANN is NaN or infinite on calibration samples; check the "
+        "weights that were loaded and the normalisation of the samples."
+    )

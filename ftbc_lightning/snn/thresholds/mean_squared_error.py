@@ -11,6 +11,9 @@ from ftbc_lightning.snn.thresholds.settings import Scope
 GRID = torch.arange(100, 5, -1) / 100
 """Fractions of the maximum that the `mse` rule tries: 1.00, 0.99 .. 0.06."""
 
+TRIED_ELEMENTS = 2**24
+"""Fractions times channels times bins that a GPU looks at together."""
+
 
 def mean_squared_error(
     statistics: ActivationStatistics,
@@ -37,12 +40,18 @@ def mean_squared_error(
     largest = maximum(statistics, scope=scope)
     centers, counts = statistics.centers, statistics.histogram.to(statistics.maximum.dtype)
     errors = []
-    for fraction in GRID.tolist():
-        theta = (fraction * largest).clamp_min(torch.finfo(largest.dtype).tiny)[:, None]
+    for fractions in torch.split(GRID.to(largest), _tried_at_once(centers)):
+        theta = fractions[:, None] * largest
+        theta = theta.clamp_min(torch.finfo(largest.dtype).tiny)[:, :, None]
         steps = torch.floor(centers * (timesteps / theta) + 0.5 * half_threshold)
-        error = ((theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts).sum(1)
-        errors.append(error if scope == "channel" else error.sum().expand_as(error))
-    return GRID.to(largest)[torch.stack(errors).argmin(0)] * largest
+        error = ((theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts).sum(2)
+        errors.append(error if scope == "channel" else error.sum(1, True).expand_as(error))
+    return GRID.to(largest)[torch.cat(errors).argmin(0)] * largest
+
+
+def _tried_at_once(centers: Tensor) -> int:
+    """How many fractions: one after another on a CPU, whose cache then holds what it reads."""
+    return 1 if centers.device.type == "cpu" else max(1, TRIED_ELEMENTS // centers.numel())
 
 
 def _theta(layer: Activations) -> Tensor:

@@ -1,0 +1,63 @@
+"""What a GPU is given to do and how often it is waited for; docs/explanation/devices.md has it."""
+
+import pytest
+import torch
+
+from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning.ann.resnet import ResNet20
+from tests import pretend_device
+
+T = 4
+LARGEST = {"simulate": 6, "iterative": 41, "exact": 94, "weights+exact": 108, "convert": 33}
+"""Launches a layer and step of a ResNet-20, T = 4, with what is done once a layer."""
+
+ASKED = {
+    "snn/network.py": 1,  # are the thresholds set?
+    "calibration/calibrate.py": 1,  # which weights has an earlier calibration changed?
+    "snn/statistics.py": 2,  # are the samples finite, and what shape have they?
+}
+"""How often one calibration waits for an answer, whatever the number of layers and steps."""
+
+
+@pytest.fixture(scope="module")
+def ann(device):
+    torch.manual_seed(0)
+    return ResNet20(shortcut="conv").eval().to(device)
+
+
+def counted(ann, samples, what):
+    """Launches a layer and step, and host reads by file."""
+    images = torch.randn(samples, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = images.to(next(ann.parameters()).device)
+    snn = convert(ann, images[:1], [images], timesteps=T)
+    with pretend_device.counting() as counts:
+        if what == "simulate":
+            simulate(snn, images)
+        elif what == "convert":
+            convert(ann, images[:1], [images], timesteps=T)
+        else:
+            calibrate(ann, snn, [images], method=what)
+    reads = {}
+    for line, number in counts.reads.items():
+        file = line.partition(":")[0]
+        reads[file] = reads.get(file, 0) + number
+    return sum(counts.launches.values()) / len(snn.neurons()) / T, reads
+
+
+@pytest.mark.parametrize("what", LARGEST)
+def test_launches_do_not_grow_with_the_samples(ann, what):
+    few, many = (counted(ann, samples, what)[0] for samples in (2, 5))
+    assert few == many
+    assert few <= LARGEST[what]
+
+
+@pytest.mark.parametrize("method", ["exact", "iterative", "static", "weights+exact"])
+def test_nothing_is_asked_in_the_loops_over_layers_and_steps(ann, method):
+    _, reads = counted(ann, 2, method)
+    once_a_round = {"calibration/calibrate.py": 2} if method == "iterative" else {}
+    assert reads == ASKED | once_a_round
+
+
+def test_a_conversion_asks_for_samples_and_for_activations_that_are_finite(ann):
+    _, reads = counted(ann, 2, "convert")
+    assert reads == {"snn/statistics.py": 3}
