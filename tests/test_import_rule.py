@@ -16,6 +16,7 @@ ORDER = [
     "csv_rows",
     "ann",
     "snn.neuron",
+    "snn.linear",
     "snn.operators",
     "snn.propagation",
     "snn.simulation",

@@ -176,7 +176,7 @@ def count_ann_operations(
         else:
             propagation.advance(node)
 
-    counter = _Counter(trace(ann), 1, set(neurons), advance)
+    counter = _Counter(trace(ann, snn.example_input), 1, set(neurons), advance)
     counter.add(images)
     return counter.result(snn.shapes, (0.0,))
 

@@ -52,7 +52,7 @@ def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Ten
     Returns:
         Logits, `[B, classes]`.
     """
-    plan = Plan(trace(ann))
+    plan = Plan(trace(ann, snn.example_input))
     propagation, neurons = Propagation(plan, images, steps=1), snn.neurons()
     for node in plan.nodes:
         value = advance_quantized(propagation, node, neurons, snn.timesteps)

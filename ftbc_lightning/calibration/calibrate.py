@@ -136,7 +136,7 @@ def calibrate(
     check_choice("target", target, get_args(Target))
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
-    reference = trace(ann)
+    reference = trace(ann, snn.example_input)
     if stages.potential:
         snn.correct_membranes()
     neurons = snn.neurons()

@@ -46,7 +46,8 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     neuron (its membrane) and each max pooling in time (the sum of its inputs). At step 0 the state
     that comes in is not read: zeros will do. Outputs: `output [B, classes]` and the state after the
     step, `<layer>_out`, all
-    float32. The logits after step t are the mean of `output` over steps 0 to t.
+    float32. The logits after step t are the mean of `output` over steps 0 to t; of a network with a
+    function behind its last layer, `output` itself, and the state has the sum that it is taken of.
     """
     try:
         import onnx
@@ -74,9 +75,10 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
         )
     assert program is not None
     model = program.model_proto
+    readout = "`output`" if network.averages else "mean of `output` over steps 0 to t"
     facts = {
         "timesteps": str(snn.timesteps),
-        "readout": "logits after step t: mean of `output` over steps 0 to t",
+        "readout": f"logits after step t: {readout}",
         "state": "at step 0 the state is not read",
         "state_shapes": json.dumps({name: list(state[name].shape[1:]) for name in names}),
     }

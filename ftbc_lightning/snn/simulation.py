@@ -55,6 +55,8 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
 
+    A function behind the output layer, such as a softmax, is taken of that mean.
+
     The sample is the analog input of every step (constant coding). All steps are carried layer
     by layer, for a few samples at a time; the result does not depend on how many.
 
@@ -114,6 +116,8 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
             else:
                 output = carried.advance(node)
         outputs.append(output.view(steps, len(images), *output.shape[1:]))
+    if plan.averages:
+        return torch.cat(outputs)
     total = torch.cat(outputs).cumsum(0)
     count = torch.arange(1, timesteps + 1, device=total.device, dtype=total.dtype)
     return total / count.view(-1, *(1,) * (total.ndim - 1))

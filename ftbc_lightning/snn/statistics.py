@@ -60,6 +60,12 @@ def present(samples: Sequence[Tensor], reduce: Reduce) -> tuple[Sequence[Tensor]
     return [samples[0].new_zeros(1, *samples[0].shape[1:])], muted(reduce)
 
 
+def prepared(inputs: Tensor, like: Tensor) -> Tensor:
+    """Inputs on a network's device and in its precision; token numbers and bytes stay integers."""
+    dtype = like.dtype if inputs.is_floating_point() else inputs.dtype
+    return inputs.to(device=like.device, dtype=dtype)
+
+
 def samples_of(
     batches: Batches, *, like: Tensor | None = None, reduce: Reduce = identity
 ) -> list[Tensor]:
@@ -95,7 +101,7 @@ def samples_of(
     samples += [empty.to(samples[0]) if samples else empty] * (most - len(samples))
     if like is None:
         return samples
-    return [batch.to(device=like.device, dtype=like.dtype) for batch in samples]
+    return [prepared(batch, like) for batch in samples]
 
 
 class ActivationStatistics:

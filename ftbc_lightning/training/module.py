@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.analysis.network_variants import Result, Variant, headline
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.ending import ClassScores
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
@@ -80,6 +81,7 @@ class SpikingClassifier(LightningModule):
         self._label_smoothing = label_smoothing
         self.early_exit: float | None = None
         self.chosen: Variant | None = None
+        self._scores = ClassScores(network)
         self.reset()
 
     # The life of the spiking networks
@@ -101,7 +103,7 @@ class SpikingClassifier(LightningModule):
         Returns:
             For each neuron the shape of its current for one sample.
         """
-        graph = trace(self.ann)
+        graph = trace(self.ann, example_input)
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
@@ -176,9 +178,10 @@ class SpikingClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of the ANN."""
+        """Cross entropy of the ANN, whether it returns logits, log-probabilities or probabilities."""
         images, labels = batch
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self._label_smoothing)
+        scores = self._scores(self(images), images)
+        loss = F.cross_entropy(scores, labels, label_smoothing=self._label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 
@@ -218,7 +221,7 @@ class SpikingClassifier(LightningModule):
         else:
             network = self.network(self.classifying())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
-        confidence, label = confidence_of(logits)
+        confidence, label = confidence_of(self._scores(logits, images))
         all_steps = torch.full_like(label[0], len(label))
         found = {"label": label, "confidence": confidence}
         found["steps"] = all_steps if steps is None else steps
@@ -251,7 +254,7 @@ class SpikingClassifier(LightningModule):
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(self._scores(logits, images), labels)
             self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
         for key, variant in self.variants.items():
             metric = self.snn_accuracy[key]

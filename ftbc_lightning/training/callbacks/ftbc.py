@@ -153,7 +153,7 @@ class ForwardTemporalBiasCorrection(Callback):
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
         module.convert(example_input(trainer), self.variants)
-        pools = pools_in_time(trace(module.ann))
+        pools = pools_in_time(trace(module.ann, example_input(trainer)))
         if pools:
             rank_zero_info(
                 f"{len(pools)} max poolings read spikes: they take the maximum over what has "
@@ -166,7 +166,8 @@ class ForwardTemporalBiasCorrection(Callback):
         classes = getattr(data, "num_classes", None)
         shapes = module.check_convertible(example_input(trainer), classes)
         if self.max_pooling == "refuse":
-            refuse_max_pooling(trace(module.ann), name=type(module.ann).__name__)
+            graph = trace(module.ann, example_input(trainer))
+            refuse_max_pooling(graph, name=type(module.ann).__name__)
         check_memory(
             shapes,
             timesteps=max(variant.timesteps for variant in self.variants),
@@ -198,8 +199,8 @@ class ForwardTemporalBiasCorrection(Callback):
         self, module: SpikingClassifier, batches: list[Any], reduce: Reduce, loggers: list[Plain]
     ) -> dict[str, float]:
         """Thresholds and biases of every variant, logged; returns the seconds that each took."""
-        reference = trace(module.ann)
         networks = {variant: module.network(variant) for variant in self.variants}
+        reference = trace(module.ann, next(iter(networks.values())).example_input)
         seconds = {}
         with CalibrationProgress(len(self.variants)) as progress:
             began = time.perf_counter()
