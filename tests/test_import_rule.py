@@ -18,6 +18,7 @@ ORDER = [
     "snn.neuron",
     "snn.linear",
     "snn.operators",
+    "snn.batch_axis",
     "snn.propagation",
     "snn.simulation",
     "snn.network",

@@ -86,7 +86,7 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
     if node.target in REDUCTIONS:
         return keeps_batch(node)
     if node.target is getattr:
-        return node.args[1] == "data"
+        return node.args[1:] == ("data",)
     if node.op == "call_method":
         return node.target in LINEAR_METHODS or (node.target in CASTS and not _rounds(node))
     return node.target in LINEAR_FUNCTIONS

@@ -55,8 +55,8 @@ def is_neuron(node: fx.Node) -> bool:
 def roles(graph: fx.GraphModule) -> dict[fx.Node, Role]:
     """Say what each node of the ANN's graph becomes.
 
-    >>> graph = fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU(), nn.Linear(2, 2)))
-    >>> list(roles(graph).values())
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU(), nn.Linear(2, 2))
+    >>> list(roles(fx.symbolic_trace(net)).values())
     ['input', 'linear', 'neuron', 'refused', 'linear', 'output']
     """
     constants = constants_of(graph)

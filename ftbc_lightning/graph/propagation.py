@@ -151,7 +151,7 @@ class Propagation:
         if node.op == "call_function" and node.target in ADDITIONS and not kwargs:
             place = self._place_for_sum(node, args)
             if place is not None:
-                return torch.add(args[0], args[1], out=place)  # type: ignore[arg-type]
+                return torch.add(args[0], args[1], out=place)
         return self._call(node, args, kwargs)
 
     def _arguments(self, node: fx.Node, *, in_time: bool, mean: bool = False) -> tuple[Any, Any]:

@@ -53,7 +53,7 @@ class ActivationTracer(fx.Tracer):
                 f"{name}.forward takes {len(required)} inputs ({listed}); a network with one input "
                 "is needed."
             )
-        first = (required or given or [None])[0]
+        first = next(iter(required or given), None)
         if first is None or first.kind is first.KEYWORD_ONLY:
             raise UserError(f"{name}.forward takes no input by position; one tensor is needed.")
         return root_fn, [self.root, self.create_proxy("placeholder", first.name, (), {})]
@@ -68,10 +68,16 @@ class ActivationTracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Go through a shape, whose sizes stay open."""
-        known = self.known(obj, lambda: super(ActivationTracer, self).iter(obj))
-        return iter([obj[i] for i in range(len(known))])
+        known = self.known(obj, lambda: super(ActivationTracer, self).iter(obj), Shapes.length)
+        parts: Any = obj  # a shape has parts
+        return iter([parts[i] for i in range(known)]) if isinstance(known, int) else known
 
-    def known(self, proxy: fx.Proxy, unknown: Callable[[], Any]) -> Any:
+    def known(
+        self,
+        proxy: fx.Proxy,
+        unknown: Callable[[], Any],
+        look_up: Callable[[Shapes, fx.Node], Any] = Shapes.number,
+    ) -> Any:
         """The value of what depends on shape and type alone; else what `unknown` says."""
         if self.example_input is None:
             self.asks_for_shapes = self.asks_for_shapes or is_number(proxy.node)
@@ -79,7 +85,7 @@ class ActivationTracer(fx.Tracer):
         if self.shapes is None:
             self.shapes = Shapes(self.root, self.example_input)
         try:
-            return self.shapes.number(proxy.node)
+            return look_up(self.shapes, proxy.node)
         except LookupError:
             return unknown()
 
@@ -112,11 +118,11 @@ class Proxy(fx.Proxy):
         """An attribute, such as the shape."""
         return _Attribute(self, k)
 
-    def _number(self, asked: str) -> Any:
+    def _number(self, asked: str, look_up: Callable[..., Any] = Shapes.number) -> Any:
         def unknown() -> Any:
             raise TraceError(f"{asked} is asked of {self.node.name}, whose value is not known")
 
-        return self.tracer.known(self, unknown)
+        return self.tracer.known(self, unknown, look_up)
 
     def __int__(self) -> int:
         return int(self._number("int()"))
@@ -131,7 +137,7 @@ class Proxy(fx.Proxy):
         return round(self._number("round()"), digits)
 
     def __len__(self) -> int:
-        return len(self._number("len()"))
+        return int(self._number("len()", Shapes.length))
 
 
 class _Attribute(Attribute, Proxy):

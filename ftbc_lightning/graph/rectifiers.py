@@ -43,7 +43,9 @@ def _rectified(node: fx.Node, graph: fx.GraphModule) -> fx.Node | None:
         return _other_than_zero(node.args[0], node.args[1], graph)
     if node.target in PRODUCTS and len(node.args) == 2:
         first, second = node.args
-        return next((v for v, c in ((first, second), (second, first)) if _above(c, v, graph)), None)
+        for value, condition in ((first, second), (second, first)):
+            if isinstance(value, fx.Node) and _above(condition, value, graph):
+                return value
     if node.target is torch.where and len(node.args) == 3:
         condition, kept, rest = node.args
         if _is_zero(rest, graph) and _above(condition, kept, graph):

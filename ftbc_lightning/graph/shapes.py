@@ -17,20 +17,26 @@ from ftbc_lightning.errors import UserError
 BATCH_SIZES = (1, 2, 7)
 
 CHANCE = frozenset(
-    ("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm")
-    + ("bernoulli", "bernoulli_", "normal", "normal_", "poisson", "multinomial", "uniform_")
-    + ("exponential_", "random_", "gumbel_softmax", "cauchy_", "geometric_", "log_normal_")
+    (
+        *("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm"),
+        *("bernoulli", "bernoulli_", "normal", "normal_", "poisson", "multinomial", "uniform_"),
+        *("exponential_", "random_", "gumbel_softmax", "cauchy_", "geometric_", "log_normal_"),
+    )
 )
 """Names of functions and methods whose result is drawn."""
 
 ASKING_METHODS = frozenset(
-    ("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device")
-    + ("is_floating_point", "is_complex", "is_contiguous")
+    (
+        *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device"),
+        *("is_floating_point", "is_complex", "is_contiguous"),
+    )
 )
 ASKING_FUNCTIONS = (len, torch.numel, torch.is_floating_point, torch.is_complex, torch.is_tensor)
 ASKED_ATTRIBUTES = frozenset(
-    ("shape", "ndim", "dtype", "device", "is_cuda", "is_mps", "is_cpu", "is_sparse")
-    + ("is_quantized", "is_mkldnn", "is_meta", "layout", "itemsize", "nbytes", "requires_grad")
+    (
+        *("shape", "ndim", "dtype", "device", "is_cuda", "is_mps", "is_cpu", "is_sparse"),
+        *("is_quantized", "is_mkldnn", "is_meta", "layout", "itemsize", "nbytes", "requires_grad"),
+    )
 )
 
 
@@ -112,24 +118,29 @@ class Shapes:
         found = self.of(node)
         if any(isinstance(leaf, Tensor | _Failed) for value in found for leaf in _leaves(value)):
             raise LookupError(node.name)
-        if any(value != found[0] for value in found):
-            raise UserError(
-                f"its path depends on the size of the batch ({node.name} is "
-                f"{', '.join(str(value) for value in found)} for {BATCH_SIZES} samples)"
-            )
-        return found[0]
+        return _agreed(node, found)
 
-    def batch_axes(self, node: fx.Node) -> list[list[int]]:
-        """For each tensor that a node gives, its axes whose length follows the batch size."""
+    def length(self, node: fx.Node) -> int:
+        """How many parts a value has; see `number`."""
+        found = self.of(node)
+        if not all(hasattr(value, "__len__") for value in found):
+            raise LookupError(node.name)
+        return int(_agreed(node, [len(value) for value in found]))
+
+    def batch_axes(self, node: fx.Node) -> list[list[int]] | None:
+        """For each tensor that a node gives, its axes whose length follows the batch size.
+
+        Nothing is known where the value needs more than shapes.
+        """
         parts = [list(_leaves(value)) for value in self.of(node)]
         if any(isinstance(leaf, _Failed) for leaves in parts for leaf in leaves):
-            return []
+            return None
+        sizes = [[leaf.shape for leaf in leaves if isinstance(leaf, Tensor)] for leaves in parts]
+        if len({len(shapes) for shapes in sizes}) > 1:
+            return [[]]  # a piece for each sample
         return [
-            [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len({*sizes}) > 1]
-            for shapes in zip(
-                *([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)] for leaves in parts),
-                strict=True,
-            )
+            [axis for axis, lengths in enumerate(zip(*found, strict=False)) if len({*lengths}) > 1]
+            for found in zip(*sizes, strict=True)
         ]
 
     def _evaluate(self, node: fx.Node, run: dict[fx.Node, Any], images: Tensor) -> Any:
@@ -155,6 +166,16 @@ class Shapes:
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return args[0] if node.op == "output" else node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _agreed(node: fx.Node, found: list[Any]) -> Any:
+    """The value that does not depend on the batch size."""
+    if any(value != found[0] for value in found):
+        raise UserError(
+            f"its path depends on the size of the batch ({node.name} is "
+            f"{', '.join(str(value) for value in found)} for {BATCH_SIZES} samples)"
+        )
+    return found[0]
 
 
 def _leaves(value: Any) -> Iterator[Any]:

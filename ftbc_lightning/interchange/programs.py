@@ -57,7 +57,7 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     # float32 always: onnxruntime has no convolution in float64
     network = SteppedNetwork(copy.deepcopy(snn).float().cpu())
     names = network.state_names
-    images = torch.zeros(BATCH, *input_shape)
+    images = torch.zeros(BATCH, *input_shape, dtype=snn.input_dtype)
     _, state = network.step(network.constants(images), {}, 0)
     batch = torch.export.Dim("batch")
     for name in ("torch.onnx", "onnxscript"):
@@ -95,7 +95,8 @@ def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[i
     `torch.export.load(path).module()(images)` runs it, without this package.
     """
     like = next(iter(snn.neurons().values())).threshold
-    images = torch.zeros(BATCH, *input_shape, dtype=like.dtype, device=like.device)
+    dtype = like.dtype if snn.input_dtype.is_floating_point else snn.input_dtype
+    images = torch.zeros(BATCH, *input_shape, dtype=dtype, device=like.device)
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         SteppedNetwork(snn).eval(), (images,), dynamic_shapes=({0: batch},)

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.batch_axis import check_batch_axis
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace, warn_of_halves
 from ftbc_lightning.snn.balancing import UPDATES, unconverged
@@ -238,6 +239,7 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
             ) from error
         if node.name in names:
             shapes[node.name] = tuple(value.shape[1:])
+    check_batch_axis(graph, example)
     return shapes
 
 

@@ -178,7 +178,7 @@ class SpikingClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of the ANN, whether it returns logits, log-probabilities or probabilities."""
+        """Cross entropy of the ANN, whether it returns logits or probabilities."""
         images, labels = batch
         scores = self._scores(self(images), images)
         loss = F.cross_entropy(scores, labels, label_smoothing=self._label_smoothing)

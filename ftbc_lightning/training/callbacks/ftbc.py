@@ -268,14 +268,15 @@ def makes_networks(module: LightningModule, stage: str) -> bool:
 
 
 def example_input(trainer: Trainer) -> Tensor:
-    """One empty input of the shape that the datamodule states."""
-    shape = getattr(_datamodule(trainer), "input_shape", None)
+    """One empty input of the shape, and where it has one the `input_dtype`, of the datamodule."""
+    data = _datamodule(trainer)
+    shape = getattr(data, "input_shape", None)
     if shape is None:
         raise UserError(
             "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
             "conversion needs it to know the channels of each layer."
         )
-    return torch.zeros(1, *shape)
+    return torch.zeros(1, *shape, dtype=getattr(data, "input_dtype", torch.float32))
 
 
 def _reduction(trainer: Trainer) -> Reduce:
