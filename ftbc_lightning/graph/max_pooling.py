@@ -34,7 +34,8 @@ def is_window(node: fx.Node, graph: fx.GraphModule) -> bool:
     """Say whether a node takes the maximum over a window of each channel."""
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
-        return isinstance(module, MAX_POOL_MODULES) and not bool(module.return_indices)
+        places = bool(getattr(module, "return_indices", False))
+        return isinstance(module, MAX_POOL_MODULES) and not places
     return node.op == "call_function" and node.target in MAX_POOL_FUNCTIONS
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute, TraceError
 from torch.overrides import TorchFunctionMode
@@ -12,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.shapes import CHANCE, Shapes, is_number
+
+PIECES = ("chunk", "split", "unbind", torch.chunk, torch.split, torch.unbind)
 
 
 class ActivationTracer(fx.Tracer):
@@ -169,7 +172,9 @@ def _lengths_open(root: nn.Module) -> Iterator[None]:
     def length(value: Any) -> Any:
         if not isinstance(value, fx.Proxy):
             return len(value)
-        return value.tracer.create_proxy("call_function", len, (value,), {})
+        if is_number(value.node) or value.node.target in PIECES:
+            return value.tracer.create_proxy("call_function", len, (value,), {})
+        return value.tracer.create_proxy("call_method", "size", (value, 0), {})
 
     scopes = {
         id(scope): scope
