@@ -11,7 +11,7 @@ from torch import nn
 from ftbc_lightning.ann.activations import CLAMPS, QCFS, RECTIFIERS, ClippedReLU
 from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS
 from ftbc_lightning.cli.parsers import parsers
-from ftbc_lightning.graph import max_pooling, operators
+from ftbc_lightning.graph import linear, max_pooling, operators
 
 MARK = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
 
@@ -73,18 +73,29 @@ def options() -> Iterator[str]:
 
 def operations() -> Iterator[str]:
     """What the converter accepts, by the way it is written."""
-    modules, functions = operators.LINEAR_MODULES, operators.LINEAR_FUNCTIONS
     yield "| role | modules | functions | methods of tensors |\n|---|---|---|---|"
     for role, columns in {
         "neuron": (NEURONS, *_functions_and_methods({F.relu6, *RECTIFIERS, *CLAMPS})),
-        "kept": (modules, functions, operators.LINEAR_METHODS),
-        "kept, with the network's own weights": ((), operators.WEIGHTED_FUNCTIONS, ()),
+        "kept": (linear.LINEAR_MODULES, linear.LINEAR_FUNCTIONS, linear.LINEAR_METHODS),
+        "kept, with the network's own weights": ((), linear.WEIGHTED_FUNCTIONS, ()),
         "kept, with one factor that changes in time": (
             (),
-            operators.SCALING_FUNCTIONS,
-            operators.SCALING_METHODS,
+            *_functions_and_methods(linear.SCALING | linear.PRODUCTS),
         ),
-        "maximum": (max_pooling.MAX_POOL_MODULES, max_pooling.MAX_POOL_FUNCTIONS, ()),
+        "kept, over axes that are not the batch": (
+            (),
+            *_functions_and_methods(linear.REDUCTIONS),
+        ),
+        "maximum": (
+            max_pooling.MAX_POOL_MODULES,
+            *_functions_and_methods(
+                [
+                    *max_pooling.MAX_POOL_FUNCTIONS,
+                    *max_pooling.OVER_AXES,
+                    *max_pooling.OF_TWO,
+                ]
+            ),
+        ),
     }.items():
         yield f"| {role} | {' | '.join(_names(column) for column in columns)} |"
 

@@ -9,9 +9,10 @@ class Smooth(nn.Module):
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
-        self.hidden = nn.Sequential(nn.GELU(), nn.Linear(16, num_classes))
+        self.hidden = nn.Sequential(nn.GELU(), nn.Linear(16, 16))
         self.last = nn.Softmax(1)
+        self.head = nn.Linear(16, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities."""
-        return self.last(self.hidden(self.first(images)))
+        """Logits."""
+        return self.head(self.last(self.hidden(self.first(images))))

@@ -174,7 +174,8 @@ def diagnose(ann: nn.Module, snn: SpikingNetwork, batches: Batches) -> Diagnosis
     Raises:
         UserError: There is no sample, or the thresholds are not set.
     """
-    reference, sums = trace(ann), {name: _Sums(n) for name, n in snn.neurons().items()}
+    reference = trace(ann, snn.example_input)
+    sums = {name: _Sums(n) for name, n in snn.neurons().items()}
     like = next(iter(snn.neurons().values())).threshold
     samples = samples_of(batches, like=like)
     for batch in samples:

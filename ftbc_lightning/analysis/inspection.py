@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_norm import FOLDED
-from ftbc_lightning.graph.operators import is_number
+from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.threshold_folding import weights_behind
 
 Scope = Literal["channel", "layer"]
 
 
+FRONT = "kept: computed once, before the first layer"
+ON_MEAN = "kept: computed on the mean over the steps"
 POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
 
 
@@ -78,11 +80,14 @@ class Inspection:
         return f"{self.network} converts: yes, {self.neurons} layers of neurons."
 
 
-def inspect(network: nn.Module, *, scope: Scope = "channel") -> Inspection:
+def inspect(
+    network: nn.Module, example_input: Tensor | None = None, *, scope: Scope = "channel"
+) -> Inspection:
     """Say of every node what it becomes, or why it cannot be converted.
 
     Args:
         network: The ANN; it stays untouched.
+        example_input: `[B, ...]`, for a network that asks for the shape of its input.
         scope: Whether thresholds would be per channel or per layer.
 
     Returns:
@@ -91,10 +96,10 @@ def inspect(network: nn.Module, *, scope: Scope = "channel") -> Inspection:
     Raises:
         UserError: The network cannot be traced.
 
-    >>> print(inspect(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Softmax(1))).verdict)
+    >>> print(inspect(nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.Linear(2, 2))).verdict)
     Sequential converts: no, 1 nodes stand in the way.
     """
-    graph = trace(network)
+    graph = trace(network, example_input)
     calls: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
@@ -108,11 +113,12 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
         "neuron": "IF neuron",
         "linear": "kept",
         "pool": "kept",
+        "front": FRONT,
+        "tail": ON_MEAN,
         "refused": "",
     }
     in_time = operators.pools_in_time(graph)
-    for node in graph.graph.nodes:
-        role = operators.role(node, graph)
+    for node, role in operators.roles(graph).items():
         if role not in becomes:
             continue
         path, kind = operators.path_and_kind(node, graph)
@@ -122,7 +128,7 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
             becomes=POOL_IN_TIME if node in in_time else becomes[role],
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
-            way_out=operators.way_out(kind) if role == "refused" else "",
+            way_out=operators.advice(node, graph) if role == "refused" else "",
             spikes=_spikes(node, graph) if role == "neuron" else "",
         )
 

@@ -53,6 +53,7 @@ def watch(reference: fx.GraphModule, snn: SpikingNetwork, images: Tensor) -> Ite
         images: `[B, ...]`; a few at a time are carried, so that one layer comes several times.
     """
     snn.check_thresholds()
+    images = snn.prepared(images)
     size, _ = chunk_sizes(snn, images, snn.timesteps)
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     sources = neurons_before(plan)

@@ -150,6 +150,7 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
         used = (neuron.temporal_bias + neuron.step_charge != 0).sum(1).cpu()
         biased += used * (_size(snn.shapes[name]) // neuron.channels)
     counter = _Counter(folded.layers, snn.timesteps, set(neurons), advance)
+    images = snn.prepared(images)
     size, _ = chunk_sizes(snn, images, snn.timesteps)
     for part in torch.split(images, size):
         counter.add(part)
@@ -176,8 +177,8 @@ def count_ann_operations(
         else:
             propagation.advance(node)
 
-    counter = _Counter(trace(ann), 1, set(neurons), advance)
-    counter.add(images)
+    counter = _Counter(trace(ann, snn.example_input), 1, set(neurons), advance)
+    counter.add(snn.prepared(images))
     return counter.result(snn.shapes, (0.0,))
 
 

@@ -52,8 +52,8 @@ def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Ten
     Returns:
         Logits, `[B, classes]`.
     """
-    plan = Plan(trace(ann))
-    propagation, neurons = Propagation(plan, images, steps=1), snn.neurons()
+    plan = Plan(trace(ann, snn.example_input))
+    propagation, neurons = Propagation(plan, snn.prepared(images), steps=1), snn.neurons()
     for node in plan.nodes:
         value = advance_quantized(propagation, node, neurons, snn.timesteps)
     return torch.as_tensor(value)

@@ -51,12 +51,17 @@ def bounds(node: fx.Node, graph: fx.GraphModule) -> tuple[float, float | None] |
         return 0.0, 6.0
     if node.target in CLAMPS:
         return _clamp_bounds(node)
+    if node.target in (F.threshold, torch.threshold):
+        given = [*node.args[1:], *node.kwargs.values()]
+        return (0.0, None) if given[:2] == [0, 0] else None
     return None
 
 
 def _module_bounds(module: nn.Module) -> tuple[float, float | None] | None:
     if isinstance(module, nn.Hardtanh):  # nn.ReLU6 is one
         return _between(module.min_val, module.max_val)
+    if isinstance(module, nn.Threshold):
+        return (0.0, None) if module.threshold == 0 and module.value == 0 else None
     return (0.0, None) if isinstance(module, nn.ReLU) else None
 
 

@@ -1,6 +1,6 @@
 """Put weights that people have into an ANN."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,17 @@ from torch import Tensor, nn
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import read_file
 
-PREFIXES = ("module.", "model.", "ann.", "network.")
-"""What wrappers put before the names: DataParallel, Lightning modules, this package."""
+PREFIXES = ("module.", "model.", "ann.", "network.", "net.", "backbone.", "encoder.", "_orig_mod.")
+"""What wrappers put before the names: DataParallel, Lightning modules, torch.compile."""
+
+HOLDERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "state"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema", "params", "weights"),
+)
+"""Keys under which training scripts put the state dict; of several that fit the first is taken."""
+
+DEEPEST = 3
+"""How many such dictionaries may lie inside each other."""
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -24,24 +33,23 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         UserError: The file cannot be read in safe mode, or its names or shapes differ from the
             network's; missing and unexpected ones are listed.
     """
-    content = read_file(path)
-    fit_state(network, content.get("state_dict", content), str(path))
+    fit_state(network, read_file(path), str(path))
 
 
 def fit_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
-    """Put a state dict into a network, stripping prefixes that wrappers left.
+    """Put a state dict into a network, out of the dictionaries and prefixes of training scripts.
 
     Args:
         network: Filled in place.
-        content: Names and tensors; anything else in it is not read.
+        content: Names and tensors, or what a training script saved with them.
         source: Named in the message.
 
     Raises:
         UserError: Names or shapes differ; missing and unexpected ones are listed.
     """
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     own = network.state_dict()
-    state = _fitting(state, set(own))
+    found = [_fitting(state, set(own)) for state in _states(content)]
+    state: dict[str, Tensor] = max(found, key=lambda one: len(one.keys() & own.keys()))
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     reshaped = [
@@ -61,9 +69,32 @@ def fit_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
     if problems:
         raise UserError(
             f"The weights in {source} do not fit {type(network).__name__}; {'; '.join(problems)}."
+            + _holds(content)
         )
     check_finite(state, source)
     network.load_state_dict(state, strict=False)
+
+
+def _states(content: Mapping[str, Any], depth: int = 0) -> Iterator[dict[str, Tensor]]:
+    """The dictionaries of tensors that a file holds, from the outside in, `HOLDERS` first."""
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    yield {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    if depth < DEEPEST:
+        for key in sorted(named, key=lambda key: HOLDERS.index(key) if key in HOLDERS else 99):
+            if isinstance(named[key], Mapping):
+                yield from _states(named[key], depth + 1)
+
+
+def _holds(content: Mapping[str, Any]) -> str:
+    """What a file holds, where that is no state dict."""
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return ""
+    keys = [str(key) for key in content]
+    more = f" and {len(keys) - 12} more" if len(keys) > 12 else ""
+    return (
+        f" The file has the keys {', '.join(keys[:12]) or '(none)'}{more}; no state "
+        "dict that fits was found there or in what they hold. Save the state dict alone."
+    )
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:

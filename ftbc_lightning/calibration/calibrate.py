@@ -133,7 +133,7 @@ def calibrate(
     )
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
-    reference = trace(ann)
+    reference = trace(ann, snn.example_input)
     if stages.potential:
         snn.correct_membranes()
     neurons = snn.neurons()

@@ -5,59 +5,25 @@ steps of its outputs is its output for the mean over the steps. Every operation 
 here is refused: nothing is left unconverted in silence.
 """
 
-import operator
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
-from ftbc_lightning.graph.max_pooling import is_max_pool
-
-Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "refused"]
-"""neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
-number, not a tensor in time."""
-
-LINEAR_MODULES = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle),
-    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+from ftbc_lightning.graph.linear import (
+    PRODUCTS,
+    REDUCTIONS,
+    WEIGHTED_FUNCTIONS,
+    is_linear,
+    never,
 )
-LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
-    *(torch.flatten, torch.cat, torch.concat, torch.mean, torch.add, torch.sub),
-    *(torch.chunk, torch.split, torch.reshape, torch.permute, torch.transpose),
-    *(torch.squeeze, torch.unsqueeze, torch.stack),
-    *(operator.add, operator.iadd, operator.sub, operator.isub, operator.neg, operator.getitem),
-    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
-    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.pad, F.channel_shuffle),
-}
-LINEAR_METHODS = {
-    *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "mean", "add", "add_"),
-    *("sub", "sub_", "squeeze", "unsqueeze", "chunk", "split"),
-}
-WEIGHTED_FUNCTIONS: set[Callable[..., Any]] = {
-    *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
-    F.batch_norm,
-}
-"""Linear in the first argument while the others are the network's own tensors."""
+from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.shapes import is_number
 
-SCALING_FUNCTIONS: set[Callable[..., Any]] = {
-    *(operator.mul, operator.imul, operator.truediv, torch.mul, torch.div),
-}
-SCALING_METHODS = {"mul", "mul_", "div", "div_"}
-SHAPE_METHODS = {"size", "dim"}
-NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
-    *(operator.floordiv, operator.truediv, operator.mul, operator.add, operator.sub),
-    *(operator.getitem, getattr, operator.mod, operator.eq, operator.ne, torch._assert),
-}
-
+Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "front", "tail", "refused"]
+"""neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
+number, not a tensor in time. front: prepares the input, computed once. tail: behind the last layer,
+computed on the mean over the steps."""
 
 _RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReLU6"
 _ATTENTION = "none: attention multiplies two values that change in time"
@@ -68,7 +34,9 @@ WAYS_OUT = {
     **dict.fromkeys(("sigmoid", "hardsigmoid", "mul"), _GATE),
     **dict.fromkeys(("softmax", "logsoftmax"), "leave it out: the largest logit stays largest"),
     **dict.fromkeys(("multiheadattention", "scaleddotproductattention", "matmul"), _ATTENTION),
-    **dict.fromkeys(("layernorm", "layernorm2d", "groupnorm", "instancenorm2d"), _NORM),
+    **dict.fromkeys(("einsum", "bmm"), _ATTENTION),
+    **dict.fromkeys(("layernorm", "layernorm2d", "groupnorm", "instancenorm"), _NORM),
+    **dict.fromkeys(("instancenorm1d", "instancenorm2d", "instancenorm3d"), _NORM),
 }
 """Advice by type, small letters alone; every other type gets `DEFAULT_WAY_OUT`."""
 
@@ -84,68 +52,133 @@ def is_neuron(node: fx.Node) -> bool:
     return node.op == "call_module" and str(node.target).startswith(f"{NEURONS}.")
 
 
-def is_number(node: fx.Node) -> bool:
-    """Say whether a node is a number or a shape computed from shapes, not a tensor."""
-    if node.op == "call_method" and node.target in SHAPE_METHODS:
-        return True
-    if node.op != "call_function" or node.target not in NUMBER_FUNCTIONS:
-        return False
-    if node.target is getattr:
-        return bool(node.args[1] == "shape")
-    return bool(node.all_input_nodes) and all(is_number(source) for source in node.all_input_nodes)
+def roles(graph: fx.GraphModule) -> dict[fx.Node, Role]:
+    """Say what each node of the ANN's graph becomes.
 
-
-def role(node: fx.Node, graph: fx.GraphModule) -> Role:
-    """Say what a node of the ANN's graph becomes.
-
-    >>> graph = fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU()))
-    >>> [role(node, graph) for node in graph.graph.nodes]
-    ['input', 'linear', 'neuron', 'refused', 'output']
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU(), nn.Linear(2, 2))
+    >>> list(roles(fx.symbolic_trace(net)).values())
+    ['input', 'linear', 'neuron', 'refused', 'linear', 'output']
     """
+    constants = constants_of(graph)
+    found = {node: _alone(node, graph, constants) for node in graph.graph.nodes}
+    weighted = {node for node in found if _is_weighted(node, graph, constants)}
+    for node in _front(found, weighted, graph):
+        found[node] = "front"
+    for node in _tail(found, weighted, graph):
+        found[node] = "tail"
+    return found
+
+
+def constants_of(graph: fx.GraphModule) -> set[fx.Node]:
+    """The nodes that are the network's own: tensors, and what is computed from such alone."""
+    found: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        sources = node.all_input_nodes
+        own = node.op in ("call_function", "call_method", "call_module") and sources
+        computed = own and all(s in found or is_number(s) for s in sources) and not is_number(node)
+        if node.op == "get_attr" or (computed and not never(node, graph)):
+            found.add(node)
+    return found
+
+
+def _alone(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> Role:
+    """What a node becomes by its operation, wherever it stands."""
     if node.op in ("placeholder", "output"):
         return "input" if node.op == "placeholder" else "output"
     if is_number(node):
         return "shape"
-    if node.op == "get_attr":
+    if node in constants:
         return "linear"
     if is_max_pool(node, graph):
-        return "pool"
+        return "refused" if any(o in constants for o in operands(node)) else "pool"
     if is_activation(node, graph):
         return "neuron"
-    return "linear" if _is_linear(node, graph) else "refused"
+    return "linear" if is_linear(node, graph, constants) else "refused"
+
+
+FRONT_MODULES = (
+    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
+)
+"""Modules with trained tensors that belong to the preparation of the input."""
+
+
+def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> bool:
+    """Say whether a node is a layer: it combines its inputs by trained weights."""
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        trained = next(module.parameters(), None) is not None
+        return trained and not isinstance(module, FRONT_MODULES) and not is_activation(node, graph)
+    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS and node not in constants:
+        sources = [s for s in node.all_input_nodes if s.op == "get_attr"]
+        return any(isinstance(_attribute(graph, str(s.target)), nn.Parameter) for s in sources)
+    return False
+
+
+def _front(
+    found: dict[fx.Node, Role], weighted: set[fx.Node], graph: fx.GraphModule
+) -> set[fx.Node]:
+    """What prepares the input, before the first layer: computed once, so it may be anything."""
+    behind: set[fx.Node] = set()
+    prepared: set[fx.Node] = set()
+    for node, role in found.items():
+        if node in weighted or any(source in behind for source in node.all_input_nodes):
+            behind.add(node)
+        elif role == "refused" and not never(node, graph):
+            prepared.add(node)
+    for node in reversed(found):
+        if found[node] in ("linear", "pool", "neuron") and any(u in prepared for u in node.users):
+            prepared.add(node)
+    return prepared
+
+
+def _tail(
+    found: dict[fx.Node, Role], weighted: set[fx.Node], graph: fx.GraphModule
+) -> set[fx.Node]:
+    """What no layer and no neuron follows: a function of the mean over the steps, so exact."""
+    followed: set[fx.Node] = set()
+    for node in reversed(found):
+        if any(u in weighted or found[u] == "neuron" or u in followed for u in node.users):
+            followed.add(node)
+    tail: set[fx.Node] = set()
+    for node, role in found.items():
+        free = node not in followed and node not in weighted and not never(node, graph)
+        read = any(source in tail for source in node.all_input_nodes)
+        if (role == "refused" and free) or (read and role in ("linear", "pool")):
+            tail.add(node)
+    return tail
 
 
 def pools_in_time(graph: fx.GraphModule) -> list[fx.Node]:
     """The max poolings that spikes reach; one that reads the sample alone is the ANN's own."""
+    found = roles(graph)
     reached: set[fx.Node] = set()
-    for node in graph.graph.nodes:
-        if role(node, graph) == "neuron" or any(s in reached for s in node.all_input_nodes):
+    for node, role in found.items():
+        if role == "neuron" or any(source in reached for source in node.all_input_nodes):
             reached.add(node)
-    return [node for node in graph.graph.nodes if node in reached and is_max_pool(node, graph)]
+    return [node for node, role in found.items() if node in reached and role == "pool"]
 
 
-def _is_linear(node: fx.Node, graph: fx.GraphModule) -> bool:
-    if node.op == "call_module":
-        return isinstance(graph.get_submodule(str(node.target)), LINEAR_MODULES)
-    if node.op == "call_method":
-        known, scaling = LINEAR_METHODS, SCALING_METHODS
-        return node.target in known or (node.target in scaling and _scales_one_tensor(node))
-    if node.target in SCALING_FUNCTIONS:
-        return _scales_one_tensor(node)
-    if node.target in WEIGHTED_FUNCTIONS:
-        return all(source.op == "get_attr" for source in node.all_input_nodes[1:])
-    return node.target in LINEAR_FUNCTIONS
+TAIL = "ftbc_tail"
+"""Key in a node's `meta` that says that it is computed on the running mean."""
 
 
-def _scales_one_tensor(node: fx.Node) -> bool:
-    """Say whether a product has one factor that changes in time, or a quotient such a dividend."""
-    changing = [
-        position
-        for position, factor in enumerate(node.args)
-        if isinstance(factor, fx.Node) and not is_number(factor) and factor.op != "get_attr"
-    ]
-    divides = "div" in str(node.target)
-    return changing == [0] or (changing == [1] and not divides)
+def mark_tail(graph: fx.GraphModule) -> None:
+    """Mark the nodes of an ANN's graph that are computed on the mean over the steps."""
+    for node, role in roles(graph).items():
+        node.meta[TAIL] = role == "tail"
+
+
+def in_tail(node: fx.Node) -> bool:
+    """Say whether a node of a spiking network is computed on the mean over the steps."""
+    return bool(node.meta.get(TAIL))
+
+
+def _attribute(graph: fx.GraphModule, path: str) -> object:
+    value: object = graph
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
 
 
 def describe(node: fx.Node, graph: fx.GraphModule) -> str:
@@ -174,6 +207,15 @@ def way_out(kind: str) -> str:
     'train with ReLU instead'
     """
     return WAYS_OUT.get(kind.lower().replace("_", ""), DEFAULT_WAY_OUT)
+
+
+def advice(node: fx.Node, graph: fx.GraphModule) -> str:
+    """What to do about a node that cannot be converted: by its setting, else by its kind."""
+    if reason := never(node, graph):
+        return reason
+    if node.op in ("call_function", "call_method") and node.target in REDUCTIONS:
+        return "it runs over the samples of the batch; name the axes of a sample (dim=1, ...)"
+    return way_out(path_and_kind(node, graph)[1])
 
 
 def ceiling(node: fx.Node, graph: fx.GraphModule) -> float | None:

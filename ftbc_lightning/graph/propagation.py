@@ -5,21 +5,30 @@ and computed once. All others are `[steps * B, ...]`, steps first.
 """
 
 import operator
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftbc_lightning.graph.max_pooling import is_max_pool
-from ftbc_lightning.graph.operators import is_neuron, is_number
+from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.shapes import is_number
 
-Pooled = dict[str, tuple[Tensor, Tensor]]
-"""For each max pooling the sums of its input, and their maxima, up to the last step."""
+Pooled = dict[str, tuple[Tensor, ...]]
+"""For each max pooling its maxima and the sums of its inputs, up to the last step; and for each
+value that is read as its mean over the steps the sum, and how many steps those were."""
 
 
 NEW_TENSOR_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
 ADDITIONS = (operator.add, torch.add)
+
+
+def prepared(inputs: Tensor, like: Tensor) -> Tensor:
+    """Inputs on a network's device and in its precision; token numbers and bytes stay integers."""
+    dtype = like.dtype if inputs.is_floating_point() else inputs.dtype
+    return inputs.to(device=like.device, dtype=dtype)
 
 
 class Plan:
@@ -27,8 +36,12 @@ class Plan:
 
     Attributes:
         nodes: The nodes in order.
-        temporal: The nodes whose value changes from step to step.
+        temporal: The nodes whose value changes from step to step, and numbers, which count samples
+            and steps together.
         pools: Those among them that take a maximum.
+        tail: Those that are computed on the running mean, behind the last layer.
+        averages: Whether the output is one of these.
+        sizes: Numbers that no spike reaches: nodes that are computed once read them without steps.
         batched: The nodes whose value has a batch axis, because the input has reached them.
         spent: The temporal nodes whose value is a tensor of its own, no view of another, that
             one node alone reads: that node may write its result into it.
@@ -43,18 +56,26 @@ class Plan:
         self.batched: set[fx.Node] = set()
         spiking = any(is_neuron(node) for node in self.nodes)
         last_reader: dict[fx.Node, fx.Node] = {}
+        reached: set[fx.Node] = set()
+        self.sizes: set[fx.Node] = set()
         for node in self.nodes:
             sources = node.all_input_nodes
             # A batch size read from a sample must count the steps too: it shapes spiking values.
-            if spiking and (is_neuron(node) or is_number(node)):
+            number = is_number(node)
+            if spiking and (is_neuron(node) or number):
                 self.temporal.add(node)
-            if any(source in self.temporal for source in sources):
+            if is_neuron(node) or any(source in reached for source in sources):
                 self.temporal.add(node)
+                reached.add(node)
+            elif spiking and number:
+                self.sizes.add(node)
             if node.op == "placeholder" or any(source in self.batched for source in sources):
                 self.batched.add(node)
             for source in sources:
                 last_reader[source] = node
-        self.pools = {node for node in self.temporal if is_max_pool(node, graph)}
+        self.tail = {node for node in self.temporal & reached if in_tail(node)}
+        self.averages = any(source in self.tail for source in self.nodes[-1].all_input_nodes)
+        self.pools = {n for n in reached - self.tail if is_max_pool(n, graph)}
         self.spent = {n for n in self.temporal if len(n.users) == 1 and self._makes_new_tensor(n)}
         self.last_readers: dict[fx.Node, list[fx.Node]] = {}
         for source, reader in last_reader.items():
@@ -85,6 +106,8 @@ class Propagation:
         self.images = images
         self.pooled: Pooled = {} if pooled is None else pooled
         self.values: dict[fx.Node, Any] = {}
+        self.sizes: dict[fx.Node, Any] = {}
+        self.means: dict[fx.Node, Any] = {}
 
     def current(self, neuron: fx.Node) -> Tensor:
         """The input current of a neuron, `[steps, B, C, ...]`."""
@@ -106,6 +129,8 @@ class Propagation:
     def advance(self, node: fx.Node) -> Any:
         """Evaluate a node that is not a spiking neuron and return its value."""
         value = self.values[node] = self.evaluate(node)
+        if node in self.plan.sizes:
+            self._size(node)
         self.release(node)
         return value
 
@@ -113,16 +138,18 @@ class Propagation:
         """Drop the values that nothing reads after `node`."""
         for source in self.plan.last_readers.get(node, ()):
             self.values.pop(source, None)
+            self.means.pop(source, None)
 
     def evaluate(self, node: fx.Node) -> Any:
         """Compute the value of a node that is not a spiking neuron."""
         if node.op == "placeholder":
-            return self.images if not node.args else self.values.get(node, node.args[0])
+            return self.images
         if node.op == "get_attr":
             return _attribute(self.plan.graph, str(node.target))
-        in_time = node in self.plan.temporal
-        args = fx.node.map_arg(node.args, lambda source: self._read(source, in_time))
-        kwargs = fx.node.map_arg(node.kwargs, lambda source: self._read(source, in_time))
+        if node in self.plan.tail:
+            args, kwargs = self._arguments(node, in_time=True, mean=True)
+            return self._call(node, args, kwargs)
+        args, kwargs = self._arguments(node, in_time=node in self.plan.temporal)
         if node.op == "output":
             return args[0]
         if node in self.plan.pools:
@@ -130,8 +157,14 @@ class Propagation:
         if node.op == "call_function" and node.target in ADDITIONS and not kwargs:
             place = self._place_for_sum(node, args)
             if place is not None:
-                return torch.add(args[0], args[1], out=place)  # type: ignore[arg-type]
+                return torch.add(args[0], args[1], out=place)
         return self._call(node, args, kwargs)
+
+    def _arguments(self, node: fx.Node, *, in_time: bool, mean: bool = False) -> tuple[Any, Any]:
+        def read(source: fx.Node) -> Any:
+            return self._mean(source) if mean else self._read(source, in_time)
+
+        return fx.node.map_arg(node.args, read), fx.node.map_arg(node.kwargs, read)
 
     def _place_for_sum(self, node: fx.Node, terms: Any) -> Tensor | None:
         """A term that only this sum reads and that has its shape: no new tensor is needed."""
@@ -164,26 +197,65 @@ class Propagation:
         the maximum of each step for itself would lie above it. Of spikes with one threshold it
         makes spikes: the largest count grows by one at most.
         """
-        current: Tensor = args[0]
-        sums = current.view(self.steps, self.batch, *current.shape[1:]).cumsum(0)
         carried = self.pooled.get(node.name)
+        terms = len(operands(node))
+        sums = [self._in_steps(current).cumsum(0) for current in args[:terms]]
         if carried is not None:
-            sums += carried[0]
-        flat: Tensor = self._call(node, (sums.flatten(0, 1), *args[1:]), kwargs)
-        peaks = flat.view(self.steps, self.batch, *flat.shape[1:])
+            for total, before in zip(sums, carried[1:], strict=True):
+                total += before
+        flat: Tensor = self._call(node, (*(s.flatten(0, 1) for s in sums), *args[terms:]), kwargs)
+        peaks = self._in_steps(flat)
         growth = peaks.clone()
         growth[1:] -= peaks[:-1]
         if carried is not None:
-            growth[0] -= carried[1]
-        self.pooled[node.name] = sums[-1].clone(), peaks[-1].clone()
+            growth[0] -= carried[0]
+        self.pooled[node.name] = peaks[-1].clone(), *(total[-1].clone() for total in sums)
         return growth.flatten(0, 1)
+
+    def _in_steps(self, value: Tensor) -> Tensor:
+        return value.view(self.steps, self.batch, *value.shape[1:])
+
+    def _mean(self, source: fx.Node) -> Any:
+        """The value of `source` averaged over the steps up to each, for what follows all layers.
+
+        m[t] = (x[0] + .. + x[t]) / (t + 1)
+        """
+        plan = self.plan
+        if source in plan.tail or source not in plan.temporal or is_number(source):
+            return self._read(source, in_time=True)
+        if source not in self.means:
+            names = (f"{source.name}.{place}" for place in count())
+            self.means[source] = fx.node.map_aggregate(
+                self.values[source], lambda value: self._running_mean(value, next(names))
+            )
+        return self.means[source]
+
+    def _running_mean(self, value: Any, name: str) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        sums = self._in_steps(value).cumsum(0)
+        steps = torch.arange(1, self.steps + 1, device=value.device, dtype=value.dtype)
+        carried = self.pooled.get(name)
+        if carried is not None:
+            sums += carried[0]
+            steps += carried[1]
+        self.pooled[name] = sums[-1].clone(), steps[-1].clone()
+        return (sums / steps.view(-1, *(1,) * (sums.ndim - 1))).flatten(0, 1)
 
     def _read(self, source: fx.Node, in_time: bool) -> Any:
         """The value of `source`, repeated over the steps where a spiking node reads it."""
+        if not in_time and source in self.plan.sizes:
+            return self._size(source)
         value = self.values[source]
         if not in_time or source in self.plan.temporal or source not in self.plan.batched:
             return value
         return fx.node.map_aggregate(value, self._repeat)
+
+    def _size(self, number: fx.Node) -> Any:
+        """A number without the steps, for what is computed once."""
+        if number not in self.sizes:
+            self.sizes[number] = self._call(number, *self._arguments(number, in_time=False))
+        return self.sizes[number]
 
     def _repeat(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -1,44 +1,37 @@
 """Read an ANN as a graph: an untouched copy, batch norm folded, max pooling moved."""
 
-import copy
 import operator
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
-from ftbc_lightning.graph.max_pooling import pool_before_activation
+from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
+from ftbc_lightning.graph.proxies import ActivationTracer
+from ftbc_lightning.graph.rectifiers import write_rectifiers
+from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.wrappers import plain_copy
 
 TRACED = "ftbc_traced"
 """Key in a graph module's `meta` that says it is a result of `trace`."""
 
 
-class ActivationTracer(fx.Tracer):
-    """A tracer that keeps this package's activations whole, as it does torch's own modules.
-
-    So are subclasses of torch's modules that compute what those compute.
-    """
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Say whether `m` is one node of the graph; torch calls this while it traces."""
-        inherited = type(m).forward.__module__.startswith("torch.nn.")
-        own = isinstance(m, ClippedReLU | QCFS) or (inherited and not isinstance(m, nn.Sequential))
-        return own or super().is_leaf_module(m, module_qualified_name)
-
-
-def trace(ann: nn.Module) -> fx.GraphModule:
+def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule:
     """Copy the ANN into a graph of single operations, batch norm folded, max pooling moved.
 
     The ANN itself stays as it is, training flags included. The names of the graph's nodes depend
-    on the ANN's code alone, so two traces of one network can be walked side by side.
+    on the ANN's code alone, so two traces of one network can be walked side by side. Wrappers for
+    several devices and of `torch.compile` are taken off; half precision becomes float32.
 
     Args:
         ann: Any `nn.Module` whose `forward` takes one tensor and whose path does not depend on
-            the values in it.
+            the values in it. Other arguments take their defaults.
+        example_input: `[B, ...]`, of which shape and type matter: for a `forward` that asks for
+            them (`x.ndim == 4`, `int(8 * h)`).
 
     Returns:
         A graph module in evaluation mode that computes what `ann.eval()` computes; the same one
@@ -53,26 +46,18 @@ def trace(ann: nn.Module) -> fx.GraphModule:
     """
     if isinstance(ann, fx.GraphModule) and ann.meta.get(TRACED):
         return ann
-    ann = copy.deepcopy(ann).eval()
-    tracer = ActivationTracer()
+    copied = plain_copy(ann).eval()
+    if halves(copied):
+        copied.float()
+    tracer = ActivationTracer(example_input)
     try:
-        graph = tracer.trace(ann)
+        graph = tracer.trace(copied)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{type(ann).__name__} cannot be traced by torch.fx ({reason[0]}). Its forward must "
-            "take one tensor and must not branch on the values in it; move such code out of "
-            "the network."
-        ) from error
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    required = [node for node in inputs if not node.args]
-    if len(required) > 1:
-        raise UserError(
-            f"{type(ann).__name__}.forward takes {len(required)} inputs "
-            f"({', '.join(node.name for node in required)}); a network with one input is needed."
-        )
+        raise UserError(_untraced(copied, error, tracer)) from error
     module = fx.GraphModule(tracer.root, graph)
     _write_out_of_place(module)
+    write_rectifiers(module)
+    write_maxima(module)
     module.meta[TRACED] = True
     with torch.no_grad():
         fold_batch_norm(module)
@@ -80,31 +65,85 @@ def trace(ann: nn.Module) -> fx.GraphModule:
     return module
 
 
+def halves(network: nn.Module) -> list[str]:
+    """The half precisions that a network's weights have, which spikes cannot be counted in."""
+    found = {str(p.dtype).removeprefix("torch.") for p in network.parameters()}
+    return sorted(found & {"bfloat16", "float16"})
+
+
+def warn_of_halves(network: nn.Module) -> None:
+    """Say that a network in half precision is converted in float32."""
+    found = halves(network)
+    if found:
+        warnings.warn(
+            f"{type(network).__name__} has {' and '.join(found)} weights; it is converted and "
+            "simulated in float32.",
+            stacklevel=3,
+        )
+
+
+def _untraced(network: nn.Module, error: Exception, tracer: ActivationTracer) -> str:
+    """Why a network cannot be traced."""
+    name = type(network).__name__
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, UserError):
+        if reason.startswith(name):
+            return reason
+        return f"{name} cannot be traced: {reason}; take that code out of forward."
+    hint = ""
+    if tracer.asks_for_shapes:
+        hint = " If it asks for the shape of its input, give an example input."
+    return (
+        f"{name} cannot be traced by torch.fx ({reason}). Its forward must "
+        "take one tensor and must not branch on the values in it; move such code out of "
+        f"the network.{hint}"
+    )
+
+
 OUT_OF_PLACE: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
-    torch.relu_: torch.relu,
-    F.relu_: F.relu,
-    **{f"{name}_": name for name in ("add", "sub", "mul", "div", "relu")},
-    **{f"{name}_": name for name in ("clamp", "clip", "clamp_min")},
+    operator.itruediv: operator.truediv,
+    operator.imatmul: operator.matmul,
+    operator.ipow: operator.pow,
 }
-"""In-place operations and the ones that give the same value in a tensor of its own."""
+"""Operators that change their first operand, and those that make a value of its own."""
+
+
+def _out_of_place(node: fx.Node) -> Any:
+    """What gives the same value as an in-place operation without changing its input, or None."""
+    if node.target in OUT_OF_PLACE:
+        return OUT_OF_PLACE[node.target]
+    if node.op == "call_method":
+        name = str(node.target)
+        plain = name.removesuffix("_")
+        return plain if name.endswith("_") and callable(getattr(Tensor, plain, None)) else None
+    name = getattr(node.target, "__name__", "")
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    found = [getattr(place, name[:-1], None) for place in (torch, F)]
+    return next((function for function in found if callable(function)), None)
 
 
 def _write_out_of_place(module: fx.GraphModule) -> None:
     """Replace in-place operations: whoever read the changed tensor reads the result instead."""
     for node in module.graph.nodes:
-        in_place = node.target in OUT_OF_PLACE or bool(node.kwargs.get("inplace"))
         if node.op == "call_module":
             called = module.get_submodule(node.target)
-            in_place = bool(getattr(called, "inplace", False))
-            if in_place:
+            if bool(getattr(called, "inplace", False)):
                 setattr(called, "inplace", False)  # noqa: B010 - unknown to the type checker
-        elif in_place:
-            node.target = OUT_OF_PLACE.get(node.target, node.target)
+                _read_result(node)
+            continue
+        if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+            continue
+        if is_number(node):  # `n += 1` makes another number
+            continue
+        plain = _out_of_place(node)
+        if plain is not None:
+            node.target = plain
+        if plain is not None or node.kwargs.get("inplace"):
             node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
-        if in_place:
             _read_result(node)
 
 

@@ -58,11 +58,14 @@ def _shaped(value: Any) -> Any:
 
 
 @torch.no_grad()
-def shapes(graph: fx.GraphModule, input_shape: Sequence[int]) -> dict[fx.Node, Any]:
+def shapes(
+    graph: fx.GraphModule, input_shape: Sequence[int], input_dtype: torch.dtype
+) -> dict[fx.Node, Any]:
     """For each node a `ShapeOf`, a tuple of them, or the number that it is."""
     like = next(graph.parameters())
     interpreter = _Shapes(graph)
-    interpreter.run(torch.zeros(BATCH, *input_shape, device=like.device, dtype=like.dtype))
+    dtype = like.dtype if input_dtype.is_floating_point else input_dtype
+    interpreter.run(torch.zeros(BATCH, *input_shape, device=like.device, dtype=dtype))
     return interpreter.seen
 
 

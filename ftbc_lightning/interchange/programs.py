@@ -46,7 +46,8 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     neuron (its membrane) and each max pooling in time (the sum of its inputs). At step 0 the state
     that comes in is not read: zeros will do. Outputs: `output [B, classes]` and the state after the
     step, `<layer>_out`, all
-    float32. The logits after step t are the mean of `output` over steps 0 to t.
+    float32. The logits after step t are the mean of `output` over steps 0 to t; of a network with a
+    function behind its last layer, `output` itself, and the state has the sum that it is taken of.
     """
     try:
         import onnx
@@ -56,7 +57,7 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     # float32 always: onnxruntime has no convolution in float64
     network = SteppedNetwork(copy.deepcopy(snn).float().cpu())
     names = network.state_names
-    images = torch.zeros(BATCH, *input_shape)
+    images = torch.zeros(BATCH, *input_shape, dtype=snn.input_dtype)
     _, state = network.step(network.constants(images), {}, 0)
     batch = torch.export.Dim("batch")
     for name in ("torch.onnx", "onnxscript"):
@@ -74,9 +75,10 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
         )
     assert program is not None
     model = program.model_proto
+    readout = "`output`" if network.averages else "mean of `output` over steps 0 to t"
     facts = {
         "timesteps": str(snn.timesteps),
-        "readout": "logits after step t: mean of `output` over steps 0 to t",
+        "readout": f"logits after step t: {readout}",
         "state": "at step 0 the state is not read",
         "state_shapes": json.dumps({name: list(state[name].shape[1:]) for name in names}),
     }
@@ -95,7 +97,8 @@ def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[i
     # A program is bound to a device, and that of the one who writes may not be the reader's.
     snn = copy.deepcopy(snn).cpu()
     like = next(iter(snn.neurons().values())).threshold
-    images = torch.zeros(BATCH, *input_shape, dtype=like.dtype)
+    dtype = like.dtype if snn.input_dtype.is_floating_point else snn.input_dtype
+    images = torch.zeros(BATCH, *input_shape, dtype=dtype)
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         SteppedNetwork(snn).eval(), (images,), dynamic_shapes=({0: batch},)

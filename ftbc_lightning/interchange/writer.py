@@ -24,7 +24,7 @@ class Writer:
     def __init__(self, snn: SpikingNetwork, input_shape: Shape) -> None:
         self.snn, self.graph = snn, snn.layers
         self.input_shape = input_shape
-        self.seen = shapes(snn.layers, input_shape)
+        self.seen = shapes(snn.layers, input_shape, snn.input_dtype)
         self.operations: dict[str, Operation] = {}
         self.gives: dict[fx.Node, str] = {}
         self.in_time: set[str] = set()

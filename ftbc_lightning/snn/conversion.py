@@ -9,8 +9,9 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph import operators
-from ftbc_lightning.graph.propagation import Plan, Propagation
-from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.batch_axis import check_batch_axis
+from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
+from ftbc_lightning.graph.tracing import trace, warn_of_halves
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
 from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.statistics import (
@@ -89,7 +90,7 @@ def convert(
         balancing_updates=balancing_updates,
     )
     if max_pooling == "refuse":
-        refuse_max_pooling(trace(ann), name=type(ann).__name__)
+        refuse_max_pooling(trace(ann, example_input), name=type(ann).__name__)
     snn = prepare(ann, example_input, timesteps=timesteps)
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(ann, snn, statistics, settings, progress=progress)
@@ -101,13 +102,16 @@ def convert(
 def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> SpikingNetwork:
     """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
     check_timesteps(timesteps)
-    graph = trace(ann)
+    graph = trace(ann, example_input)
     check_convertible(graph, name=type(ann).__name__)
+    operators.mark_tail(graph)
+    warn_of_halves(ann)
     return SpikingNetwork(
         graph,
         neuron_shapes(graph, example_input),
         timesteps=timesteps,
         input_shape=example_input.shape[1:],
+        input_dtype=_input_dtype(example_input.dtype),
     )
 
 
@@ -139,8 +143,11 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
             f"The conversion map has format {written}, this program knows {MAP_FORMAT}; "
             + ("install a newer ftbc-lightning to read it." if newer else "convert the ANN again.")
         )
-    graph = trace(ann)
+    dtype = _input_dtype(getattr(torch, str(conversion_map.get("input_dtype", "float32")), None))
+    example = _example(conversion_map.get("input"), dtype)
+    graph = trace(ann, example)
     check_convertible(graph, name=type(ann).__name__)
+    operators.mark_tail(graph)
     shapes = {name: tuple(shape) for name, shape in conversion_map["neurons"].items()}
     found = activation_nodes(graph)
     if found != list(shapes):
@@ -155,24 +162,39 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         shapes,
         timesteps=conversion_map["timesteps"],
         input_shape=conversion_map.get("input"),
+        input_dtype=dtype,
     )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
     return snn
 
 
+def _input_dtype(found: Any) -> torch.dtype:
+    """The integer type of an input; float32 for every other, which follows the network's."""
+    integers = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+    return found if found in integers else torch.float32
+
+
+def _example(shape: Any, dtype: torch.dtype) -> Tensor | None:
+    return None if shape is None else torch.zeros(1, *shape, dtype=dtype)
+
+
 def activation_nodes(graph: fx.GraphModule) -> list[str]:
     """Names of the nodes of a traced ANN that become neurons, from input to output."""
-    return [n.name for n in graph.graph.nodes if operators.role(n, graph) == "neuron"]
+    return [node.name for node, role in operators.roles(graph).items() if role == "neuron"]
 
 
 def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
     """Raise `UserError` naming every node that cannot be converted."""
-    refused = [n for n in graph.graph.nodes if operators.role(n, graph) == "refused"]
+    refused = [node for node, role in operators.roles(graph).items() if role == "refused"]
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
-        kinds = dict.fromkeys(operators.path_and_kind(node, graph)[1] for node in refused)
-        advice = "; ".join(f"{kind}: {operators.way_out(kind)}" for kind in kinds)
+        advice = "; ".join(
+            dict.fromkeys(
+                f"{operators.path_and_kind(node, graph)[1]}: {operators.advice(node, graph)}"
+                for node in refused
+            )
+        )
         raise UserError(
             f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
             f"or pooling: {listed}. The way out: {advice}."
@@ -200,16 +222,10 @@ def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:
         )
 
 
-def beside(network: nn.Module, example_input: Tensor) -> Tensor:
-    """An input on the device and in the precision of a network's weights."""
-    like = next(iter(network.parameters()))
-    return example_input.to(device=like.device, dtype=like.dtype)
-
-
 @torch.no_grad()
 def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tuple[int, ...]]:
     """The shape of each activation for one input, without the batch axis."""
-    example = beside(graph, example_input)
+    example = prepared(example_input, next(iter(graph.parameters())))
     names = set(activation_nodes(graph))
     propagation = Propagation(Plan(graph), example, steps=1)
     shapes = {}
@@ -224,6 +240,7 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
             ) from error
         if node.name in names:
             shapes[node.name] = tuple(value.shape[1:])
+    check_batch_axis(graph, example)
     return shapes
 
 
@@ -237,7 +254,9 @@ def observe_activations(
 ) -> dict[str, ActivationStatistics]:
     """Gather the statistics that every threshold rule reads, in one pass of the ANN."""
     channels = {name: shape[0] for name, shape in snn.shapes.items()}
-    return observe(trace(ann), channels, batches, reduce=reduce, progress=progress)
+    return observe(
+        trace(ann, snn.example_input), channels, batches, reduce=reduce, progress=progress
+    )
 
 
 @torch.no_grad()
@@ -263,7 +282,7 @@ def set_thresholds(
     """
     settings = ThresholdSettings() if settings is None else settings
     rule = rule_named(settings.threshold_rule)
-    graph = trace(ann)
+    graph = trace(ann, snn.example_input)
     nodes = {node.name: node for node in graph.graph.nodes}
     for index, (name, neuron) in enumerate(snn.neurons().items()):
         progress(f"thresholds: {settings.threshold_rule}", index, len(snn.shapes))

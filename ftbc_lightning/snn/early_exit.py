@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.ending import class_scores, ending
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
@@ -137,7 +138,8 @@ def simulate_until_sure(
         UserError: The confidence is out of range, or thresholds are not set.
     """
     check_confidence(confidence)
-    network = SteppedNetwork(snn)
+    network, end = SteppedNetwork(snn), ending(snn.layers)
+    images = snn.prepared(images)
     left = torch.arange(len(images), device=images.device)
     steps = torch.full_like(left, snn.timesteps)
     constants, state = network.constants(images), State()
@@ -146,10 +148,11 @@ def simulate_until_sure(
     for t in range(snn.timesteps):
         output, state = network.step(constants, state, t)
         total = total + output
-        now = (logits[-1] if logits else total).clone()
-        now[left] = total / (t + 1)
+        mean = output if network.averages else total / (t + 1)
+        now = (logits[-1] if logits else mean).clone()
+        now[left] = mean
         logits.append(now)
-        sure = confidence_of(total / (t + 1))[0] >= confidence
+        sure = confidence_of(class_scores(mean, end))[0] >= confidence
         steps[left[sure]] = t + 1
         stay = ~sure
         left, total = left[stay], total[stay]

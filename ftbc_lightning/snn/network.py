@@ -1,7 +1,7 @@
 """The spiking network: the ANN's graph with an integrate-and-fire neuron at each activation."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
+from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.snn.neuron import IFNeuron, check_timesteps
 from ftbc_lightning.snn.simulation import simulate
 
@@ -27,12 +28,14 @@ class SpikingNetwork(nn.Module):
         timesteps: T, the number of steps that the temporal biases cover.
         shapes: For each neuron the shape of its current for one sample, `(C, ...)`.
         input_shape: The shape of one sample; None if a file of an earlier program has left it out.
+        input_dtype: The type of its values: the network's, or integers such as token numbers.
 
     Args:
         graph: A traced ANN, from `ftbc_lightning.graph.trace`. Its modules are shared, not copied.
         shapes: For each node that becomes a neuron the shape of its input without the batch axis.
         timesteps: T, at least 1.
         input_shape: The shape of one sample, `(C, H, W)`.
+        input_dtype: The type of its values; float32 stands for the network's own.
     """
 
     def __init__(
@@ -42,11 +45,13 @@ class SpikingNetwork(nn.Module):
         *,
         timesteps: int,
         input_shape: Sequence[int] | None = None,
+        input_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         check_timesteps(timesteps)
         self.timesteps = timesteps
         self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.input_dtype = input_dtype
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.layers = _with_neurons(graph, self.shapes, timesteps)
         self.requires_grad_(False)
@@ -55,6 +60,13 @@ class SpikingNetwork(nn.Module):
     def neurons(self) -> dict[str, IFNeuron]:
         """The neurons by node name, from the input to the output."""
         return {name: getattr(self.layers.get_submodule(NEURONS), name) for name in self.shapes}
+
+    @property
+    def example_input(self) -> Tensor | None:
+        """One empty input, if its shape is known."""
+        if self.input_shape is None:
+            return None
+        return torch.zeros(1, *self.input_shape, dtype=self.input_dtype)
 
     @torch.inference_mode(False)
     def correct_membranes(self) -> None:
@@ -68,6 +80,10 @@ class SpikingNetwork(nn.Module):
     def corrects_membranes(self) -> bool:
         """Whether every neuron has a correction of v0 of its own."""
         return all(n.membrane_correction is not None for n in self.neurons().values())
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Inputs on the device and in the precision of the network; whole numbers stay so."""
+        return prepared(images, next(iter(self.neurons().values())).threshold)
 
     def check_thresholds(self) -> None:
         """Raise `UserError` if a threshold has not been set."""
@@ -91,6 +107,17 @@ class SpikingNetwork(nn.Module):
             Logits after each step, `[T, B, classes]`.
         """
         return simulate(self, images)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpikingNetwork":
+        """Stay in float32 at least: membranes add up over the steps."""
+
+        def whole(values: Tensor) -> Tensor:
+            moved = fn(values)
+            halved = moved.is_floating_point() and moved.dtype.itemsize < 4
+            return values.to(moved.device) if halved else moved
+
+        super()._apply(whole, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def train(self, mode: bool = True) -> "SpikingNetwork":
         """Stay in evaluation mode: a converted network has nothing to train."""
@@ -136,19 +163,21 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
 
     Returns:
         `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
-        "corrects_membranes": bool}`.
+        "corrects_membranes": bool}`, and `"input_dtype"` where inputs are integers.
 
     >>> from ftbc_lightning import convert
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> conversion_map(convert(ann, torch.rand(1, 2), [torch.rand(8, 2)], timesteps=4))
     {'format': 1, 'timesteps': 4, 'input': [2], 'neurons': {'_1': [3]}, 'corrects_membranes': False}
     """
+    integers = not snn.input_dtype.is_floating_point
     return {
         "format": MAP_FORMAT,
         "timesteps": snn.timesteps,
         "input": None if snn.input_shape is None else list(snn.input_shape),
         "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
         "corrects_membranes": snn.corrects_membranes,
+        **({"input_dtype": str(snn.input_dtype).removeprefix("torch.")} if integers else {}),
     }
 
 
@@ -162,7 +191,13 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
             shared with `snn`.
     """
     layers = copy.deepcopy(snn.layers) if own_layers else snn.layers
-    return SpikingNetwork(layers, snn.shapes, timesteps=timesteps, input_shape=snn.input_shape)
+    return SpikingNetwork(
+        layers,
+        snn.shapes,
+        timesteps=timesteps,
+        input_shape=snn.input_shape,
+        input_dtype=snn.input_dtype,
+    )
 
 
 @torch.no_grad()

@@ -54,13 +54,15 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
 
+    A function behind the output layer, such as a softmax, is taken of that mean.
+
     The sample is the analog input of every step (constant coding). All steps are carried layer
     by layer, for a few samples at a time, fewer where memory ends; the result does not depend on
     how many.
 
     Args:
         snn: A converted network with its thresholds set.
-        images: `[B, ...]`, prepared as for the ANN.
+        images: `[B, ...]`, as for the ANN; moved to the device and precision of the network.
         timesteps: How many steps to run, 1 to `snn.timesteps`; all by default.
 
     Returns:
@@ -80,6 +82,7 @@ def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None
     if len(images) == 0:
         raise UserError("The batch to simulate is empty; give at least one sample.")
     snn.check_thresholds()
+    images = snn.prepared(images)
     plan = Plan(snn.layers)
     samples, steps = chunk_sizes(snn, images, timesteps)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
@@ -114,6 +117,8 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
             else:
                 output = carried.advance(node)
         outputs.append(output.view(steps, len(images), *output.shape[1:]))
+    if plan.averages:
+        return torch.cat(outputs)
     total = torch.cat(outputs).cumsum(0)
     count = torch.arange(1, timesteps + 1, device=total.device, dtype=total.dtype)
     return total / count.view(-1, *(1,) * (total.ndim - 1))

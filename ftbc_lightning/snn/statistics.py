@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 """Merges a tensor of sums, counts or maxima over all processes."""
@@ -80,10 +80,11 @@ def samples_of(
     samples = [batch for batch in samples if len(batch)]
     broken = [i for i, batch in enumerate(samples) if not batch.isfinite().all()]
     shape = samples[0].shape[1:] if samples else ()
-    own = [len(samples), broken[0] + 1 if broken else 0, len(shape), *shape]
+    integers = bool(samples) and not samples[0].is_floating_point()
+    own = [len(samples), broken[0] + 1 if broken else 0, int(integers), len(shape), *shape]
     device = samples[0].device if like is None and samples else getattr(like, "device", None)
     summary = torch.tensor(own + [0] * (LARGEST_RANK - len(own)), device=device)
-    most, first_broken, axes, *sizes = reduce(summary, "max").tolist()
+    most, first_broken, whole, axes, *sizes = reduce(summary, "max").tolist()
     if most == 0:
         raise UserError("The calibration set is empty; give at least one batch of samples.")
     if first_broken:
@@ -91,11 +92,12 @@ def samples_of(
             f"Calibration batch {first_broken - 1} holds NaN or infinite pixels; mend or leave "
             "out those samples."
         )
-    empty = torch.zeros(0, *sizes[:axes], device=device)
+    dtype = torch.int64 if whole else torch.float32
+    empty = torch.zeros(0, *sizes[:axes], device=device, dtype=dtype)
     samples += [empty.to(samples[0]) if samples else empty] * (most - len(samples))
     if like is None:
         return samples
-    return [batch.to(device=like.device, dtype=like.dtype) for batch in samples]
+    return [prepared(batch, like) for batch in samples]
 
 
 class ActivationStatistics:

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.graph.max_pooling import is_max_pool
-from ftbc_lightning.graph.operators import is_neuron, is_number
+from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.snn.network import SpikingNetwork
 
 State = dict[str, Tensor]
-"""For each neuron its membrane, for each max pooling in time the sum of its inputs; `[B, ...]`."""
+"""For each neuron its membrane, for each max pooling in time the sums of its inputs, for each value
+that is read as its mean over the steps the sum; `[B, ...]`."""
 
 
 class SteppedNetwork(nn.Module):
@@ -32,25 +34,40 @@ class SteppedNetwork(nn.Module):
         self.layers = snn.layers
         self.names = list(snn.neurons())
         nodes = list(snn.layers.graph.nodes)
-        temporal: set[fx.Node] = set()
+        reached: set[fx.Node] = set()
         batched: set[fx.Node] = set()
         for node in nodes:
             sources = node.all_input_nodes
-            if is_neuron(node) or is_number(node) or any(s in temporal for s in sources):
-                temporal.add(node)
+            if is_neuron(node) or any(source in reached for source in sources):
+                reached.add(node)
             if node.op == "placeholder" or any(source in batched for source in sources):
                 batched.add(node)
-        self.before = [node for node in nodes if node not in temporal]
-        self.during = [node for node in nodes if node in temporal]
+        self.before = [node for node in nodes if node not in reached]
+        # numbers again: a batch from which samples have been taken out is smaller
+        self.during = [node for node in nodes if node in reached or is_number(node)]
         read = {source for node in self.during for source in node.all_input_nodes}
-        self.kept = [node for node in self.before if node in read]
+        self.kept = [n for n in self.before if n in read and n not in self.during]
         self.sized_by_batch = {node.name for node in self.kept if node in batched}
-        self.pools = [node.name for node in self.during if is_max_pool(node, snn.layers)]
+        self.tail = {node for node in reached if in_tail(node)}
+        maxima = [n for n in nodes if n in reached - self.tail and is_max_pool(n, snn.layers)]
+        self.pools = {
+            node: [node.name, *(f"{node.name}.{i}" for i in range(1, len(operands(node))))]
+            for node in maxima
+        }
+        self.averaged = {
+            source: f"{source.name}.sum"
+            for node in nodes
+            if node in self.tail
+            for source in node.all_input_nodes
+            if source in reached - self.tail and not is_number(source)
+        }
+        self.averages = any(source in self.tail for source in nodes[-1].all_input_nodes)
 
     @property
     def state_names(self) -> list[str]:
         """The parts of the state, in the order of `state`."""
-        return [*self.names, *self.pools]
+        sums = [name for names in self.pools.values() for name in names]
+        return [*self.names, *sums, *self.averaged.values()]
 
     def constants(self, images: Tensor) -> dict[str, Any]:
         """What does not change from step to step, by node name: computed once."""
@@ -70,9 +87,12 @@ class SteppedNetwork(nn.Module):
             step: t, 0 to T-1, as a number or an int64 scalar.
 
         Returns:
-            The output layer's value at this step, `[B, classes]`, and the state after it.
+            The output layer's value at this step, `[B, classes]`, and the state after it. Where
+            `averages` is true there is a function behind that layer, and the first is its value
+            for the mean over the steps so far.
         """
         values: dict[fx.Node, Any] = {node: constants[node.name] for node in self.kept}
+        means: dict[fx.Node, Any] = {}
         after: State = {}
         for node in self.during:
             if node.op == "output":
@@ -80,20 +100,28 @@ class SteppedNetwork(nn.Module):
             if is_neuron(node):
                 current = values[node.all_input_nodes[0]]
                 values[node], after[node.name] = self._fire(node, current, state, step)
-            elif node.name in self.pools:
-                values[node], after[node.name] = self._pool(node, values, state, step)
+            elif node in self.pools:
+                values[node] = self._pool(node, values, state, after, step)
+            elif node in self.tail:
+                values[node] = self._evaluate(node, {**values, **means}, None)
             else:
                 values[node] = self._evaluate(node, values, None)
+            if node in self.averaged:
+                name = self.averaged[node]
+                total = values[node] + _so_far(values[node], state, name, step)
+                after[name], means[node] = total, total / (step + 1)
         output: Tensor = values[node.args[0]]
         return output, after
 
     def forward(self, images: Tensor) -> Tensor:
-        """All T steps: logits `[T, B, classes]`, the running mean of the output."""
+        """All T steps: logits `[T, B, classes]`, as `simulate` gives them."""
         constants, state = self.constants(images), State()
         outputs = []
         for t in range(self.timesteps):
             output, state = self.step(constants, state, t)
             outputs.append(output)
+        if self.averages:
+            return torch.stack(outputs)
         count = torch.arange(1, self.timesteps + 1, device=images.device, dtype=outputs[0].dtype)
         return torch.stack(outputs).cumsum(0) / count.view(-1, *(1,) * outputs[0].ndim)
 
@@ -117,22 +145,23 @@ class SteppedNetwork(nn.Module):
         return fired * amplitude, u - fired * threshold
 
     def _pool(
-        self, node: fx.Node, values: dict[fx.Node, Any], state: State, step: int | Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        node: fx.Node,
+        values: dict[fx.Node, Any],
+        state: State,
+        after: State,
+        step: int | Tensor,
+    ) -> Tensor:
         """max(S + x) - max(S), S the sum of the inputs so far."""
-        source = node.all_input_nodes[0]
-        current: Tensor = values[source]
-        if isinstance(step, Tensor):
-            before = torch.where(step == 0, torch.zeros_like(current), state[node.name])
-        else:
-            before = torch.zeros_like(current) if step == 0 else state[node.name]
-        total = before + current
-        peaks = [self._evaluate(node, {**values, source: v}, None) for v in (total, before)]
-        return peaks[0] - peaks[1], total
+        before, total = dict(values), dict(values)
+        for source, name in zip(operands(node), self.pools[node], strict=True):
+            before[source] = _so_far(values[source], state, name, step)
+            total[source] = after[name] = before[source] + values[source]
+        return self._evaluate(node, total, None) - self._evaluate(node, before, None)  # type: ignore[no-any-return]
 
     def _evaluate(self, node: fx.Node, values: Mapping[fx.Node, Any], images: Tensor | None) -> Any:
         if node.op == "placeholder":
-            return node.args[0] if node.args else images
+            return images
         if node.op == "get_attr":
             value: Any = self.layers
             for name in str(node.target).split("."):
@@ -145,3 +174,10 @@ class SteppedNetwork(nn.Module):
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _so_far(value: Tensor, state: State, name: str, step: int | Tensor) -> Tensor:
+    """A sum over the steps before this one, shaped like `value`; nothing at step 0."""
+    if isinstance(step, Tensor):
+        return torch.where(step == 0, torch.zeros_like(value), state[name])
+    return torch.zeros_like(value) if step == 0 else state[name]

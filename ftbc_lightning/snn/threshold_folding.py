@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.graph.max_pooling import is_max_pool
-from ftbc_lightning.graph.operators import is_number
+from ftbc_lightning.graph.max_pooling import is_window
+from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.snn.network import SpikingNetwork
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -131,7 +131,7 @@ def weights_behind(
 
 
 def _is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
-    if is_max_pool(node, graph):
+    if is_window(node, graph):
         return True
     if node.op == "call_module":
         return isinstance(graph.get_submodule(str(node.target)), TRANSPARENT_MODULES)

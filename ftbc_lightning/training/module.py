@@ -15,15 +15,11 @@ from torch import Tensor, nn
 from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, saved_networks
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
+from ftbc_lightning.graph.ending import ClassScores
+from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.snn.conversion import (
-    beside,
-    check_convertible,
-    neuron_shapes,
-    prepare,
-    reconvert,
-)
+from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.snn.simulation import simulate
@@ -80,6 +76,7 @@ class SpikingClassifier(LightningModule):
         self._label_smoothing = label_smoothing
         self.early_exit: float | None = None
         self.chosen: Variant | None = None
+        self._scores = ClassScores(network)
         self.reset()
 
     # The life of the spiking networks
@@ -101,11 +98,11 @@ class SpikingClassifier(LightningModule):
         Returns:
             For each neuron the shape of its current for one sample.
         """
-        graph = trace(self.ann)
+        graph = trace(self.ann, example_input)
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
-        logits = graph(beside(graph, example_input))
+        logits = graph(prepared(example_input, next(graph.parameters())))
         if logits.ndim != 2:
             raise UserError(
                 f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
@@ -179,9 +176,10 @@ class SpikingClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of the ANN."""
+        """Cross entropy of the ANN, whether it returns logits or probabilities."""
         images, labels = batch
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self._label_smoothing)
+        scores = self._scores(self(images), images)
+        loss = F.cross_entropy(scores, labels, label_smoothing=self._label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 
@@ -221,7 +219,7 @@ class SpikingClassifier(LightningModule):
         else:
             network = self.network(self.classifying())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
-        confidence, label = confidence_of(logits)
+        confidence, label = confidence_of(self._scores(logits, images))
         all_steps = torch.full_like(label[0], len(label))
         found = {"label": label, "confidence": confidence}
         found["steps"] = all_steps if steps is None else steps
@@ -254,7 +252,7 @@ class SpikingClassifier(LightningModule):
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(self._scores(logits, images), labels)
             self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
         for key, variant in self.variants.items():
             metric = self.snn_accuracy[key]

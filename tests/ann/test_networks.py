@@ -95,6 +95,31 @@ def test_weights_load_with_and_without_prefix_and_wrapper(tmp_path, prefix, wrap
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 
+@pytest.mark.parametrize("keys", ["model_state_dict", "net", "ema", "model.state_dict", "mine"])
+def test_weights_are_found_under_the_keys_of_training_scripts(tmp_path, keys):
+    source, target = SmallCNN(), SmallCNN()
+    content = {f"module.{key}": value for key, value in source.state_dict().items()}
+    for key in reversed(keys.split(".")):
+        content = {"epoch": 3, "best": torch.tensor(0.9), key: content}
+    content["optimizer_state_dict"] = {"state": {0: {"step": torch.tensor(1.0)}}}
+    torch.save(content, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_the_weights_that_were_trained_go_before_their_average(tmp_path):
+    trained, average, target = SmallCNN(), SmallCNN(), SmallCNN()
+    torch.save({"ema": average.state_dict(), "model": trained.state_dict()}, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert torch.equal(target.conv1.weight, trained.conv1.weight)
+
+
+def test_a_file_without_fitting_weights_is_refused_with_what_it_holds(tmp_path):
+    torch.save({"epoch": 3, "history": {"a": torch.zeros(2)}}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="The file has the keys epoch, history;"):
+        load_weights(SmallCNN(), tmp_path / "w.pt")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     state = SmallCNN().state_dict()
     state["extra.weight"] = state.pop("conv2.weight")

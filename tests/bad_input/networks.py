@@ -41,7 +41,8 @@ class Clamping(Branching):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
-        return self.layers(images.clamp_(-1, 1))
+        flatten, hidden, relu, last = self.layers
+        return last(relu(hidden(flatten(images))).clamp_(-1, 1))
 
 
 class TwoInputs(Branching):
@@ -65,7 +66,9 @@ class Product(Branching):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
-        return self.layers(images) * self.layers(images)
+        flatten, hidden, relu, last = self.layers
+        value = relu(hidden(flatten(images)))
+        return last(value * value)
 
 
 def images(count: int = 16) -> Tensor:

@@ -9,8 +9,9 @@ import pytest
 
 from ftbc_lightning import ForwardTemporalBiasCorrection
 from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS, FTBCCLI
+from ftbc_lightning.graph.linear import LINEAR_FUNCTIONS, LINEAR_MODULES
 from ftbc_lightning.graph.max_pooling import MAX_POOL_FUNCTIONS, MAX_POOL_MODULES
-from ftbc_lightning.graph.operators import LINEAR_FUNCTIONS, LINEAR_MODULES, WAYS_OUT
+from ftbc_lightning.graph.operators import WAYS_OUT
 from ftbc_lightning.training.callbacks.ftbc import Settings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES

@@ -239,7 +239,7 @@ def test_a_sample_is_drawn_once_for_all_loggers_and_not_at_all_for_none(
 
 def test_the_ann_is_traced_once_for_all_batches_and_t(fitted, monkeypatch):
     traced = []
-    monkeypatch.setattr(curves, "trace", lambda ann: traced.append(ann) or trace(ann))
+    monkeypatch.setattr(curves, "trace", lambda *given: traced.append(given) or trace(*given))
     callback = LayerCurves()
     batch = (torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
     for _ in range(3):

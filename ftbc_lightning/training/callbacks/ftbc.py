@@ -126,7 +126,7 @@ class ForwardTemporalBiasCorrection(Callback):
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
         module.convert(example_input(trainer), self.variants)
-        pools = pools_in_time(trace(module.ann))
+        pools = pools_in_time(trace(module.ann, example_input(trainer)))
         if pools:
             rank_zero_info(
                 f"{len(pools)} max poolings read spikes: they take the maximum over what has "
@@ -139,7 +139,8 @@ class ForwardTemporalBiasCorrection(Callback):
         classes = getattr(data, "num_classes", None)
         shapes = module.check_convertible(example_input(trainer), classes)
         if self.max_pooling == "refuse":
-            refuse_max_pooling(trace(module.ann), name=type(module.ann).__name__)
+            graph = trace(module.ann, example_input(trainer))
+            refuse_max_pooling(graph, name=type(module.ann).__name__)
         check_memory(
             shapes,
             timesteps=max(variant.timesteps for variant in self.variants),
@@ -171,8 +172,8 @@ class ForwardTemporalBiasCorrection(Callback):
         self, module: SpikingClassifier, batches: list[Any], reduce: Reduce, loggers: list[Plain]
     ) -> dict[str, float]:
         """Thresholds and biases of every variant, logged; returns the seconds that each took."""
-        reference = trace(module.ann)
         networks = {variant: module.network(variant) for variant in self.variants}
+        reference = trace(module.ann, next(iter(networks.values())).example_input)
         seconds = {}
         with CalibrationProgress(len(self.variants)) as progress:
             began = time.perf_counter()
@@ -242,14 +243,15 @@ def makes_networks(module: LightningModule, stage: str) -> bool:
 
 
 def example_input(trainer: Trainer) -> Tensor:
-    """One empty input of the shape that the datamodule states."""
-    shape = getattr(_datamodule(trainer), "input_shape", None)
+    """One empty input of the shape, and where it has one the `input_dtype`, of the datamodule."""
+    data = _datamodule(trainer)
+    shape = getattr(data, "input_shape", None)
     if shape is None:
         raise UserError(
             "The datamodule has no `input_shape`, the shape of one input such as (3, 32, 32); "
             "conversion needs it to know the channels of each layer."
         )
-    return torch.zeros(1, *shape)
+    return torch.zeros(1, *shape, dtype=getattr(data, "input_dtype", torch.float32))
 
 
 def _reduction(trainer: Trainer) -> Reduce:

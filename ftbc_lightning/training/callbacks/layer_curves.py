@@ -65,7 +65,7 @@ class LayerCurves(Callback):
             self.kept.append(images[:missing])
         self.total += len(labels)
         if self.graph is None:
-            self.graph = trace(pl_module.ann)
+            self.graph = trace(pl_module.ann, images)
             plain = [v for v in pl_module.every_variant() if v.method == "none"]
             self.plain = {v.timesteps: pl_module.network(v) for v in plain}
         for timesteps, network in self.plain.items():

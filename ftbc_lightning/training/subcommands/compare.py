@@ -81,7 +81,7 @@ class CompareTrainer(CalibrateTrainer):
         model.check_convertible(example, datamodule.num_classes)
         structure = prepare(model.ann, example, timesteps=1)
         comparison = Comparison(
-            trace(model.ann),
+            trace(model.ann, example),
             structure,
             callback.variants,
             callback.settings,

@@ -1,6 +1,7 @@
 """`ftbc inspect`: what becomes of each node of a network."""
 
 import lightning
+import torch
 from lightning import LightningDataModule
 from rich.console import Console
 
@@ -19,7 +20,7 @@ class InspectTrainer(lightning.Trainer):
 
         Args:
             model: Holds the ANN.
-            datamodule: Not read.
+            datamodule: Its `input_shape`, if it has one, answers a network that asks for it.
 
         Returns:
             The report, which has been printed.
@@ -27,7 +28,8 @@ class InspectTrainer(lightning.Trainer):
         Raises:
             UserError: The network cannot be traced.
         """
-        found = inspect(model.ann)
+        shape = getattr(datamodule, "input_shape", None)
+        found = inspect(model.ann, None if shape is None else torch.zeros(1, *shape))
         console = Console()
         console.print(report.inspection_table(found))
         console.print(found.verdict)

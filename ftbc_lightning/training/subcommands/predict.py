@@ -20,6 +20,7 @@ from ftbc_lightning.data.unlabelled_folder import readable, unlabelled_folder
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import write_rows
 from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.graph.ending import class_scores, ending
 from ftbc_lightning.report.predictions import join, names_of, summary, write_predictions
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.early_exit import (
@@ -222,4 +223,5 @@ def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule)
         for images, labels in loader.calibration_dataloader()
     ]
     logits = torch.cat([part for part, _ in parts], dim=1)
-    return exit_curve(logits, torch.cat([labels for _, labels in parts]))
+    labels = torch.cat([labels for _, labels in parts])
+    return exit_curve(class_scores(logits, ending(network.layers)), labels)

@@ -1,0 +1,149 @@
+"""Which operations are linear in what changes in time, so that a mean over steps passes them."""
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from ftbc_lightning.graph.max_pooling import keeps_batch
+from ftbc_lightning.graph.shapes import drawn, is_number
+
+LINEAR_MODULES: set[type[nn.Module]] = {
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle),
+    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.Upsample),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
+"""One more operation is one line here or below; linear in the mean over the steps it must be."""
+
+LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
+    *(torch.flatten, torch.cat, torch.concat, torch.add, torch.sub, torch.subtract),
+    *(torch.chunk, torch.split, torch.reshape, torch.permute, torch.transpose, torch.unflatten),
+    *(torch.squeeze, torch.unsqueeze, torch.stack, torch.neg, torch.clone, torch.movedim),
+    *(torch.swapaxes, torch.flip, torch.roll, torch.narrow, torch.unbind),
+    *(operator.add, operator.sub, operator.neg, operator.pos, operator.getitem),
+    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *(F.pad, F.channel_shuffle, F.pixel_shuffle, F.pixel_unshuffle, F.interpolate),
+}
+LINEAR_METHODS = {
+    *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "add", "unflatten"),
+    *("sub", "squeeze", "unsqueeze", "chunk", "split", "neg", "clone", "detach", "expand"),
+    *("expand_as", "view_as", "reshape_as", "movedim", "swapaxes", "flip", "roll", "narrow"),
+    *("unbind", "float", "double"),
+}
+CASTS = {"to", "type", "type_as"}
+REDUCTIONS: set[Any] = {torch.sum, torch.mean, "sum", "mean"}
+WEIGHTED_FUNCTIONS: set[Callable[..., Any]] = {
+    *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+    F.batch_norm,
+}
+"""Linear in the first argument while the others are the network's own tensors."""
+
+SCALING: set[Any] = {
+    *(operator.mul, operator.truediv, torch.mul, torch.div, torch.multiply, torch.divide),
+    *("mul", "div", "multiply", "divide"),
+}
+PRODUCTS: set[Any] = {
+    *(operator.matmul, torch.matmul, torch.mm, torch.einsum, torch.tensordot, "matmul", "mm"),
+}
+
+
+def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> bool:
+    """Say whether a node is linear in what changes in time.
+
+    Args:
+        node: A node that the input reaches.
+        graph: The graph it stands in.
+        constants: The nodes that the input does not reach.
+    """
+    if never(node, graph) or node.kwargs.get("rounding_mode") is not None:
+        return False
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        tracked = isinstance(module, _InstanceNorm) and module.running_mean is not None
+        return tracked or isinstance(module, tuple(LINEAR_MODULES))
+    if node.target in SCALING:
+        changing = _changing(node, constants)
+        return changing == [0] or (changing == [1] and "div" not in str(node.target))
+    if node.target in PRODUCTS:
+        return len(_changing(node, constants)) == 1
+    if node.target in WEIGHTED_FUNCTIONS:
+        return all(source in constants for source in node.all_input_nodes[1:])
+    if node.target in REDUCTIONS:
+        return keeps_batch(node)
+    if node.target is getattr:
+        return node.args[1:] == ("data",)
+    if node.op == "call_method":
+        return node.target in LINEAR_METHODS or (node.target in CASTS and not _rounds(node))
+    return node.target in LINEAR_FUNCTIONS
+
+
+def _changing(node: fx.Node, constants: set[fx.Node]) -> list[int]:
+    """The places of the factors that change in time."""
+    given = [part for part in node.args if not isinstance(part, str)]  # of einsum
+    return [
+        place
+        for place, factor in enumerate(given)
+        for source in (factor if isinstance(factor, list | tuple) else (factor,))
+        if isinstance(source, fx.Node) and not is_number(source) and source not in constants
+    ]
+
+
+def _rounds(node: fx.Node) -> bool:
+    """Say whether a cast goes to whole numbers or half precision."""
+    given = [*node.args[1:], *node.kwargs.values()]
+    kept = (torch.float32, torch.float64)
+    return any(isinstance(part, torch.dtype | str) and not _keeps(part, kept) for part in given)
+
+
+def _keeps(part: Any, kept: tuple[torch.dtype, ...]) -> bool:
+    if isinstance(part, torch.dtype):
+        return part in kept
+    return not part.startswith("torch.") or part in ("torch.FloatTensor", "torch.DoubleTensor")
+
+
+def never(node: fx.Node, graph: fx.GraphModule) -> str:
+    """Why the value of a node depends on chance or on the other samples of a batch; or nothing."""
+    if drawn(node):
+        return "its values are drawn anew each time; leave it out in evaluation mode"
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            return "without running statistics it depends on the batch: track_running_stats=True"
+        return ""
+    if node.op != "call_function":
+        return ""
+    given = _bound(node)
+    if given.get("training") is True and given.get("p", 1) != 0:
+        if node.target is F.batch_norm:
+            return "it reads the statistics of the batch: pass training=self.training"
+        return "it draws in evaluation mode too: pass training=self.training"
+    if node.target is F.batch_norm and given.get("running_mean") is None:
+        return "without running statistics it depends on the batch: give running_mean"
+    return ""
+
+
+def _bound(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a function by name, defaults included, where its signature can be read."""
+    try:
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return dict(node.kwargs)
+    bound.apply_defaults()
+    return bound.arguments

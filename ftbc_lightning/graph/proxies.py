@@ -1,0 +1,192 @@
+"""The tracer: it writes down a forward pass that may ask for shapes, types and devices."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.proxy import Attribute, TraceError
+from torch.overrides import TorchFunctionMode
+
+from ftbc_lightning.ann.activations import QCFS, ClippedReLU
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.shapes import CHANCE, Shapes, is_number
+
+PIECES = ("chunk", "split", "unbind", torch.chunk, torch.split, torch.unbind)
+
+
+class ActivationTracer(fx.Tracer):
+    """A tracer that keeps this package's activations whole, as it does torch's own modules.
+
+    So are subclasses of torch's modules that compute what those compute. Questions for shape and
+    type are answered where a path or a count depends on the answer, and written down else.
+
+    Attributes:
+        asks_for_shapes: Whether such a question came while there was no example.
+
+    Args:
+        example_input: An input; without one no such question can be answered.
+    """
+
+    def __init__(self, example_input: Tensor | None = None) -> None:
+        super().__init__()
+        self.example_input = example_input
+        self.shapes: Shapes | None = None
+        self.asks_for_shapes = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Say whether `m` is one node of the graph; torch calls this while it traces."""
+        inherited = type(m).forward.__module__.startswith("torch.nn.")
+        own = isinstance(m, ClippedReLU | QCFS) or (inherited and not isinstance(m, nn.Sequential))
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """One input; every argument with a default takes it."""
+        given = list(inspect.signature(root_fn).parameters.values())[1:]
+        given = [p for p in given if p.kind is not p.VAR_KEYWORD]
+        required = [p for p in given if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+        name = type(self.root).__name__
+        if len(required) > 1:
+            listed = ", ".join(p.name for p in required)
+            raise UserError(
+                f"{name}.forward takes {len(required)} inputs ({listed}); a network with one input "
+                "is needed."
+            )
+        first = next(iter(required or given), None)
+        if first is None or first.kind is first.KEYWORD_ONLY:
+            raise UserError(f"{name}.forward takes no input by position; one tensor is needed.")
+        return root_fn, [self.root, self.create_proxy("placeholder", first.name, (), {})]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Make what stands for the value of a node."""
+        return Proxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Answer a condition."""
+        return bool(self.known(obj, lambda: super(ActivationTracer, self).to_bool(obj)))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Go through a shape, whose sizes stay open."""
+        known = self.known(obj, lambda: super(ActivationTracer, self).iter(obj), Shapes.length)
+        parts: Any = obj  # a shape has parts
+        return iter([parts[i] for i in range(known)]) if isinstance(known, int) else known
+
+    def known(
+        self,
+        proxy: fx.Proxy,
+        unknown: Callable[[], Any],
+        look_up: Callable[[Shapes, fx.Node], Any] = Shapes.number,
+    ) -> Any:
+        """The value of what depends on shape and type alone; else what `unknown` says."""
+        if self.example_input is None:
+            self.asks_for_shapes = self.asks_for_shapes or is_number(proxy.node)
+            return unknown()
+        if self.shapes is None:
+            self.shapes = Shapes(self.root, self.example_input)
+        try:
+            return look_up(self.shapes, proxy.node)
+        except LookupError:
+            return unknown()
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Write down that a parameter is read."""
+        if self.shapes is not None and self.shapes.asked:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Write down that a module is called."""
+        if self.shapes is not None and self.shapes.asked:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Write down the forward pass of a network."""
+        with _lengths_open(root), _Drawn(self):
+            return super().trace(root, concrete_args)
+
+
+class Proxy(fx.Proxy):
+    """Stands for a value, and turns into a number where Python must have one."""
+
+    tracer: ActivationTracer
+
+    def __getattr__(self, k: str) -> Any:
+        """An attribute, such as the shape."""
+        return _Attribute(self, k)
+
+    def _number(self, asked: str, look_up: Callable[..., Any] = Shapes.number) -> Any:
+        def unknown() -> Any:
+            raise TraceError(f"{asked} is asked of {self.node.name}, whose value is not known")
+
+        return self.tracer.known(self, unknown, look_up)
+
+    def __int__(self) -> int:
+        return int(self._number("int()"))
+
+    def __index__(self) -> int:
+        return int(self._number("a whole number"))
+
+    def __float__(self) -> float:
+        return float(self._number("float()"))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._number("round()"), digits)
+
+    def __len__(self) -> int:
+        return int(self._number("len()", Shapes.length))
+
+
+class _Attribute(Attribute, Proxy):
+    """An attribute of a value."""
+
+
+class _Drawn(TorchFunctionMode):
+    """Writes down what is drawn, which would be a constant of the graph otherwise."""
+
+    def __init__(self, tracer: ActivationTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        busy = self.tracer.shapes is not None and self.tracer.shapes.asked
+        if name not in CHANCE or busy:
+            return func(*args, **kwargs)
+        if args and isinstance(args[0], Tensor):
+            return self.tracer.create_proxy("call_method", name, args, kwargs)
+        return self.tracer.create_proxy("call_function", func, args, kwargs)
+
+
+@contextmanager
+def _lengths_open(root: nn.Module) -> Iterator[None]:
+    """Let `len(x)` in the forward passes of a network stay open, as `x.size(0)` does."""
+
+    def length(value: Any) -> Any:
+        if not isinstance(value, fx.Proxy):
+            return len(value)
+        if is_number(value.node) or value.node.target in PIECES:
+            return value.tracer.create_proxy("call_function", len, (value,), {})
+        return value.tracer.create_proxy("call_method", "size", (value, 0), {})
+
+    scopes = {
+        id(scope): scope
+        for module in root.modules()
+        if (scope := getattr(type(module).forward, "__globals__", None)) is not None
+        and "len" not in scope
+        and not type(module).__module__.startswith("torch.")
+    }
+    for scope in scopes.values():
+        scope["len"] = length
+    try:
+        yield
+    finally:
+        for scope in scopes.values():
+            del scope["len"]
