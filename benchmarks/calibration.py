@@ -1,6 +1,6 @@
 """How long calibration takes: the paper's 2 L T passes, ours, and SpikingJelly's conversion.
 
-    python benchmarks/calibration.py [--quick]
+    python benchmarks/calibration.py [--quick] [--device cuda]
 
 All in one run on the same network and samples, in turn. "Plain" is the loop in
 tests/reference/loops.py: for every (layer, step) one pass of the ANN and one run of the spiking
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from measuring import (
+    add_device,
     interleaved,
     peak_mebibytes,
     print_machine,
@@ -110,11 +111,13 @@ def _one_pair(
     neuron.bias[t] -= 0.5 * (neuron.output.mean((0, 2, 3)) - target)
 
 
-def rows(samples: int, passes: int | None, repeats: int, quick: bool) -> Iterator[list[object]]:
+def rows(
+    samples: int, passes: int | None, repeats: int, quick: bool, device: torch.device
+) -> Iterator[list[object]]:
     """One row for each L and T."""
     for layers in (6, 19) if quick else (6, 19, 33):
-        net = network(layers)
-        batch = torch.randn(samples, 3, 32, 32)
+        net = network(layers).to(device)
+        batch = torch.randn(samples, 3, 32, 32, device=device)
         for timesteps in (4, 8) if quick else (4, 8, 32):
             snn = convert(net, batch[:1], [batch], timesteps=timesteps)
             sides = {
@@ -162,15 +165,17 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=16, help="pairs of the plain loop to time")
     parser.add_argument("--samples", type=int, default=0, help="one batch; 128, or 16 with --quick")
     parser.add_argument("--repeats", type=int, default=3)
+    add_device(parser)
     options = parser.parse_args()
     samples = options.samples or (16 if options.quick else 128)
-    print_machine()
+    print_machine(options.device)
     header = ["L", "T", "plain, s (pairs run)", "iterative, s", "exact, s", "SNN once, s"]
     header += ["SpikingJelly's conversion, s", "plain / iterative", "plain / exact"]
     header += ["iterative / SNN", "exact / SNN"]
     passes = None if options.whole else options.passes
-    print_table(header, rows(samples, passes, options.repeats, options.quick))
-    print_table(["way", "T", "samples", "peak memory, MiB"], memory_rows(samples, 8))
+    print_table(header, rows(samples, passes, options.repeats, options.quick, options.device))
+    if options.device.type == "cpu":
+        print_table(["way", "T", "samples", "peak memory, MiB"], memory_rows(samples, 8))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the benchmark programs share: interleaved timing, peak memory, tables, the rival."""
 
+import argparse
 import contextlib
 import copy
 import datetime
@@ -25,12 +26,23 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256)
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
+    """Wall-clock seconds of one call, from an idle GPU to an idle GPU where there is one."""
+    synchronize()
     start = time.perf_counter()
     run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize()
     return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    """Wait for what a GPU has still to do."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option `--device`."""
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -49,8 +61,16 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
-def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[], object], int, str]:
+def best_ann(
+    net: nn.Module, images: Tensor, repeats: int, sizes: Sequence[int] = BATCH_SIZES
+) -> tuple[Callable[[], object], int, str]:
     """The ANN, batch norm folded, at the batch size and memory layout that serve it best.
+
+    Args:
+        net: The ANN, on the device of the samples.
+        images: As many as the largest batch.
+        repeats: How often each setting is timed.
+        sizes: The batch sizes to try.
 
     Returns:
         One call, the number of samples it takes, and the setting in words.
@@ -59,7 +79,7 @@ def best_ann(net: nn.Module, images: Tensor, repeats: int) -> tuple[Callable[[],
     best: tuple[float, Callable[[], object], int, str] | None = None
     for name, layout in layouts.items():
         graph = trace(net).to(memory_format=layout)
-        for size in [b for b in BATCH_SIZES if b <= len(images)]:
+        for size in [b for b in sizes if b <= len(images)]:
             batch = images[:size].contiguous(memory_format=layout)
 
             def run(graph: nn.Module = graph, batch: Tensor = batch) -> object:
@@ -113,7 +133,7 @@ def spikingjelly_network(net: nn.Module, batches: list[Tensor]) -> tuple[nn.Modu
             channel_wise=True,
             half_threshold=True,
         )
-        converter = ann2snn.FXConverter(recipe, device="cpu")
+        converter = ann2snn.FXConverter(recipe, device=str(batches[0].device))
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
             return converter.convert(_with_pooling_module(net)).eval(), "converted"
     except Exception as error:  # whatever it raises is its answer for this network
@@ -176,7 +196,7 @@ def faster_spikingjelly(
     return lambda: spikingjelly_run(snn, images, timesteps, mode, size), words
 
 
-def print_machine() -> None:
+def print_machine(device: torch.device | None = None) -> None:
     """The machine, the versions and the date, as a line above a table."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -188,6 +208,8 @@ def print_machine() -> None:
     except PackageNotFoundError:
         rival = "not installed"
     load = os.getloadavg()[0]
+    if device is not None and device.type == "cuda":
+        model = f"{torch.cuda.get_device_name(device)} beside {model}"
     print(
         f"{model}, {torch.get_num_threads()} threads; torch {torch.__version__}, Python "
         f"{platform.python_version()}, SpikingJelly {rival}; "

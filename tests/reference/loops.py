@@ -16,7 +16,7 @@ class StepNeuron(nn.Module):
     def __init__(self, threshold: Tensor, initial: Tensor, timesteps: int) -> None:
         super().__init__()
         self.threshold, self.initial = threshold, initial
-        self.bias = torch.zeros(timesteps, len(threshold), dtype=threshold.dtype)
+        self.bias = threshold.new_zeros(timesteps, len(threshold))
         self.rest()
 
     def rest(self) -> None:
