@@ -123,9 +123,11 @@ class LayerError:
     after: Tensor
 
 
-def correct_step_by_step(
-    layer: Layer, rule: StepRule, *, cumulative: bool = False
-) -> tuple[list[SpikeTrain], LayerError]:
+Corrected = tuple[list[SpikeTrain], LayerError]
+"""The spikes of each micro-batch with what was corrected, and the errors."""
+
+
+def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = False) -> Corrected:
     """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
 
     At each step the membranes of all micro-batches are there, and nothing else of the layer.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from jsonargparse import ArgumentParser
 
-from ftbc_lightning.calibration.method import STAGES
+from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.interchange import FORMATS
 from ftbc_lightning.snn.thresholds import RULES
 

@@ -151,7 +151,7 @@ class SpikingClassifier(LightningModule):
             self.variants[variant.key] = variant
             own_layers = variant.stages.weights is not None
             network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
-            if variant.stages.potential:
+            if variant.stages.membranes:
                 network.correct_membranes()
             self.snns[variant.key] = network
             self.snn_accuracy[variant.key] = self._accuracy(variant.timesteps)

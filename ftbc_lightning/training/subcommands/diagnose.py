@@ -58,7 +58,7 @@ class DiagnoseTrainer(lightning.Trainer):
         before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
         label = report.label_of(best.name)
         title = f"{label}, T = {best.timesteps}, {after.samples} validation samples"
-        done = {"bias": best.stages.bias != "none", "weights": best.stages.weights is not None}
+        done = {"bias": best.stages.biases != "none", "weights": best.stages.weights is not None}
         console = Console()
         console.print(report.diagnosis_table(before, after, title=title))
         for rank, name in enumerate(after.worst()[:3], start=1):
