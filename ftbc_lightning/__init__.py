@@ -20,7 +20,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.interchange import export, load
 from ftbc_lightning.snn.conversion import convert, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.version import __version__
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.calibration.spike_train import SpikeTrain
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
 
 Current = Callable[[int], Tensor]

@@ -6,10 +6,12 @@ from jsonargparse import ArgumentParser
 
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.interchange import FORMATS
+from ftbc_lightning.snn.neurons import NEURON_MODELS
 from ftbc_lightning.snn.thresholds import RULES
 
 CHOICES: Mapping[str, Collection[str]] = {
     "calibration.threshold_rule": RULES,
+    "calibration.neuron": NEURON_MODELS,
     "calibration.methods": STAGES,
     "format": FORMATS,
 }

@@ -11,7 +11,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.device_bounds import carried_elements
-from ftbc_lightning.snn.neuron import check_timesteps
+from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
 
 if TYPE_CHECKING:

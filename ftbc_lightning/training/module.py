@@ -115,13 +115,15 @@ class SpikingClassifier(LightningModule):
             )
         return shapes
 
-    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
-        """Build one spiking network for each variant.
+    def convert(
+        self, example_input: Tensor, variants: Iterable[Variant], *, neuron: str = "if"
+    ) -> None:
+        """Build one spiking network for each variant, with neurons of the model of that name.
 
         Linear layers are shared, but for those of networks whose weights a calibration changes.
         """
         variants = list(variants)
-        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
+        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps, neuron=neuron)
         self._adopt(first, variants)
         self.phase = "converted"
 

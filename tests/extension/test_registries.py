@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
+from ftbc_lightning import UserError, export
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration.layer import LayerError, correct_step_by_step
 from ftbc_lightning.calibration.stage import Stage
@@ -17,6 +18,8 @@ from ftbc_lightning.data import DigitsDataModule
 from ftbc_lightning.data.in_memory import InMemorySamples
 from ftbc_lightning.graph import linear
 from ftbc_lightning.interchange.formats import FORMATS, Format
+from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.thresholds import RULES, Rule
 from ftbc_lightning.training.callbacks import loggers
 from ftbc_lightning.training.reload import reload
@@ -54,6 +57,27 @@ def test_a_threshold_rule(fitted, tmp_path, monkeypatch, capsys):
     assert "snn_ftbc_exact" in methods(tmp_path)
 
 
+class Silent(IFNeuron):
+    """A neuron that never fires."""
+
+    def forward(self, current, membrane=None, start=0, *, out=None):
+        membrane = self.rest(current) if membrane is None else membrane
+        return torch.zeros_like(current), membrane
+
+
+def test_a_neuron(fitted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(NEURON_MODELS, "silent", Silent)
+    assert "The neuron model. There are: if, silent." in shown(capsys, "fit")
+    assert calibrated(fitted, tmp_path, "--calibration.neuron", "silent")
+    with (tmp_path / "results.csv").open() as file:
+        found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert found["snn_ftbc_exact"] < 0.2 < 0.9 < found["ann"]
+    network = reload(tmp_path / "snn.ckpt").network(Variant("exact", 2))
+    assert all(type(neuron) is Silent for neuron in network.neurons().values())
+    with pytest.raises(UserError, match="neurons of this network are silent"):
+        export(network, tmp_path / "a.safetensors")
+
+
 def test_a_calibration_stage(fitted, tmp_path, monkeypatch, capsys):
     def half_of_static(layer):
         _, first = static(layer)
@@ -89,7 +113,8 @@ class Flipped(nn.Module):
 def test_an_operation_of_the_graph(tmp_path, monkeypatch, capsys):
     words = ["--config", str(DIGITS), "--model.network", f"{__name__}.Flipped"]
     words += ["--trainer.default_root_dir", str(tmp_path), "--data.calibration_samples", "64"]
-    assert main(["inspect", *words]) != 0
+    with pytest.raises(SystemExit):
+        main(["inspect", *words])
     assert "fliplr" in capsys.readouterr().out
     monkeypatch.setattr(linear, "LINEAR_FUNCTIONS", linear.LINEAR_FUNCTIONS | {torch.fliplr})
     assert main(["inspect", *words]) == 0

@@ -70,6 +70,7 @@ class CompareTrainer(CalibrateTrainer):
             **fixed_by(model.ann, datamodule, images),
             "precision": str(self.precision),
             "anytime": callback.anytime,
+            "neuron": callback.neuron,
             **asdict(callback.settings),
         }
         file = RowFile(folder / "results.csv", settings)
@@ -79,7 +80,7 @@ class CompareTrainer(CalibrateTrainer):
         model.ann.to(self.strategy.root_device)
         example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
         model.check_convertible(example, datamodule.num_classes)
-        structure = prepare(model.ann, example, timesteps=1)
+        structure = prepare(model.ann, example, timesteps=1, neuron=callback.neuron)
         comparison = Comparison(
             trace(model.ann, example),
             structure,
