@@ -5,11 +5,11 @@ import pydoc
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ftbc_lightning.cli.failures import user_error
+from ftbc_lightning.cli.one_line_errors import OneLineErrors
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import division_seed
 from ftbc_lightning.training.reload import configuration
@@ -46,15 +46,8 @@ def without(words: Sequence[str], *options: str) -> list[str]:
     return kept
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line without the usage before them."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise `UserError`; called by jsonargparse."""
-        cause = user_error(ex)
-        raise cause or UserError(
-            f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
-        )
+class OneLineParser(OneLineErrors, LightningArgumentParser):
+    """The parser of Lightning's subcommands."""
 
 
 def with_configuration(words: Sequence[str]) -> list[str]:

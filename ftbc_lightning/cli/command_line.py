@@ -1,17 +1,14 @@
 """The command line: LightningCLI with more subcommands and with errors a person can read."""
 
-import gc
-import inspect
 import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-from jsonargparse import auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -26,14 +23,10 @@ from ftbc_lightning.cli.arguments import (
     without,
 )
 from ftbc_lightning.cli.choices import list_choices
-from ftbc_lightning.cli.configurations import configs, with_paths
-from ftbc_lightning.cli.export import export
-from ftbc_lightning.cli.failures import explain, prefix
+from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.names_of_today import names_of_today
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.dashboard import dashboard
-from ftbc_lightning.report.page import report as write_report
 from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.training.callbacks import (
     ForwardTemporalBiasCorrection,
@@ -69,39 +62,30 @@ NOISE = (
 """Warnings of libraries that a person can do nothing about."""
 
 
-SAID_OTHERWISE = re.compile(r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to ")
-"""Lines of Lightning: an advertisement, and what the line on the device and the record say."""
+SAID_OTHERWISE = re.compile(
+    r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to |^LOCAL_RANK: |^You are using a CUDA device"
+    r"|^`Trainer\.\w+` stopped: "
+)
+"""Lines of Lightning: advertisements, and what the line on the device and the record say."""
+
+SPEAKERS = (
+    *("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed"),
+    *("pytorch.accelerators.cuda", "fabric.accelerators.cuda"),
+)
+"""Lightning's loggers that say them."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     return SAID_OTHERWISE.search(record.getMessage()) is None
 
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
-
-
-FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
-    "report": write_report,
-    "dashboard": dashboard,
-    "export": export,
-    "configs": configs,
-}
-"""Subcommands that read files and need neither a network nor data: a function for each,
-whose arguments are the subcommand's."""
-
-
-def _file_subcommands() -> str:
-    """A line for people on the subcommands that the parser of the others does not know."""
-    subcommands = (
-        f"{name} - {_purpose(subcommand)}" for name, subcommand in FILE_SUBCOMMANDS.items()
-    )
-    return f"On files, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
-
-
-def _purpose(subcommand: Callable[..., None]) -> str:
-    """The first sentence of a function's docstring."""
-    return str(inspect.getdoc(subcommand)).partition("\n\n")[0].replace("\n", " ")
+def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
+    """Let Lightning say what a person has asked for: everything, news, or warnings alone."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
+    for speaker in SPEAKERS:
+        logger = logging.getLogger(f"lightning.{speaker}")
+        (logger.removeFilter if verbose else logger.addFilter)(_is_news)
 
 
 class FTBCCLI(LightningCLI):
@@ -126,6 +110,9 @@ class FTBCCLI(LightningCLI):
         )
         parser.add_argument(
             "--quiet", action="store_true", help="Print the final table and errors alone."
+        )
+        parser.add_argument(
+            "-v", "--verbose", action="store_true", help="Print Lightning's own lines too."
         )
         parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -250,9 +237,10 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
     CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
-        logging.getLogger(name).setLevel(level)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+    verbose = bool({"-v", "--verbose"} & set(FTBCCLI.given))
+    _listen_to_lightning(quiet=CalibrationProgress.quiet, verbose=verbose)
     words = with_configuration(with_paths(names_of_today(FTBCCLI.given)))
     with finished_runs():
         return program(
@@ -269,43 +257,6 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={
-                "description": "Train an ANN, convert it to an SNN, calibrate it.",
-                "epilog": _file_subcommands(),
-            },
+            parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
             args=words if args is not None or words != list(FTBCCLI.given) else None,
         )
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run one command and turn a user's mistake into one line; returns the exit code."""
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", message=noise)
-    for speaker in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
-        logging.getLogger(f"lightning.{speaker}").addFilter(_is_news)
-    words = sys.argv[1:] if args is None else list(args)
-    if args is None:
-        # What was imported stays to the end: a full collection need not walk through it again.
-        gc.freeze()
-    try:
-        if words and words[0] in FILE_SUBCOMMANDS:
-            subcommand = FILE_SUBCOMMANDS[words[0]]
-            auto_cli(
-                subcommand,
-                args=words[1:],
-                prog=f"ftbc {words[0]}",
-                description=_purpose(subcommand),
-                parser_class=OneLineParser,
-            )
-        else:
-            run(args)
-    except KeyboardInterrupt:
-        print("ftbc: interrupted; every file that was finished is kept.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        print(prefix() + message, file=sys.stderr)
-        return 2
-    return 0

@@ -11,7 +11,6 @@ from PIL import Image
 
 from ftbc_lightning import SpikingClassifier, UserError, load, simulate
 from ftbc_lightning.cli import main
-from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS
 from ftbc_lightning.snn.early_exit import (
     choose_confidence,
     confidence_of,
@@ -249,15 +248,6 @@ def test_help_of_export_says_what_it_does(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "Write one spiking network of a checkpoint to a file" in capsys.readouterr().out
-
-
-def test_help_names_every_verb(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    for subcommand in FILE_SUBCOMMANDS:
-        assert f"{subcommand} - " in shown
-    assert "fit Runs" in shown
 
 
 def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):

@@ -3,6 +3,8 @@
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
+__all__ = ["NEURON_MODELS", "IFNeuron", "model_named"]
+
 NEURON_MODELS: dict[str, type[IFNeuron]] = {
     "if": IFNeuron,
 }
