@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from ftbc_lightning.cli.one_line_errors import OneLineErrors
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import division_seed
-from ftbc_lightning.training.reload import configuration
+from ftbc_lightning.files.run_configuration import run_configuration
 
 
 def timesteps(value: Any) -> list[int]:
@@ -71,7 +71,7 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     if paths and _is_missing(paths[0]):
         raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
     described = any(_is(word, "--config") or _is(word, "--data") for word in words)
-    config = configuration(paths[0]) if paths and not described else None
+    config = run_configuration(paths[0]) if paths and not described else None
     own = [] if config is None else ["--config", str(config)]
     return [words[0], *own, *words[1:]]
 

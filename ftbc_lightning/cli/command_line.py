@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
@@ -27,6 +29,7 @@ from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.names_of_today import names_of_today
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.folder_lock import folder_locked
 from ftbc_lightning.report.run_folder import LOGS
 from ftbc_lightning.training.callbacks import (
     ForwardTemporalBiasCorrection,
@@ -88,10 +91,16 @@ def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
         (logger.removeFilter if verbose else logger.addFilter)(_is_news)
 
 
+READING = ("inspect", "diagnose")
+"""Subcommands that leave nothing in the run's folder."""
+
+
 class FTBCCLI(LightningCLI):
     """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
 
     given: Sequence[str] = ()
+    ends = ExitStack()
+    """What is undone when a command ends."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -169,7 +178,10 @@ class FTBCCLI(LightningCLI):
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
         if self.subcommand != "inspect":
-            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
+            folder = Path(config.get("default_root_dir") or ".")
+            check_writable(folder, needed=0)
+            if self.subcommand not in READING and getattr(rank_zero_only, "rank", 0) == 0:
+                self.ends.enter_context(folder_locked(folder, self.given))
         if config.get("logger") is None:
             config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name=LOGS)
         plugins = config.get("plugins") or []
@@ -242,7 +254,7 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
     verbose = bool({"-v", "--verbose"} & set(FTBCCLI.given))
     _listen_to_lightning(quiet=CalibrationProgress.quiet, verbose=verbose)
     words = with_configuration(with_paths(names_of_today(FTBCCLI.given)))
-    with finished_runs():
+    with ExitStack() as FTBCCLI.ends, finished_runs():
         return program(
             SpikingClassifier,
             ClassificationDataModule,

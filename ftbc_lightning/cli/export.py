@@ -42,7 +42,8 @@ def export(
     """
     if ckpt_path is None:
         raise UserError("Give the network with --ckpt_path snn.ckpt.")
-    from ftbc_lightning.training.reload import choose, configuration, reload  # need Lightning
+    from ftbc_lightning.files.run_configuration import run_configuration
+    from ftbc_lightning.training.reload import choose, reload  # need Lightning
 
     module = reload(ckpt_path)
     variant = choose(module, method=method, timesteps=timesteps)
@@ -57,7 +58,7 @@ def export(
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
     if bias == "mean":
-        print(cost_of_mean_bias(snn, configuration(ckpt_path)))
+        print(cost_of_mean_bias(snn, run_configuration(ckpt_path)))
 
 
 def cost_of_mean_bias(snn: SpikingNetwork, config: Path | None) -> str:

@@ -19,6 +19,7 @@ from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
+from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
 
 class CompareTrainer(CalibrateTrainer):
@@ -54,8 +55,7 @@ class CompareTrainer(CalibrateTrainer):
                 are several processes.
         """
         callback = self.ftbc()
-        if self.world_size > 1:
-            raise UserError("compare runs in one process; give --trainer.devices 1.")
+        refuse_unobeyed(self, "compare", instead="--samples N evaluates N test samples.")
         if seeds < 1:
             raise UserError(f"seeds is {seeds}; at least 1 calibration draw is needed.")
         if not isinstance(datamodule, ClassificationDataModule):
