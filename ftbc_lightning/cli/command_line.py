@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
+from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
     check_given,
@@ -31,6 +32,8 @@ from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.folder_lock import folder_locked
 from ftbc_lightning.report.run_folder import LOGS
+from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.thresholds import RULES
 from ftbc_lightning.training.callbacks import (
     ForwardTemporalBiasCorrection,
     LayerCurves,
@@ -44,6 +47,7 @@ from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.tasks import TASKS
 from ftbc_lightning.training.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -91,6 +95,14 @@ def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
         (logger.removeFilter if verbose else logger.addFilter)(_is_news)
 
 
+CHOICES: Mapping[str, Collection[str]] = {
+    "calibration.threshold_rule": RULES,
+    "calibration.neuron": NEURON_MODELS,
+    "calibration.methods": STAGES,
+    "model.task": TASKS,
+}
+"""Each option whose values are names, and the registry of those."""
+
 READING = ("inspect", "diagnose")
 """Subcommands that leave nothing in the run's folder."""
 
@@ -132,7 +144,7 @@ class FTBCCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        list_choices(parser)
+        list_choices(parser, CHOICES)
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 

@@ -5,6 +5,7 @@ from importlib import import_module
 
 from jsonargparse import ArgumentParser, auto_parser
 
+from ftbc_lightning.cli.choices import list_choices
 from ftbc_lightning.cli.one_line_errors import OneLineErrors
 
 PLACES = {
@@ -43,9 +44,9 @@ def parser_of(name: str) -> ArgumentParser:
         description=str(function.__doc__).partition("\n\n")[0].replace("\n", " "),
     )
     if name == "export":
-        from ftbc_lightning.cli.choices import list_choices
+        from ftbc_lightning.interchange import FORMATS  # brings torch along
 
-        list_choices(parser)
+        list_choices(parser, {"format": FORMATS})
     return parser
 
 

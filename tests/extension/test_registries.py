@@ -23,6 +23,7 @@ from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.thresholds import RULES, Rule
 from ftbc_lightning.training.callbacks import loggers
 from ftbc_lightning.training.reload import reload
+from ftbc_lightning.training.tasks import TASKS, Classification
 from tests.conftest import DIGITS, digits
 
 
@@ -132,6 +133,24 @@ def test_an_export_format(fitted, tmp_path, monkeypatch, capsys):
     assert main(["export", *words, "--format", "text"]) == 0
     assert path.read_text().startswith("act1 ")
     assert "torch_export, text" in shown(capsys, "export")
+
+
+class Margin(Classification):
+    """Hinge loss in place of cross entropy."""
+
+    def loss(self, outputs, labels, images):
+        return nn.functional.multi_margin_loss(outputs, labels)
+
+
+def test_a_task(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TASKS, "margin", Margin)
+    assert "judged by. There are: classification, margin." in shown(capsys, "fit")
+    command = [*digits("fit", tmp_path), "--model.task", "margin"]
+    assert main([*command, "--calibration.methods", "[exact]"]) == 0
+    with (tmp_path / "results.csv").open() as file:
+        found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert found["ann"] > 0.8
+    assert type(reload(tmp_path / "snn.ckpt").task) is Margin
 
 
 class Told(CSVLogger):

@@ -91,6 +91,7 @@ class CompareTrainer(CalibrateTrainer):
                 for batch in datamodule.calibration_dataloader(seed=seed)
             ],
             images,
+            model.task.metric,
         )
         try:
             with self.precision_plugin.forward_context():
