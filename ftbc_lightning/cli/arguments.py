@@ -78,13 +78,28 @@ def with_configuration(words: Sequence[str]) -> list[str]:
 
 def check_given(class_path: str, settings: Mapping[str, Any]) -> None:
     """Raise `UserError` where a configuration leaves a setting of the data module empty."""
-    taken = inspect.signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
+    own = defaults(pydoc.locate(class_path))
     for name, value in settings.items():
-        if value is None and name in taken and taken[name].default is not None:
+        if value is None and own.get(name) is not None:
             raise UserError(
                 f"data.{name} is left empty in the configuration; give a value, or leave its line "
                 "out."
             )
+
+
+def defaults(made: Any) -> dict[str, Any]:
+    """Default of each setting of a class, its base classes' too, or of a function.
+
+    >>> from ftbc_lightning.data import ImageNetDataModule
+    >>> own = defaults(ImageNetDataModule)
+    >>> own["num_workers"], own["validation_fraction"], own["root"] is inspect.Parameter.empty
+    (2, 0.1, True)
+    """
+    functions = [made]
+    if inspect.isclass(made):  # the bases come first, so that a derived class has the last word
+        functions = [vars(base).get("__init__") for base in reversed(inspect.getmro(made))]
+    parameters = [inspect.signature(function).parameters for function in functions if function]
+    return {name: each.default for taken in parameters for name, each in taken.items()}
 
 
 def _is_missing(path: str) -> bool:
