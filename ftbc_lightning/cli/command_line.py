@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.cli.arguments import (
@@ -47,6 +46,7 @@ from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.subcommands.obeyed import refuse_nothing_to_do
 from ftbc_lightning.training.tasks import TASKS
 from ftbc_lightning.training.trainer import Trainer
 
@@ -156,6 +156,7 @@ class FTBCCLI(LightningCLI):
         if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
             data["seed"] = chosen.seed_everything
         trainer = chosen.trainer
+        CalibrationProgress.quiet = CalibrationProgress.quiet or chosen.quiet
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
@@ -190,10 +191,7 @@ class FTBCCLI(LightningCLI):
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
         if self.subcommand != "inspect":
-            folder = Path(config.get("default_root_dir") or ".")
-            check_writable(folder, needed=0)
-            if self.subcommand not in READING and getattr(rank_zero_only, "rank", 0) == 0:
-                self.ends.enter_context(folder_locked(folder, self.given))
+            check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:
             config["logger"] = CSVLogger(config.get("default_root_dir") or ".", name=LOGS)
         plugins = config.get("plugins") or []
@@ -204,6 +202,14 @@ class FTBCCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except ValueError as error:  # a strategy without its devices, for instance
             raise UserError(" ".join(str(error).split())) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Refuse what would do nothing, and hold the run's folder; ranks are known by now."""
+        refuse_nothing_to_do(self.trainer, subcommand)
+        if subcommand not in READING and self.trainer.is_global_zero:
+            folder = Path(self.trainer.default_root_dir)
+            self.ends.enter_context(folder_locked(folder, self.given))
+        super()._run_subcommand(subcommand)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""

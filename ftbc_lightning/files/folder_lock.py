@@ -65,9 +65,10 @@ def _acquired(folder: Path) -> FileLock:
 
 
 def _refuse_other_machine(folder: Path) -> None:
-    """Locks of a network's file system may not reach over machines."""
+    """A lock may not reach over machines; a job that SLURM starts again may be on another one."""
     holder = _holder(folder)
-    if holder and holder.get("machine") != platform.node():
+    restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    if holder and not restarted and holder.get("machine") != platform.node():
         raise UserError(f"{_busy(folder, holder)} If that run has ended, delete {folder / HOLDER}.")
 
 

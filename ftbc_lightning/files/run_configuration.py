@@ -22,8 +22,8 @@ def run_configuration(ckpt_path: str | Path) -> Path | None:
     written = Path(ckpt_path).stat().st_mtime
     logged = {
         path: path.stat().st_mtime
-        for path in folder.glob("logs/*/config.yaml")
-        if not _evaluates_networks(read_configuration(path))
+        for path in folder.glob("*/**/config.yaml")
+        if "wandb" not in path.parts and not _evaluates_networks(read_configuration(path))
     }
     before = [path for path, time in logged.items() if time <= written]
     if before:

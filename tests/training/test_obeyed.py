@@ -36,3 +36,29 @@ def test_validate_and_predict_obey_limits(fitted, tmp_path):
     assert main([*digits("predict", tmp_path), *ckpt, *limit]) == 0
     with (tmp_path / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 100
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "limit"),
+    [
+        ("calibrate", "limit_val_batches"),
+        ("fit", "limit_val_batches"),
+        ("test", "limit_test_batches"),
+    ],
+)
+def test_a_limit_that_leaves_nothing_is_refused(subcommand, limit, fitted, tmp_path, capsys):
+    ckpt = [] if subcommand == "fit" else ["--ckpt_path", str(fitted.folder / "ann.ckpt")]
+    assert main([*digits(subcommand, tmp_path), *ckpt, f"--trainer.{limit}", "0"]) == 2
+    assert f"--trainer.{limit} 0 leaves {subcommand} nothing to evaluate" in capsys.readouterr().err
+
+
+def test_quiet_in_a_configuration_counts(fitted, tmp_path, capsys):
+    (tmp_path / "quiet.yaml").write_text("quiet: true\n")
+    ckpt = [
+        "--ckpt_path",
+        str(fitted.folder / "ann.ckpt"),
+        "--config",
+        str(tmp_path / "quiet.yaml"),
+    ]
+    assert main([*digits("calibrate", tmp_path), *ckpt]) == 0
+    assert capsys.readouterr().out.lstrip().startswith("Accuracy in %")

@@ -24,3 +24,19 @@ def refuse_unobeyed(trainer: lightning.Trainer, subcommand: str, *, instead: str
         raise UserError(f"--trainer.{name} has no effect on {subcommand}; leave it out. {instead}")
     if trainer.world_size > 1:
         raise UserError(f"{subcommand} runs in one process; give --trainer.devices 1.")
+
+
+NEEDED = {
+    **dict.fromkeys(("fit", "validate", "calibrate"), "limit_val_batches"),
+    **{"test": "limit_test_batches", "predict": "limit_predict_batches"},
+}
+"""The limit of what each subcommand evaluates."""
+
+
+def refuse_nothing_to_do(trainer: lightning.Trainer, subcommand: str) -> None:
+    """Raise `UserError` where a limit leaves nothing to evaluate, so that no file would be made."""
+    name = NEEDED.get(subcommand)
+    if name is not None and getattr(trainer, name) == 0:
+        raise UserError(
+            f"--trainer.{name} 0 leaves {subcommand} nothing to evaluate; give at least 1 batch."
+        )
