@@ -1,76 +1,21 @@
 """FTBC in closed form: the bias of a step is an order statistic of its potentials."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import (
-    Corrected,
-    Layer,
-    StepRule,
-    correct_step_by_step,
-    joined_by_channel,
-)
-from ftbc_lightning.calibration.order_statistic import Place, place_of
+from ftbc_lightning.calibration.cut import cuts_of
+from ftbc_lightning.calibration.layer import Corrected, Layer, StepRule, correct_step_by_step
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
 
-MARGIN = 0.01
-"""How far, in thresholds, the last potential stays from theta where no other one bounds it."""
+ROUNDS = 2
+"""How often a bias may be moved: rounding takes it no farther than two digits of theta off.
 
-TIE = 32
-"""How many of the last digits of theta two potentials may differ by and count as equal.
-
-Neurons that see the same spikes, or none, have equal potentials, but sums that differ in the order
-of their terms round differently. A cut between such copies would leave it to rounding whether a
-large part of a layer fires.
+What is still wrong then has no solution: no bias lies between the two potentials.
 """
-
-ROUNDING_ATTEMPTS = 4
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a step shall have: constant over the steps, unless the target is cumulative.
-
-    Attributes:
-        wanted: The mean of theta * s[t], float64 `[C]`.
-        share: How many spikes that are, float64 `[C]`.
-        rank: How many potentials may stay silent, and the one they end with, int64 `[C]`.
-        equal: Within this distance potentials count as equal, `[C]`.
-        margins: Between a potential and a cut that no other one bounds, `[C, 2]`.
-        lowest: Of the bias, `[C]`: 0 where all fire anyway, else none.
-        highest: Of the bias, `[C]`: 0 where none fires anyway, else none.
-    """
-
-    wanted: Tensor
-    share: Tensor
-    rank: Tensor
-    equal: Tensor
-    margins: Tensor
-    lowest: Tensor
-    highest: Tensor
-
-    @classmethod
-    def of(cls, layer: Layer, wanted: Tensor) -> "Aim":
-        """For a layer and a mean."""
-        threshold, count = layer.neuron.threshold, layer.count()
-        share = wanted / threshold.double() * count
-        spikes = share.round().long()
-        margin = 2 * MARGIN * threshold
-        none = torch.full_like(threshold, torch.inf)
-        return cls(
-            wanted,
-            share,
-            (count - spikes).clamp_min(1),
-            TIE * torch.finfo(threshold.dtype).eps * threshold,
-            torch.stack([-margin, margin], dim=1),
-            torch.where(spikes == count, 0.0, -none),
-            torch.where(spikes == 0, 0.0, none),
-        )
 
 
 def exact() -> StepRule:
@@ -86,46 +31,60 @@ def exact() -> StepRule:
 
     Not in the paper, whose heuristic approaches the same solution; see `iterative`.
     """
-    aim: Aim | None = None
+    solver: _Solver | None = None
 
     def step(
         layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
     ) -> Tensor:
-        nonlocal aim
-        if aim is None or aim.wanted is not wanted:
-            aim = Aim.of(layer, wanted)
-        rows = [joined_by_channel(potentials)]
-        place = place_of(rows, aim.rank, reduce=layer.reduce, tolerance=aim.equal)
-        cut = _sides(place, aim.share)
-        between = torch.where(cut.isinf(), cut.flip(1) + aim.margins, cut)
-        threshold = layer.neuron.threshold
-        found = threshold - (between[:, 0] + between[:, 1]) / 2
-        return _mend_rounding(found.clamp(aim.lowest, aim.highest), cut, threshold)
+        nonlocal solver
+        if solver is None or solver.layer is not layer:
+            solver = _Solver(layer)
+        solver.aim(wanted)
+        return solver.bias(potentials)
 
     return step
 
 
-def _sides(place: Place, share: Tensor) -> Tensor:
-    """The largest potential that stays silent and the smallest that fires, `[C, 2]`."""
-    include = (place.at_least - share).abs() < (place.above - share).abs()
-    silent = torch.where(include, place.lower, place.most)
-    return torch.stack([silent, torch.where(include, place.least, place.higher)], dim=1)
+class _Solver:
+    """One layer, with what stays the same over its steps."""
 
+    def __init__(self, layer: Layer) -> None:
+        self.layer, self.threshold = layer, layer.neuron.threshold
+        self.count, self.cuts = layer.count(), cuts_of(layer)
+        digit = torch.finfo(self.threshold.dtype).eps
+        # The move of a bias by how many of the two potentials beside the cut stay silent.
+        self.moves = self.threshold[:, None] * self.threshold.new_tensor([-digit, 0.0, digit])
+        self.ends = self.threshold.new_tensor([self.count, 0.0], dtype=torch.float64)
+        self.unbounded = self.threshold.new_tensor([-torch.inf, torch.inf])
+        self.wanted: Tensor | None = None
 
-def _mend_rounding(bias: Tensor, cut: Tensor, threshold: Tensor) -> Tensor:
-    """Move a bias by the last digits of theta where u0 + b rounds over the threshold.
+    def aim(self, wanted: Tensor) -> None:
+        """Set the mean that theta * s[t] shall have, float64 `[C]`."""
+        if wanted is self.wanted:
+            return
+        share = wanted / self.threshold.double() * self.count
+        spikes = share.round()
+        self.cuts.aim(share, spikes)
+        reached = spikes[:, None] == self.ends
+        self.limits = self.unbounded.expand_as(reached).masked_fill(reached, 0.0)
+        self.wanted = wanted
 
-    Rounding keeps the order of potentials, so what holds for the two beside the cut holds for all.
-    A GPU is not asked whether any has to be moved: it would stand still meanwhile.
-    """
-    digit = torch.finfo(bias.dtype).eps * threshold
-    for _ in range(ROUNDING_ATTEMPTS):
-        charged = cut + bias[:, None]
-        fired = torch.ge(charged, threshold[:, None], out=charged).sum(1)  # 1 where all is well
-        if bias.device.type == "cpu" and bool((fired == 1).all()):
-            break
-        bias = torch.addcmul(bias, digit, 1 - fired)
-    return bias
+    def bias(self, potentials: Sequence[Tensor]) -> Tensor:
+        """b of a step, `[C]`."""
+        cut = self.cuts.of(potentials)
+        found = torch.sub(self.threshold, cut.sum(1), alpha=0.5)
+        for _ in range(ROUNDS):
+            found = found + self._move(cut + found[:, None])
+        return found.clamp(self.limits[:, 0], self.limits[:, 1])
+
+    def _move(self, charged: Tensor) -> Tensor:
+        """By how much a bias is moved where u0 + b rounds over the threshold.
+
+        Rounding keeps the order of potentials, so what holds for the two beside the cut, `[C, 2]`,
+        holds for all.
+        """
+        silent = torch.searchsorted(charged, self.threshold[:, None])
+        return self.moves.gather(1, silent)[:, 0]
 
 
 def _make(settings: CalibrationSettings) -> Callable[[Layer], Corrected]:

@@ -19,10 +19,11 @@ def by_channel(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1)
 
 
-def joined_by_channel(values: Sequence[Tensor]) -> Tensor:
+def joined_by_channel(values: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """All of several `[B, C, ...]` as one `[C, N]`, each value copied once."""
     channels = values[0].shape[1]
-    rows = values[0].new_empty(channels, sum(v.numel() for v in values) // channels)
+    size = sum(v.numel() for v in values) // channels
+    rows = values[0].new_empty(channels, size) if out is None else out
     start = 0
     for value in values:
         turned = value.transpose(0, 1)
@@ -32,10 +33,20 @@ def joined_by_channel(values: Sequence[Tensor]) -> Tensor:
     return rows
 
 
-def numbers(spikes: Tensor) -> Tensor:
-    """How many spikes each channel has, int64 `[C]`, of 0 and 1 as floats `[B, C, ...]`.
+def fired(charged: Tensor, threshold: Tensor) -> Tensor:
+    """Which neurons have reached theta, as 0 and 1, `[B, C, ...]`.
 
-    On a CPU in two stages: booleans, and one sum of both axes, take several times as long.
+    On a CPU in the type of the membrane, because other types take several times as long to
+    compare and to add up; elsewhere in one byte, because memory is what takes time.
+    """
+    dtype = charged.dtype if charged.device.type == "cpu" else torch.uint8
+    return torch.ge(charged, threshold, out=torch.empty_like(charged, dtype=dtype))
+
+
+def numbers(spikes: Tensor) -> Tensor:
+    """How many spikes each channel has, int64 `[C]`, of 0 and 1 `[B, C, ...]`.
+
+    On a CPU in two stages: one sum of both axes takes several times as long.
     """
     if spikes.device.type != "cpu":
         return spikes.sum([axis for axis in range(spikes.ndim) if axis != 1], dtype=torch.int64)
@@ -55,7 +66,7 @@ class Layer:
         name: The node's name.
         neuron: The neuron, whose temporal bias is written in place.
         currents: x of each micro-batch.
-        activations: a for each micro-batch, `[B, C, ...]`.
+        activations: a, `[B, C, ...]`: a piece for each micro-batch, or one for all of them.
         samples: How many there are over all processes.
         reduce: Merges sums and counts over processes.
     """
@@ -78,8 +89,15 @@ class Layer:
     def target(self) -> Tensor:
         """E[a] clipped to [0, theta], float64 `[C]`: beyond theta no spike train can reach it."""
         sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
-        mean = self.reduce(torch.stack(sums).sum(0), "sum") / self.count()
+        mean = self.reduce(_total(sums), "sum") / self.count()
         return torch.minimum(mean.clamp_min(0), self.neuron.threshold.double())
+
+    def charge(self, membranes: Sequence[Tensor], t: int) -> None:
+        """Add the currents of a step to the membranes of all pieces."""
+        if len(membranes) < len(self.currents):
+            membranes = membranes[0].split(list(self.sizes))
+        for membrane, current in zip(membranes, self.currents, strict=True):
+            membrane += current(t)
 
     def rests(self) -> list[Tensor]:
         """The membranes before the first step."""
@@ -100,8 +118,7 @@ class Layer:
         counts = []
         for potential in potentials:
             charged = potential + added if biased else potential
-            fired = torch.ge(charged, threshold, out=torch.empty_like(charged))
-            counts.append(numbers(fired))
+            counts.append(numbers(fired(charged, threshold)))
         return self.reduce(_total(counts), "sum")
 
 
@@ -124,13 +141,15 @@ class LayerError:
 
 
 Corrected = tuple[list[SpikeTrain], LayerError]
-"""The spikes of each micro-batch with what was corrected, and the errors."""
+"""The spikes of each piece of a layer with what was corrected, and the errors."""
 
 
 def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = False) -> Corrected:
     """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
 
-    At each step the membranes of all micro-batches are there, and nothing else of the layer.
+    At each step the membranes of all micro-batches are there, and nothing else of the layer. On a
+    CPU each micro-batch is a piece, which stays in its cache; elsewhere all are one piece, so that
+    the number of samples does not change how often something is launched.
 
     Args:
         layer: The layer; its neuron's temporal bias is written in place.
@@ -138,7 +157,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
         cumulative: Aim at the mean of s[0..t], not of s[t] alone.
 
     Returns:
-        The spikes of each micro-batch, and the errors.
+        The spikes of each piece, and the errors.
     """
     neuron = layer.neuron
     target, threshold = layer.target(), neuron.threshold.double()
@@ -149,31 +168,30 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
     emitted = torch.zeros_like(target)
     before, after = [], []
     for t in range(neuron.timesteps):
-        for membrane, current in zip(membranes, layer.currents, strict=True):
-            membrane += current(t)
+        layer.charge(membranes, t)
         before.append(layer.spike_counts(membranes, present[t]))
         wanted = target
         if cumulative:
             wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
         bias = rule(layer, membranes, wanted, before[-1], present[t])
-        neuron.temporal_bias[t].copy_(bias - neuron.step_charge)
+        torch.sub(bias, neuron.step_charge, out=neuron.temporal_bias[t])
         bias = neuron.temporal_bias[t] + neuron.step_charge
         counts = []
         for membrane, train in zip(membranes, trains, strict=True):
             membrane += over(bias, membrane)
-            spikes = torch.ge(membrane, height, out=torch.empty_like(membrane))
+            spikes = fired(membrane, height)
             membrane.addcmul_(spikes, height, value=-1)
             train.write(t, spikes)
             counts.append(numbers(spikes))
         after.append(layer.reduce(_total(counts), "sum"))
         if cumulative:
             emitted += layer.mean(after[-1])
-    errors = [_distance(layer.mean(torch.stack(steps)), target) for steps in (before, after)]
-    return trains, LayerError(*errors)
+    distances = _distance(layer.mean(torch.stack(before + after)), target)
+    return trains, LayerError(*distances.split(neuron.timesteps))
 
 
 def _total(counts: Sequence[Tensor]) -> Tensor:
-    """The counts of all micro-batches, int64 `[C]`."""
+    """The sum over all pieces, `[C]`."""
     return counts[0] if len(counts) == 1 else torch.stack(list(counts)).sum(0)
 
 

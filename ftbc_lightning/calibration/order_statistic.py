@@ -16,9 +16,6 @@ SORTED_AT_ONCE = 1024
 CACHED_ELEMENTS = 2**20
 """How many values are looked at together, so that the several looks at them find them in cache."""
 
-SORTED_ELEMENTS = 2**27
-"""How many values a GPU sorts at once: values, places and working space take 28 bytes each."""
-
 EXACT_SUM = 2**24
 """Ones in float32 add up without error to this number."""
 
@@ -82,10 +79,9 @@ def place_of(
 
     In one process it is found by selection (Floyd and Rivest, 1975): a sorted sample gives two
     bounds that enclose the rank almost surely, and only what lies between them is looked at
-    again. That needs to know how many values there are; a GPU would stand still meanwhile, so there
-    all channels are sorted at once, which takes more passes over memory and no word from the host.
-    Over several processes it is found by bisection on the number line of floating-point numbers: 32
-    (float64: 64) rounds, each of which sends one count for each channel. All are exact.
+    again. Over several it is found by bisection on the number line of floating-point numbers: 32
+    (float64: 64) rounds, each of which sends one count for each channel. Both are exact. Selection
+    asks how many values there are; `cut.Sorted` is what does without, for a GPU.
 
     Args:
         values: Pieces `[C, n]`; a process may have none with n above 0.
@@ -98,30 +94,12 @@ def place_of(
     if reduce is not identity:
         return _around(values, _bisect(values, k, reduce), near, reduce)
     joined = (values[0] if len(values) == 1 else torch.cat(list(values), dim=1)).contiguous()
-    on_cpu = joined.device.type == "cpu"
-    find, elements = (_select, CACHED_ELEMENTS) if on_cpu else (sorted_place, SORTED_ELEMENTS)
-    at_once = max(1, elements // joined.shape[1])
+    at_once = max(1, CACHED_ELEMENTS // joined.shape[1])
     found = [
-        find(*parts)
+        _select(*parts)
         for parts in zip(*(torch.split(of, at_once) for of in (joined, k, near)), strict=True)
     ]
-    if len(found) == 1:
-        return found[0]
     return Place(*(torch.cat([getattr(p, f.name) for p in found]) for f in fields(Place)))
-
-
-def sorted_place(rows: Tensor, k: Tensor, near: Tensor) -> Place:
-    """The place of the k-th smallest value of each row, `[C, n]`, from the rows in order."""
-    ordered, count = rows.sort(dim=1).values, rows.shape[1]
-    pivot = ordered.gather(1, k[:, None] - 1)
-    first = torch.searchsorted(ordered, pivot - near[:, None])
-    after = torch.searchsorted(ordered, pivot + near[:, None], right=True)
-    beside = torch.cat([first, after - 1, first - 1, after], dim=1).clamp_(0, count - 1)
-    least, most, lower, higher = ordered.gather(1, beside).unbind(1)
-    first, after = first[:, 0], after[:, 0]
-    lower = lower.masked_fill(first == 0, -torch.inf)
-    higher = higher.masked_fill(after == count, torch.inf)
-    return Place(least, most, lower, higher, count - after, count - first)
 
 
 def _select(rows: Tensor, k: Tensor, near: Tensor) -> Place:

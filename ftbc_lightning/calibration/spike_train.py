@@ -1,5 +1,8 @@
 """The spikes of a layer as bits."""
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,8 +30,20 @@ class SpikeTrain:
 
     def write(self, t: int, spikes: Tensor) -> None:
         """Store the spikes of a step, 0 and 1 in any type, `[B, C, ...]`; each step once."""
-        # By way of int8: a float becomes a uint8 six times as slowly.
-        self.bytes[t // 8].add_(spikes.to(torch.int8).view(torch.uint8), alpha=1 << t % 8)
+        if spikes.dtype != torch.uint8:  # by way of int8: a float becomes one six times as slowly
+            spikes = spikes.to(torch.int8).view(torch.uint8)
+        self.bytes[t // 8].add_(spikes, alpha=1 << t % 8)
+
+    def split(self, sizes: Sequence[int]) -> list["SpikeTrain"]:
+        """The spikes of the samples in parts; they share their memory."""
+        if len(sizes) == 1:
+            return [self]
+        parts = []
+        for pieces in zip(*(whole.split(list(sizes)) for whole in self.bytes), strict=True):
+            part = copy.copy(self)
+            part.bytes = list(pieces)
+            parts.append(part)
+        return parts
 
     def step(self, t: int, amplitude: Tensor) -> Tensor:
         """The spikes of a step, each as high as `amplitude`, which broadcasts: `[B, C, ...]`."""

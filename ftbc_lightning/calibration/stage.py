@@ -23,7 +23,7 @@ class Stage:
         make: From the settings, what is done at each layer. Weights: a function on a `Regression`
             that changes the layer's weights. Membranes: one on a `Layer` that changes
             `membrane_correction`. Biases: one on a `Layer` that writes the temporal bias and
-            returns the spikes of each micro-batch and the errors (`correct_step_by_step`).
+            returns the spikes of each piece and the errors (`correct_step_by_step`).
         passes: How often it goes through the steps of a layer.
         by_batch: Whether it sees one batch after the other, in `rounds`, rather than all at once.
     """

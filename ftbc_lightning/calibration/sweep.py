@@ -92,10 +92,11 @@ def sweep(
             correct_weights(Regression(place.module, neuron, means, wanted, reduce))
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
-        activations = [behind for _, behind in found]
+        activations = pieces_of([behind for _, behind in found])
         layer = Layer(node.name, neuron, currents, activations, count, reduce)
         trains, errors[node.name] = correct(layer)
-        for part, train in zip(parts, trains, strict=True):
+        apart = trains if len(trains) == len(parts) else trains[0].split(list(map(len, images)))
+        for part, train in zip(parts, apart, strict=True):
             part.spikes[node] = train
         known |= parts[0].analog.keys()
         needed = read_later(plan, known=known, later=later)
@@ -103,6 +104,13 @@ def sweep(
             part.forget(needed)
         reached(len(errors))
     return errors
+
+
+def pieces_of(activations: Sequence[Tensor]) -> list[Tensor]:
+    """What of a layer is looked at together: on a CPU a micro-batch, elsewhere all of them."""
+    if len(activations) == 1 or activations[0].device.type == "cpu":
+        return list(activations)
+    return [torch.cat(list(activations))]
 
 
 def _number(images: Sequence[Tensor], reduce: Reduce) -> int:

@@ -27,6 +27,12 @@ def carried_elements(device: torch.device) -> int:
     return MOST_ELEMENTS if free is None else min(MOST_ELEMENTS, free // (4 * LIVE))
 
 
+def sorted_elements(device: torch.device) -> int:
+    """How many values may be sorted at once: values, places and working space, 28 bytes each."""
+    free = free_bytes(device)
+    return MOST_ELEMENTS if free is None else min(MOST_ELEMENTS, free // 56)
+
+
 def waiting_bytes(device: torch.device) -> int:
     """How many bytes may be kept in order not to compute them twice: a half of what is free."""
     free = free_bytes(device)
