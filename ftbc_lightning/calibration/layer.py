@@ -94,10 +94,15 @@ class Layer:
 
     def charge(self, membranes: Sequence[Tensor], t: int) -> None:
         """Add the currents of a step to the membranes of all pieces."""
-        if len(membranes) < len(self.currents):
-            membranes = membranes[0].split(list(self.sizes))
-        for membrane, current in zip(membranes, self.currents, strict=True):
-            membrane += current(t)
+        if len(membranes) == len(self.currents):
+            for membrane, current in zip(membranes, self.currents, strict=True):
+                membrane += current(t)
+            return
+        rest = membranes[0]
+        for current in self.currents:
+            x = current(t)
+            part, rest = rest[: len(x)], rest[len(x) :]
+            part += x
 
     def rests(self) -> list[Tensor]:
         """The membranes before the first step."""

@@ -2,7 +2,8 @@
 
 A correction reads all samples of a layer, so all of them wait at each neuron for each other.
 Only what later layers read is kept, and a spike takes one bit a step; the currents are computed
-from it for one step and a few samples at a time, when they are asked for.
+from it when they are asked for: on a CPU for one step and a few samples, elsewhere for as many
+samples and steps as a simulation carries.
 """
 
 from collections.abc import Collection
@@ -53,10 +54,11 @@ class MicroBatch:
         plan: Of the network's graph.
         images: `[B, ...]`.
         timesteps: T.
+        steps: For how many of them currents are computed at once.
     """
 
-    def __init__(self, plan: Plan, images: Tensor, *, timesteps: int) -> None:
-        self.plan, self.images, self.timesteps = plan, images, timesteps
+    def __init__(self, plan: Plan, images: Tensor, *, timesteps: int, steps: int = 1) -> None:
+        self.plan, self.images, self.timesteps, self.at_once = plan, images, timesteps, steps
         self.spikes: dict[fx.Node, SpikeTrain] = {}
         self.analog: dict[fx.Node, list[Tensor]] = {}
         propagation = Propagation(plan, images, steps=1)
@@ -65,11 +67,11 @@ class MicroBatch:
                 propagation.values[node] = propagation.evaluate(node)
         self.constant: dict[fx.Node, Any] = propagation.values
         self.pooled: Pooled = {}
-        self.currents: list[Tensor] = []
+        self.currents: dict[int, Tensor] = {}
 
     def forget(self, needed: Collection[fx.Node]) -> None:
         """Drop all but the values that later layers read."""
-        self.currents = []
+        self.currents = {}
         self.spikes = {node: value for node, value in self.spikes.items() if node in needed}
         self.analog = {node: value for node, value in self.analog.items() if node in needed}
         self.constant = {node: value for node, value in self.constant.items() if node in needed}
@@ -83,20 +85,24 @@ class MicroBatch:
             again: Whether the currents will be asked for once more.
             t: The step; each pass takes all steps from 0 on, because max pooling adds them up.
         """
-        if t < len(self.currents):
+        if t in self.currents:
             return self.currents[t]
         if t == 0:
             self.pooled = {}
-        propagation = Propagation(self.plan, self.images, steps=1, pooled=self.pooled)
-        propagation.values = {node: self._step(node, t) for node in stretch.read}
+        steps = min(self.at_once, self.timesteps - t, 8 - t % 8)  # of one byte
+        propagation = Propagation(self.plan, self.images, steps=steps, pooled=self.pooled)
+        propagation.values = {node: self._steps(node, t, steps) for node in stretch.read}
         for node in stretch.operations:
             value = propagation.advance(node)
             if node in stretch.shared and room.take(node, value):
-                self.analog.setdefault(node, [])[t:] = [value]
-        current = propagation.current(stretch.neuron)[0]
-        if again and stretch.operations and room.take(stretch.neuron, current):
-            self.currents.append(current)
-        return current
+                parts = value.view(steps, -1, *value.shape[1:]).unbind()
+                self.analog.setdefault(node, [])[t:] = parts
+        currents = propagation.current(stretch.neuron).unbind()
+        kept = again and stretch.operations and room.take(stretch.neuron, currents[0])
+        self.currents = self.currents if kept else {}
+        if kept or steps > 1:
+            self.currents |= dict(enumerate(currents, t))
+        return currents[0]
 
     def means(self, stretch: Stretch, place: Place) -> tuple[Tensor, Tensor]:
         """The means over the steps of what a linear layer reads, and of the sum it is part of.
@@ -111,10 +117,13 @@ class MicroBatch:
             values[node] = propagation.advance(node)
         return values[place.source], values[place.target]
 
-    def _step(self, node: fx.Node, t: int) -> Any:
+    def _steps(self, node: fx.Node, start: int, number: int) -> Any:
         if node in self.spikes:
-            return self.spikes[node].step(t, self._amplitude(node))
-        return self.analog[node][t] if node in self.analog else self.constant[node]
+            return self.spikes[node].steps(start, number, self._amplitude(node))
+        if node not in self.analog:
+            return self.constant[node]
+        found = self.analog[node][start : start + number]
+        return found[0] if number == 1 else torch.cat(found)
 
     def _mean(self, node: fx.Node) -> Any:
         if node in self.spikes:

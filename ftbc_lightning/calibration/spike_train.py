@@ -50,6 +50,15 @@ class SpikeTrain:
         bit = 1 << t % 8
         return (self.bytes[t // 8] & bit).to(amplitude.dtype).mul_(amplitude / bit)
 
+    def steps(self, start: int, number: int, amplitude: Tensor) -> Tensor:
+        """The same for several steps of one byte, `[number * B, C, ...]`."""
+        if number == 1:
+            return self.step(start, amplitude)
+        whole = self.bytes[start // 8]
+        places = torch.arange(start % 8, start % 8 + number, device=whole.device, dtype=whole.dtype)
+        bits = (whole >> places.view(-1, *(1,) * whole.ndim)) & 1
+        return (bits * amplitude).flatten(0, 1)
+
     def counts(self) -> Tensor:
         """How often each neuron fired, int16 `[B, C, ...]`."""
         counts = torch.zeros_like(self.bytes[0], dtype=torch.int16)

@@ -42,7 +42,7 @@ def sweep(
     those of the corrected network: no second pass is needed (method 2.2). All samples wait at
     each node for each other, because a correction reads them all: their spikes as bits, and
     their membranes at the neuron that is being corrected. Currents are computed from the bits for
-    one step and micro-batch at a time.
+    one micro-batch at a time; on a CPU for one step, elsewhere for several.
 
     Nothing is approximated. Sums, counts and Gram matrices add over micro-batches and processes;
     the order statistic of the exact solver is taken over the membranes of all samples at one
@@ -68,12 +68,13 @@ def sweep(
     """
     if waiting_bytes is None:
         waiting_bytes = device_bounds.waiting_bytes(samples[0].device)
-    size, _ = chunk_sizes(snn, samples[0], 1)
+    on_cpu = samples[0].device.type == "cpu"
+    size, steps = chunk_sizes(snn, samples[0], 1 if on_cpu else snn.timesteps)
     images = [part for batch in samples for part in torch.split(fastest_layout(batch), size)]
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
     ann = [Forward(ann_plan, part) for part in images]
-    parts = [MicroBatch(plan, part, timesteps=snn.timesteps) for part in images]
+    parts = [MicroBatch(plan, part, timesteps=snn.timesteps, steps=steps) for part in images]
     neurons, places = snn.neurons(), correctable(snn)
     later = [node for node in plan.nodes if is_neuron(node)]
     known: set[fx.Node] = set()
