@@ -11,12 +11,6 @@ from ftbc_lightning.calibration.layer import Corrected, Layer, StepRule, correct
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
 
-ROUNDS = 2
-"""How often a bias may be moved: rounding takes it no farther than two digits of theta off.
-
-What is still wrong then has no solution: no bias lies between the two potentials.
-"""
-
 
 def exact() -> StepRule:
     """The bias with which the share p of the potentials fires, for each channel.
@@ -51,9 +45,6 @@ class _Solver:
     def __init__(self, layer: Layer) -> None:
         self.layer, self.threshold = layer, layer.neuron.threshold
         self.count, self.cuts = layer.count(), cuts_of(layer)
-        digit = torch.finfo(self.threshold.dtype).eps
-        # The move of a bias by how many of the two potentials beside the cut stay silent.
-        self.moves = self.threshold[:, None] * self.threshold.new_tensor([-digit, 0.0, digit])
         self.ends = self.threshold.new_tensor([self.count, 0.0], dtype=torch.float64)
         self.unbounded = self.threshold.new_tensor([-torch.inf, torch.inf])
         self.wanted: Tensor | None = None
@@ -62,7 +53,7 @@ class _Solver:
         """Set the mean that theta * s[t] shall have, float64 `[C]`."""
         if wanted is self.wanted:
             return
-        share = wanted / self.threshold.double() * self.count
+        share = wanted / self.layer.theta * self.count
         spikes = share.round()
         self.cuts.aim(share, spikes)
         reached = spikes[:, None] == self.ends
@@ -71,20 +62,8 @@ class _Solver:
 
     def bias(self, potentials: Sequence[Tensor]) -> Tensor:
         """b of a step, `[C]`."""
-        cut = self.cuts.of(potentials)
-        found = torch.sub(self.threshold, cut.sum(1), alpha=0.5)
-        for _ in range(ROUNDS):
-            found = found + self._move(cut + found[:, None])
+        found = torch.sub(self.threshold, self.cuts.of(potentials).sum(1), alpha=0.5)
         return found.clamp(self.limits[:, 0], self.limits[:, 1])
-
-    def _move(self, charged: Tensor) -> Tensor:
-        """By how much a bias is moved where u0 + b rounds over the threshold.
-
-        Rounding keeps the order of potentials, so what holds for the two beside the cut, `[C, 2]`,
-        holds for all.
-        """
-        silent = torch.searchsorted(charged, self.threshold[:, None])
-        return self.moves.gather(1, silent)[:, 0]
 
 
 def _make(settings: CalibrationSettings) -> Callable[[Layer], Corrected]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -78,19 +79,24 @@ class Layer:
     samples: int
     reduce: Reduce
 
+    @cached_property
+    def theta(self) -> Tensor:
+        """The threshold, float64 `[C]`."""
+        return self.neuron.threshold.double()
+
     def count(self) -> int:
         """N, how many values a channel has over samples, space and processes."""
         return self.samples * self.activations[0][0, 0].numel()
 
     def mean(self, counts: Tensor) -> Tensor:
         """The mean of theta * s, float64, from counts of spikes `[..., C]`."""
-        return self.neuron.threshold.double() * counts / self.count()
+        return self.theta * counts / self.count()
 
     def target(self) -> Tensor:
         """E[a] clipped to [0, theta], float64 `[C]`: beyond theta no spike train can reach it."""
         sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
         mean = self.reduce(_total(sums), "sum") / self.count()
-        return torch.minimum(mean.clamp_min(0), self.neuron.threshold.double())
+        return torch.minimum(mean.clamp_min(0), self.theta)
 
     def charge(self, membranes: Sequence[Tensor], t: int) -> None:
         """Add the currents of a step to the membranes of all pieces."""
@@ -113,7 +119,7 @@ class Layer:
         counts = [by_channel(train.counts()).sum(1, dtype=torch.int64) for train in trains]
         total = self.reduce(torch.stack(counts).sum(0), "sum")
         steps = self.neuron.timesteps * self.count()
-        return self.neuron.threshold.double() * total / steps
+        return self.theta * total / steps
 
     def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
         """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
@@ -165,19 +171,19 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
         The spikes of each piece, and the errors.
     """
     neuron = layer.neuron
-    target, threshold = layer.target(), neuron.threshold.double()
+    target = layer.target()
     present = neuron.temporal_bias + neuron.step_charge
     height = over(neuron.threshold, layer.activations[0])
     membranes = layer.rests()
     trains = [SpikeTrain(membrane, neuron.timesteps) for membrane in membranes]
-    emitted = torch.zeros_like(target)
+    emitted: Tensor | float = 0.0
     before, after = [], []
     for t in range(neuron.timesteps):
         layer.charge(membranes, t)
         before.append(layer.spike_counts(membranes, present[t]))
         wanted = target
         if cumulative:
-            wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), threshold)
+            wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), layer.theta)
         bias = rule(layer, membranes, wanted, before[-1], present[t])
         torch.sub(bias, neuron.step_charge, out=neuron.temporal_bias[t])
         bias = neuron.temporal_bias[t] + neuron.step_charge
@@ -190,7 +196,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
             counts.append(numbers(spikes))
         after.append(layer.reduce(_total(counts), "sum"))
         if cumulative:
-            emitted += layer.mean(after[-1])
+            emitted = emitted + layer.mean(after[-1])
     distances = _distance(layer.mean(torch.stack(before + after)), target)
     return trains, LayerError(*distances.split(neuron.timesteps))
 
