@@ -95,7 +95,7 @@ class Sorted:
         self.count = count
         near = TIE * torch.finfo(threshold.dtype).eps
         factors = threshold.new_tensor([-near, near, -2 * MARGIN, 2 * MARGIN])
-        self.near, self.margins = (threshold[:, None] * factors).split(2, dim=1)
+        self.near, self.margins = (threshold[:, None] * factors).chunk(2, dim=1)
         # Room on both sides for the potentials that bound the first and the last.
         self.rows = threshold.new_empty(len(threshold), count + 2)
         self.rows[:, :: count + 1] = threshold.new_tensor([-torch.inf, torch.inf])

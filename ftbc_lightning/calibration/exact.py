@@ -61,7 +61,7 @@ class _Solver:
         self.wanted = wanted
 
     def bias(self, potentials: Sequence[Tensor]) -> Tensor:
-        """b of a step, `[C]`."""
+        """The bias of a step, `[C]`."""
         found = torch.sub(self.threshold, self.cuts.of(potentials).sum(1), alpha=0.5)
         return found.clamp(self.limits[:, 0], self.limits[:, 1])
 
