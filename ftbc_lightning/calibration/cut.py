@@ -113,7 +113,7 @@ class Sorted:
         """See `Cuts.of`."""
         joined_by_channel(potentials, out=self.rows[:, 1:-1])
         channels = (self.rows, self.place, self.middle, self.near, self.margins)
-        groups = zip(*(of.split(self.at_once) for of in channels), strict=True)
+        groups = zip(*(torch.split(of, self.at_once) for of in channels), strict=True)
         found = [self._cut(*group) for group in groups]
         return found[0] if len(found) == 1 else torch.cat(found)
 

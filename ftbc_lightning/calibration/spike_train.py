@@ -39,7 +39,7 @@ class SpikeTrain:
         if len(sizes) == 1:
             return [self]
         parts = []
-        for pieces in zip(*(whole.split(list(sizes)) for whole in self.bytes), strict=True):
+        for pieces in zip(*(torch.split(whole, list(sizes)) for whole in self.bytes), strict=True):
             part = copy.copy(self)
             part.bytes = list(pieces)
             parts.append(part)
