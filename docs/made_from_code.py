@@ -9,8 +9,9 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from ftbc_lightning.ann.activations import CLAMPS, QCFS, RECTIFIERS, ClippedReLU
-from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS
+from ftbc_lightning.cli.file_subcommands import FILE_SUBCOMMANDS
 from ftbc_lightning.cli.parsers import parsers
+from ftbc_lightning.cli.program import SUBCOMMANDS
 from ftbc_lightning.graph import linear, max_pooling, operators
 
 MARK = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
@@ -21,21 +22,12 @@ OF_LIGHTNING = ("trainer", "checkpoint")
 NEURONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, ClippedReLU, QCFS)
 """Modules for which the converter asks one by one."""
 
-LIGHTNING_TEXTS = {
-    "fit": (
-        "Train the ANN, convert it, calibrate, and compare on the validation split.",
-        "a checkpoint of training to continue from; `last` is the run's own `ann.ckpt`.",
-    ),
-    "validate": (
-        "Evaluate the networks of a checkpoint on the validation split.",
-        "the `snn.ckpt` of a run.",
-    ),
-    "test": (
-        "Evaluate the networks of a checkpoint on the test split.",
-        "the `snn.ckpt` of a run.",
-    ),
+CHECKPOINTS = {
+    "fit": "a checkpoint of training to continue from; `last` is the run's own `ann.ckpt`.",
+    "validate": "the `snn.ckpt` of a run.",
+    "test": "the `snn.ckpt` of a run.",
 }
-"""Purpose and checkpoint of the subcommands that Lightning describes for every program."""
+"""What `--ckpt_path` is where Lightning describes it for every program."""
 
 HIDDEN = re.compile(r"help$|print_config$|\.help$")
 REPEATED = {"config", "seed_everything", "timesteps", "quiet"}
@@ -52,8 +44,8 @@ def commands() -> Iterator[str]:
         yield f"### ftbc {name}\n\n{_sentence(_description(name, parser))}\n"
         own = [a for a in _options(parser) if "." not in a.dest and a.dest not in _shared(name)]
         for action in own:
-            lightning = name in LIGHTNING_TEXTS and action.dest == "ckpt_path"
-            yield f"- `--ckpt_path`: {LIGHTNING_TEXTS[name][1]}" if lightning else _row(action)
+            lightning = name in CHECKPOINTS and action.dest == "ckpt_path"
+            yield f"- `--ckpt_path`: {CHECKPOINTS[name]}" if lightning else _row(action)
         yield ""
 
 
@@ -155,7 +147,7 @@ def _plain(text: str | None) -> str:
 def _description(name: str, parser: ArgumentParser) -> str:
     if name in FILE_SUBCOMMANDS:
         return str(FILE_SUBCOMMANDS[name].__doc__).partition("\n\n")[0]
-    return LIGHTNING_TEXTS[name][0] if name in LIGHTNING_TEXTS else str(parser.description)
+    return SUBCOMMANDS[name] if name in CHECKPOINTS else str(parser.description)
 
 
 def _sentence(text: str) -> str:

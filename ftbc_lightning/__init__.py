@@ -1,6 +1,6 @@
 """Train an ANN, convert it to a spiking network, calibrate it with temporal biases.
 
-The functions need torch alone; the Lightning classes are imported when they are first used.
+The functions need torch alone; each name is imported when it is first used.
 
 >>> import torch
 >>> from ftbc_lightning import calibrate, convert, simulate
@@ -15,16 +15,16 @@ torch.Size([4, 64, 3])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ftbc_lightning.calibration import CalibrationTrace, calibrate
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.interchange import export, load
-from ftbc_lightning.snn.conversion import convert, reconvert
-from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
-from ftbc_lightning.snn.neuron import IFNeuron
-from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from ftbc_lightning.calibration import CalibrationTrace, calibrate
+    from ftbc_lightning.interchange import export, load
+    from ftbc_lightning.snn.conversion import convert, reconvert
+    from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
+    from ftbc_lightning.snn.neurons import IFNeuron
+    from ftbc_lightning.snn.simulation import simulate
     from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection, ResultFiles
     from ftbc_lightning.training.module import SpikingClassifier
     from ftbc_lightning.training.trainer import Trainer
@@ -49,7 +49,18 @@ __all__ = [
     "without_temporal_bias",
 ]
 
-_LIGHTNING = {
+_FROM = {
+    "CalibrationTrace": "calibration",
+    "calibrate": "calibration",
+    "export": "interchange",
+    "load": "interchange",
+    "convert": "snn.conversion",
+    "reconvert": "snn.conversion",
+    "SpikingNetwork": "snn.network",
+    "conversion_map": "snn.network",
+    "without_temporal_bias": "snn.network",
+    "IFNeuron": "snn.neurons",
+    "simulate": "snn.simulation",
     "ForwardTemporalBiasCorrection": "training.callbacks",
     "ResultFiles": "training.callbacks",
     "SpikingClassifier": "training.module",
@@ -58,7 +69,8 @@ _LIGHTNING = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a Lightning class when it is first asked for."""
-    if name not in _LIGHTNING:
+    """Import a public name when it is first asked for."""
+    if name not in _FROM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"ftbc_lightning.{_LIGHTNING[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"ftbc_lightning.{_FROM[name]}"), name)
+    return value

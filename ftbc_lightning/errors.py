@@ -11,6 +11,13 @@ class UserError(Exception):
     """
 
 
+def user_error(error: BaseException | None) -> UserError | None:
+    """The user's mistake that another exception was raised from."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise `UserError` unless `value` is one of the choices.
 

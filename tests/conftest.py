@@ -1,5 +1,6 @@
 """Runs that several tests read: one short fit on the digits through the command line."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,14 @@ def digits(subcommand: str, folder: Path) -> list[str]:
         *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
         *("--data.calibration_samples", "128"),
     ]
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_ever():
+    """A command that was quiet does not silence the tests behind it."""
+    yield
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from ftbc_lightning.analysis.quantized_ann import on_grid
 from ftbc_lightning.calibration.layer import by_channel
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, samples_of
 
 Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias"]

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 
 def bits(timesteps: int) -> int:

@@ -1,11 +1,16 @@
 """Weights by back-propagation, layer by layer: the costly reference for `weights`."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ftbc_lightning.calibration.layer import over
 from ftbc_lightning.calibration.regression import Regression
+from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.stage import Stage
 
 BATCH = 32
 LEARNING_RATE = 1e-4
@@ -63,3 +68,10 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
 def straight_floor(values: Tensor) -> Tensor:
     """Round down, with the gradient of not rounding."""
     return values + (values.floor() - values).detach()
+
+
+def _make(settings: CalibrationSettings) -> Callable[[Regression], None]:
+    return partial(backpropagate, iterations=settings.iterations)
+
+
+STAGE = Stage("weights", "backpropagation", "back-propagated weights", _make)

@@ -7,18 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.calibration.backpropagation import backpropagate
-from ftbc_lightning.calibration.exact import exact
-from ftbc_lightning.calibration.iterative import iterative, stops
-from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_step
-from ftbc_lightning.calibration.method import Stages, parse_method
-from ftbc_lightning.calibration.potential import potential
+from ftbc_lightning.calibration.iterative import stops
+from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
+from ftbc_lightning.calibration.method import parse_method
 from ftbc_lightning.calibration.regression import left_alone
 from ftbc_lightning.calibration.settings import CalibrationSettings, Target
-from ftbc_lightning.calibration.spike_train import SpikeTrain
-from ftbc_lightning.calibration.static import as_it_is, static
+from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
-from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
@@ -134,7 +129,7 @@ def calibrate(
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann, snn.example_input)
-    if stages.potential:
+    if stages.membranes:
         snn.correct_membranes()
     neurons = snn.neurons()
     for neuron in neurons.values():
@@ -146,27 +141,31 @@ def calibrate(
     samples = samples_of(batches, like=like, reduce=reduce)
     run = partial(_sweep_share, reference, snn, reduce)
     told = partial(_tell, progress, stages.method)
-    weights = _weights(stages, shrinkage=chosen.shrinkage, iterations=chosen.iterations)
-    bias = _bias(stages, alpha=chosen.alpha, cumulative=chosen.target == "cumulative")
-    alone = stages.bias == "iterative" and not (stages.weights or stages.potential)
-    total = (not alone) + (stages.bias == "iterative") * chosen.rounds * len(samples)
+    by_batch = STAGES[stages.biases].by_batch
+    biases = STAGES[stages.biases].make(chosen)
+    alone = by_batch and not (stages.weights or stages.membranes)
+    total = (not alone) + by_batch * chosen.rounds * len(samples)
     if not alone:
-        correct = partial(_with_potential, bias=bias) if stages.potential else bias
-        passes = 1 + stages.potential + (stages.bias == "static")
+        weights = STAGES[stages.weights].make(chosen) if stages.weights else None
+        correct, passes = biases, STAGES[stages.biases].passes
+        if stages.membranes:
+            before = STAGES[stages.membranes].make(chosen)
+            correct = partial(_with_membranes, membranes=before, biases=biases)
+            passes += STAGES[stages.membranes].passes
         reached = partial(told, 0, total * len(neurons))
         outcome.extend(
             [run(samples, correct, correct_weights=weights, passes=passes, reached=reached)]
         )
     if stages.weights:
         outcome.left_alone = left_alone(snn)
-    if stages.bias == "iterative":
+    if by_batch:
         errors: list[float] = []
         while len(errors) < chosen.rounds and not stops(errors):
             found = []
             for index, batch in enumerate(samples):
                 sweeps = (not alone) + len(errors) * len(samples) + index
                 reached = partial(told, sweeps * len(neurons), total * len(neurons))
-                found.append(run([batch], bias, reached=reached))
+                found.append(run([batch], biases, reached=reached))
             outcome.extend(found)
             errors.append(_mean_error(snn, found))
         outcome.rounds = len(errors)
@@ -208,26 +207,11 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
             mine.copy_(value)
 
 
-def _bias(stages: Stages, *, alpha: float, cumulative: bool) -> Correct:
-    if stages.bias == "none":
-        return partial(correct_step_by_step, rule=as_it_is)
-    if stages.bias == "static":
-        return static
-    rule = iterative(alpha) if stages.bias == "iterative" else exact()
-    return partial(correct_step_by_step, rule=rule, cumulative=cumulative)
-
-
-def _weights(stages: Stages, *, shrinkage: float, iterations: int) -> CorrectWeights | None:
-    if stages.weights is None:
-        return None
-    if stages.weights == "weights":
-        return partial(correct_weights, shrinkage=shrinkage)
-    return partial(backpropagate, iterations=iterations)
-
-
-def _with_potential(layer: Layer, *, bias: Correct) -> tuple[list[SpikeTrain], LayerError]:
-    potential(layer)
-    return bias(layer)
+def _with_membranes(
+    layer: Layer, *, membranes: Callable[[Layer], None], biases: Correct
+) -> Corrected:
+    membranes(layer)
+    return biases(layer)
 
 
 def _mean_error(snn: SpikingNetwork, found: list[dict[str, LayerError]]) -> float:

@@ -1,13 +1,22 @@
 """FTBC in closed form: the bias of a step is an order statistic of its potentials."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Layer, StepRule, joined_by_channel
+from ftbc_lightning.calibration.layer import (
+    Corrected,
+    Layer,
+    StepRule,
+    correct_step_by_step,
+    joined_by_channel,
+)
 from ftbc_lightning.calibration.order_statistic import Place, place_of
+from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.stage import Stage
 
 MARGIN = 0.01
 """How far, in thresholds, the last potential stays from theta where no other one bounds it."""
@@ -117,3 +126,11 @@ def _mend_rounding(bias: Tensor, cut: Tensor, threshold: Tensor) -> Tensor:
             break
         bias = torch.addcmul(bias, digit, 1 - fired)
     return bias
+
+
+def _make(settings: CalibrationSettings) -> Callable[[Layer], Corrected]:
+    cumulative = settings.target == "cumulative"
+    return partial(correct_step_by_step, rule=exact(), cumulative=cumulative)
+
+
+STAGE = Stage("biases", "ftbc_exact", "FTBC exact", _make)

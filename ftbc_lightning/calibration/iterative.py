@@ -1,10 +1,13 @@
 """FTBC as published: a damped step on the error of the mean, batch after batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Layer, StepRule
+from ftbc_lightning.calibration.layer import Corrected, Layer, StepRule, correct_step_by_step
+from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.stage import Stage
 
 
 def iterative(alpha: float) -> StepRule:
@@ -46,3 +49,14 @@ def stops(errors: Sequence[float]) -> bool:
     (False, False, True)
     """
     return len(errors) > 1 and errors[-1] >= 0.99 * errors[-2]
+
+
+def _make(settings: CalibrationSettings) -> Callable[[Layer], Corrected]:
+    return partial(
+        correct_step_by_step,
+        rule=iterative(settings.alpha),
+        cumulative=settings.target == "cumulative",
+    )
+
+
+STAGE = Stage("biases", "ftbc_iterative", "FTBC iterative", _make, by_batch=True)

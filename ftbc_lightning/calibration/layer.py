@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.calibration.spike_train import SpikeTrain
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
 
 Current = Callable[[int], Tensor]
@@ -123,9 +123,11 @@ class LayerError:
     after: Tensor
 
 
-def correct_step_by_step(
-    layer: Layer, rule: StepRule, *, cumulative: bool = False
-) -> tuple[list[SpikeTrain], LayerError]:
+Corrected = tuple[list[SpikeTrain], LayerError]
+"""The spikes of each micro-batch with what was corrected, and the errors."""
+
+
+def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = False) -> Corrected:
     """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
 
     At each step the membranes of all micro-batches are there, and nothing else of the layer.

@@ -2,48 +2,39 @@
 
 from dataclasses import dataclass
 
+from ftbc_lightning.calibration.stage import KINDS
+from ftbc_lightning.calibration.stages import STAGES, of_kind
 from ftbc_lightning.errors import UserError
 
-WEIGHTS = ("weights", "backpropagation")
-POTENTIAL = "potential"
-BIASES = ("none", "static", "iterative", "exact")
-STAGES = (*WEIGHTS, POTENTIAL, *BIASES)
-
-FIXED_NAMES = {
-    "none": "snn_uncalibrated",
-    "static": "snn_static",
-    "iterative": "snn_ftbc_iterative",
-    "exact": "snn_ftbc_exact",
-}
+UNCALIBRATED = "snn_uncalibrated"
+"""The name in results of the method `none`."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What a method does at each layer, in this order.
+    """What a method does at each layer, in this order; each is the name of a stage.
 
     Attributes:
-        weights: "weights" (ridge regression in closed form), "backpropagation" or None.
-        potential: Whether the start membrane of every neuron is corrected.
-        bias: "static", "iterative" or "exact"; "none" leaves the temporal biases at zero.
+        weights: Such as "weights", ridge regression in closed form; None leaves them.
+        membranes: Such as "potential"; None leaves the start membranes.
+        biases: Such as "exact"; "none" leaves the temporal biases at zero.
     """
 
     weights: str | None
-    potential: bool
-    bias: str
+    membranes: str | None
+    biases: str
 
     @property
     def method(self) -> str:
         """The method as it is written."""
-        first = [stage for stage in (self.weights, POTENTIAL * self.potential) if stage]
-        return "+".join([*first, *([self.bias] if self.bias != "none" or not first else [])])
+        first = [stage for stage in (self.weights, self.membranes) if stage]
+        return "+".join([*first, *([self.biases] if self.biases != "none" or not first else [])])
 
     @property
     def result_name(self) -> str:
         """How the method is called in results, `snn_weights_ftbc_exact`."""
-        if self.method in FIXED_NAMES:
-            return FIXED_NAMES[self.method]
-        ftbc = {"iterative": "ftbc_iterative", "exact": "ftbc_exact"}
-        return "_".join(["snn", *(ftbc.get(stage, stage) for stage in self.method.split("+"))])
+        names = [STAGES[stage].name for stage in self.method.split("+")]
+        return "_".join(["snn", *names]) if any(names) else UNCALIBRATED
 
 
 def parse_method(method: str) -> Stages:
@@ -51,7 +42,7 @@ def parse_method(method: str) -> Stages:
 
         [weights | backpropagation] + [potential] + [none | static | iterative | exact]
 
-    A weight or potential stage alone leaves the temporal biases at zero: `weights` and
+    A stage of weights or membranes alone leaves the temporal biases at zero: `weights` and
     `weights+none` are one method.
 
     Raises:
@@ -63,14 +54,18 @@ def parse_method(method: str) -> Stages:
     'weights'
     """
     given = str(method).split("+")
-    groups = (WEIGHTS, (POTENTIAL,), BIASES)
-    kinds = [next((k for k, group in enumerate(groups) if g in group), None) for g in given]
-    places = [kind for kind in kinds if kind is not None]
+    places = [KINDS.index(STAGES[name].kind) for name in given if name in STAGES]
     if len(places) < len(given) or places != sorted(set(places)):
+        groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS)
         raise UserError(
             f"Calibration method {method!r} is unknown; choose one of {', '.join(STAGES)}, or "
-            "join them by + in this order, one of each group at most: weights or "
-            "backpropagation; potential; static, iterative or exact (such as weights+exact)."
+            f"join them by + in this order, one of each group at most: {groups} (such as "
+            "weights+exact)."
         )
     by_kind = dict(zip(places, given, strict=True))
-    return Stages(by_kind.get(0), 1 in by_kind, by_kind.get(2, "none"))
+    return Stages(by_kind.get(0), by_kind.get(1), by_kind.get(2, "none"))
+
+
+def _listed(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -15,7 +15,7 @@ from ftbc_lightning.calibration.between_neurons import Stretch
 from ftbc_lightning.calibration.regression import Place
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 
 class Room:

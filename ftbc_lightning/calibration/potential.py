@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.calibration.layer import Layer, correct_step_by_step
+from ftbc_lightning.calibration.stage import Stage
 from ftbc_lightning.calibration.static import as_it_is
 
 
@@ -39,3 +40,6 @@ def potential(layer: Layer) -> None:
 def _sum(parts: list[Tensor]) -> Tensor:
     """Over samples, float64 `[C, ...]`."""
     return torch.stack([part.sum(0, dtype=torch.float64) for part in parts]).sum(0)
+
+
+STAGE = Stage("membranes", "potential", "potential", lambda settings: potential)

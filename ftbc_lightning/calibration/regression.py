@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.graph.max_pooling import is_max_pool
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
 
 Linear = nn.Linear | nn.Conv1d | nn.Conv2d

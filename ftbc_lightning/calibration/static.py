@@ -1,11 +1,13 @@
 """Static bias: one bias for each channel, the same at every step."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
 from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_step
 from ftbc_lightning.calibration.spike_train import SpikeTrain
+from ftbc_lightning.calibration.stage import Stage
 
 
 def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
@@ -31,3 +33,9 @@ def as_it_is(
 ) -> Tensor:
     """Leave the bias of a step as it is."""
     return bias
+
+
+NONE = Stage("biases", "", "", lambda settings: partial(correct_step_by_step, rule=as_it_is))
+"""Leaves the temporal bias at zero."""
+
+STAGE = Stage("biases", "static", "static bias", lambda settings: static, passes=2)

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.calibration.between_neurons import read_later, stretch_before
-from ftbc_lightning.calibration.layer import Layer, LayerError
+from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.micro_batch import MicroBatch, Room
 from ftbc_lightning.calibration.regression import Regression, correctable
-from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import device_bounds
@@ -18,7 +17,7 @@ from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
 from ftbc_lightning.snn.statistics import Reduce, identity
 
-Correct = Callable[[Layer], tuple[list[SpikeTrain], LayerError]]
+Correct = Callable[[Layer], Corrected]
 """Writes the temporal bias of a layer and returns its spikes with it, and the errors."""
 
 CorrectWeights = Callable[[Regression], None]

@@ -1,10 +1,15 @@
 """Weights in closed form: ridge regression of each layer on its spiking input."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftbc_lightning.calibration.regression import Linear, Regression
+from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.stage import Stage
 
 
 def correct_weights(regression: Regression, *, shrinkage: float) -> None:
@@ -89,3 +94,10 @@ def _solve(gram: Tensor, size: int, inputs: int, shrinkage: float) -> Tensor:
     strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
     solved: Tensor = torch.linalg.solve(square + torch.diag(ridge) * strength[:, None, None], right)
     return solved
+
+
+def _make(settings: CalibrationSettings) -> Callable[[Regression], None]:
+    return partial(correct_weights, shrinkage=settings.shrinkage)
+
+
+STAGE = Stage("weights", "weights", "weights", _make)

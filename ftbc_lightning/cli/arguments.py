@@ -5,14 +5,14 @@ import pydoc
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ftbc_lightning.cli.failures import user_error
+from ftbc_lightning.cli.one_line_errors import OneLineErrors
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import division_seed
-from ftbc_lightning.training.reload import configuration
+from ftbc_lightning.files.run_configuration import run_configuration
 
 
 def timesteps(value: Any) -> list[int]:
@@ -46,15 +46,8 @@ def without(words: Sequence[str], *options: str) -> list[str]:
     return kept
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line without the usage before them."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise `UserError`; called by jsonargparse."""
-        cause = user_error(ex)
-        raise cause or UserError(
-            f"{' '.join(message.split())} ({self.prog.split(' [')[0]} --help says more)"
-        )
+class OneLineParser(OneLineErrors, LightningArgumentParser):
+    """The parser of Lightning's subcommands."""
 
 
 def with_configuration(words: Sequence[str]) -> list[str]:
@@ -78,20 +71,35 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     if paths and _is_missing(paths[0]):
         raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
     described = any(_is(word, "--config") or _is(word, "--data") for word in words)
-    config = configuration(paths[0]) if paths and not described else None
+    config = run_configuration(paths[0]) if paths and not described else None
     own = [] if config is None else ["--config", str(config)]
     return [words[0], *own, *words[1:]]
 
 
 def check_given(class_path: str, settings: Mapping[str, Any]) -> None:
     """Raise `UserError` where a configuration leaves a setting of the data module empty."""
-    taken = inspect.signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
+    own = defaults(pydoc.locate(class_path))
     for name, value in settings.items():
-        if value is None and name in taken and taken[name].default is not None:
+        if value is None and own.get(name) is not None:
             raise UserError(
                 f"data.{name} is left empty in the configuration; give a value, or leave its line "
                 "out."
             )
+
+
+def defaults(made: Any) -> dict[str, Any]:
+    """Default of each setting of a class, its base classes' too, or of a function.
+
+    >>> from ftbc_lightning.data import ImageNetDataModule
+    >>> own = defaults(ImageNetDataModule)
+    >>> own["num_workers"], own["validation_fraction"], own["root"] is inspect.Parameter.empty
+    (2, 0.1, True)
+    """
+    functions = [made]
+    if inspect.isclass(made):  # the bases come first, so that a derived class has the last word
+        functions = [vars(base).get("__init__") for base in reversed(inspect.getmro(made))]
+    parameters = [inspect.signature(function).parameters for function in functions if function]
+    return {name: each.default for taken in parameters for name, each in taken.items()}
 
 
 def _is_missing(path: str) -> bool:

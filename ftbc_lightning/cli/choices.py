@@ -4,20 +4,14 @@ from collections.abc import Collection, Mapping
 
 from jsonargparse import ArgumentParser
 
-from ftbc_lightning.calibration.method import STAGES
-from ftbc_lightning.interchange import FORMATS
-from ftbc_lightning.snn.thresholds import RULES
 
-CHOICES: Mapping[str, Collection[str]] = {
-    "calibration.threshold_rule": RULES,
-    "calibration.methods": STAGES,
-    "format": FORMATS,
-}
-"""Each option whose values are names, and the registry of those."""
+def list_choices(parser: ArgumentParser, choices: Mapping[str, Collection[str]]) -> None:
+    """Add the names that there are to the help of the options that take one.
 
-
-def list_choices(parser: ArgumentParser) -> None:
-    """Add the names that there are to the help of the options that take one."""
+    Args:
+        parser: Of a subcommand.
+        choices: By option the names, a registry for instance.
+    """
     for action in parser._actions:
-        if action.dest in CHOICES and action.help is not None:
-            action.help = f"{action.help} There are: {', '.join(CHOICES[action.dest])}."
+        if action.dest in choices and action.help is not None:
+            action.help = f"{action.help} There are: {', '.join(choices[action.dest])}."

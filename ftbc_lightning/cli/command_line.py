@@ -1,22 +1,21 @@
 """The command line: LightningCLI with more subcommands and with errors a person can read."""
 
-import gc
-import inspect
 import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import lightning
-from jsonargparse import auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
     check_given,
@@ -26,15 +25,14 @@ from ftbc_lightning.cli.arguments import (
     without,
 )
 from ftbc_lightning.cli.choices import list_choices
-from ftbc_lightning.cli.configurations import configs, with_paths
-from ftbc_lightning.cli.export import export
-from ftbc_lightning.cli.failures import explain, prefix
+from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.names_of_today import names_of_today
 from ftbc_lightning.data import ClassificationDataModule
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.dashboard import dashboard
-from ftbc_lightning.report.page import report as write_report
+from ftbc_lightning.files.folder_lock import folder_locked
 from ftbc_lightning.report.run_folder import LOGS
+from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.thresholds import RULES
 from ftbc_lightning.training.callbacks import (
     ForwardTemporalBiasCorrection,
     LayerCurves,
@@ -48,6 +46,8 @@ from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.subcommands.obeyed import refuse_nothing_to_do
+from ftbc_lightning.training.tasks import TASKS
 from ftbc_lightning.training.trainer import Trainer
 
 NOT_FOR_PEOPLE = {
@@ -69,45 +69,50 @@ NOISE = (
 """Warnings of libraries that a person can do nothing about."""
 
 
-SAID_OTHERWISE = re.compile(r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to ")
-"""Lines of Lightning: an advertisement, and what the line on the device and the record say."""
+SAID_OTHERWISE = re.compile(
+    r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to |^LOCAL_RANK: |^You are using a CUDA device"
+    r"|^`Trainer\.\w+` stopped: "
+)
+"""Lines of Lightning: advertisements, and what the line on the device and the record say."""
+
+SPEAKERS = (
+    *("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed"),
+    *("pytorch.accelerators.cuda", "fabric.accelerators.cuda"),
+)
+"""Lightning's loggers that say them."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     return SAID_OTHERWISE.search(record.getMessage()) is None
 
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
+    """Let Lightning say what a person has asked for: everything, news, or warnings alone."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
+    for speaker in SPEAKERS:
+        logger = logging.getLogger(f"lightning.{speaker}")
+        (logger.removeFilter if verbose else logger.addFilter)(_is_news)
 
 
-FILE_SUBCOMMANDS: dict[str, Callable[..., None]] = {
-    "report": write_report,
-    "dashboard": dashboard,
-    "export": export,
-    "configs": configs,
+CHOICES: Mapping[str, Collection[str]] = {
+    "calibration.threshold_rule": RULES,
+    "calibration.neuron": NEURON_MODELS,
+    "calibration.methods": STAGES,
+    "model.task": TASKS,
 }
-"""Subcommands that read files and need neither a network nor data: a function for each,
-whose arguments are the subcommand's."""
+"""Each option whose values are names, and the registry of those."""
 
-
-def _file_subcommands() -> str:
-    """A line for people on the subcommands that the parser of the others does not know."""
-    subcommands = (
-        f"{name} - {_purpose(subcommand)}" for name, subcommand in FILE_SUBCOMMANDS.items()
-    )
-    return f"On files, see ftbc SUBCOMMAND --help: {' '.join(subcommands)}"
-
-
-def _purpose(subcommand: Callable[..., None]) -> str:
-    """The first sentence of a function's docstring."""
-    return str(inspect.getdoc(subcommand)).partition("\n\n")[0].replace("\n", " ")
+READING = ("inspect", "diagnose")
+"""Subcommands that leave nothing in the run's folder."""
 
 
 class FTBCCLI(LightningCLI):
     """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
 
     given: Sequence[str] = ()
+    ends = ExitStack()
+    """What is undone when a command ends."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -127,6 +132,9 @@ class FTBCCLI(LightningCLI):
         parser.add_argument(
             "--quiet", action="store_true", help="Print the final table and errors alone."
         )
+        parser.add_argument(
+            "-v", "--verbose", action="store_true", help="Print Lightning's own lines too."
+        )
         parser.add_lightning_class_args(ForwardTemporalBiasCorrection, "calibration")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -136,7 +144,7 @@ class FTBCCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        list_choices(parser)
+        list_choices(parser, CHOICES)
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
@@ -148,6 +156,7 @@ class FTBCCLI(LightningCLI):
         if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
             data["seed"] = chosen.seed_everything
         trainer = chosen.trainer
+        CalibrationProgress.quiet = CalibrationProgress.quiet or chosen.quiet
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
@@ -193,6 +202,14 @@ class FTBCCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except ValueError as error:  # a strategy without its devices, for instance
             raise UserError(" ".join(str(error).split())) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Refuse what would do nothing, and hold the run's folder; ranks are known by now."""
+        refuse_nothing_to_do(self.trainer, subcommand)
+        if subcommand not in READING and self.trainer.is_global_zero:
+            folder = Path(self.trainer.default_root_dir)
+            self.ends.enter_context(folder_locked(folder, self.given))
+        super()._run_subcommand(subcommand)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the person gave it: a file does not override it."""
@@ -250,11 +267,12 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
     """Run one command; errors are raised, not printed. For use in a process of one's own."""
     FTBCCLI.given = sys.argv[1:] if args is None else args
     CalibrationProgress.quiet = "--quiet" in FTBCCLI.given
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        level = logging.WARNING if CalibrationProgress.quiet else logging.INFO
-        logging.getLogger(name).setLevel(level)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+    verbose = bool({"-v", "--verbose"} & set(FTBCCLI.given))
+    _listen_to_lightning(quiet=CalibrationProgress.quiet, verbose=verbose)
     words = with_configuration(with_paths(names_of_today(FTBCCLI.given)))
-    with finished_runs():
+    with ExitStack() as FTBCCLI.ends, finished_runs():
         return program(
             SpikingClassifier,
             ClassificationDataModule,
@@ -269,43 +287,6 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={
-                "description": "Train an ANN, convert it to an SNN, calibrate it.",
-                "epilog": _file_subcommands(),
-            },
+            parser_kwargs={"description": "Train an ANN, convert it to an SNN, calibrate it."},
             args=words if args is not None or words != list(FTBCCLI.given) else None,
         )
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run one command and turn a user's mistake into one line; returns the exit code."""
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", message=noise)
-    for speaker in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
-        logging.getLogger(f"lightning.{speaker}").addFilter(_is_news)
-    words = sys.argv[1:] if args is None else list(args)
-    if args is None:
-        # What was imported stays to the end: a full collection need not walk through it again.
-        gc.freeze()
-    try:
-        if words and words[0] in FILE_SUBCOMMANDS:
-            subcommand = FILE_SUBCOMMANDS[words[0]]
-            auto_cli(
-                subcommand,
-                args=words[1:],
-                prog=f"ftbc {words[0]}",
-                description=_purpose(subcommand),
-                parser_class=OneLineParser,
-            )
-        else:
-            run(args)
-    except KeyboardInterrupt:
-        print("ftbc: interrupted; every file that was finished is kept.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        print(prefix() + message, file=sys.stderr)
-        return 2
-    return 0

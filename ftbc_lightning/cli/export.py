@@ -12,8 +12,6 @@ from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
-from ftbc_lightning.training.metrics import StepAccuracy
-from ftbc_lightning.training.reload import choose, configuration, datamodule, reload
 
 
 def export(
@@ -44,6 +42,9 @@ def export(
     """
     if ckpt_path is None:
         raise UserError("Give the network with --ckpt_path snn.ckpt.")
+    from ftbc_lightning.files.run_configuration import run_configuration
+    from ftbc_lightning.training.reload import choose, reload  # need Lightning
+
     module = reload(ckpt_path)
     variant = choose(module, method=method, timesteps=timesteps)
     snn = module.network(variant)
@@ -57,7 +58,7 @@ def export(
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
     if bias == "mean":
-        print(cost_of_mean_bias(snn, configuration(ckpt_path)))
+        print(cost_of_mean_bias(snn, run_configuration(ckpt_path)))
 
 
 def cost_of_mean_bias(snn: SpikingNetwork, config: Path | None) -> str:
@@ -67,6 +68,9 @@ def cost_of_mean_bias(snn: SpikingNetwork, config: Path | None) -> str:
             "Note: what the mean bias costs is not known, because the run's config.yaml does not "
             "lie beside the checkpoint."
         )
+    from ftbc_lightning.training.metrics import StepAccuracy
+    from ftbc_lightning.training.reload import datamodule
+
     data: Any = datamodule(config)
     data.prepare_data()
     data.setup("validate")

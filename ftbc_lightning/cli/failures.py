@@ -2,12 +2,9 @@
 
 import errno
 import re
+import sys
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities import rank_zero_only
-
-from ftbc_lightning.errors import UserError
-from ftbc_lightning.snn.out_of_memory import is_out_of_memory
+from ftbc_lightning.errors import UserError, user_error
 
 LOST = re.compile(
     r"closed by peer|connection reset|timed out waiting|socket timeout|process group|gloo|nccl",
@@ -32,7 +29,7 @@ def explain(error: BaseException) -> str | None:
     if mistake is not None:
         return " ".join(str(mistake).split())
     text = " ".join(str(error).split())
-    if isinstance(error, MisconfigurationException):
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's
         return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return (
@@ -42,7 +39,7 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, PermissionError):
         return f"{error.strerror}: {error.filename}. Give a folder of your own."
-    if is_out_of_memory(error):
+    if _is_out_of_memory(error):
         return (
             f"There is not enough memory ({text[:160] or 'on the host'}). In training and "
             "evaluation take a smaller --data.batch_size, in calibration fewer "
@@ -56,11 +53,10 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def user_error(error: BaseException | None) -> UserError | None:
-    """The user's mistake that another exception was raised from."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+def _is_out_of_memory(error: BaseException) -> bool:
+    from ftbc_lightning.snn.out_of_memory import is_out_of_memory  # brings torch along
+
+    return is_out_of_memory(error)
 
 
 def _of_another_process(error: BaseException) -> str | None:
@@ -75,5 +71,6 @@ def _of_another_process(error: BaseException) -> str | None:
 
 def prefix() -> str:
     """How a line begins, with the rank where there are several processes."""
-    rank = getattr(rank_zero_only, "rank", 0)
+    lightning = sys.modules.get("lightning.pytorch.utilities")
+    rank = getattr(getattr(lightning, "rank_zero_only", None), "rank", 0)
     return f"ftbc: error (process {rank}): " if rank else "ftbc: error: "

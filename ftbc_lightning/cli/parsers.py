@@ -2,10 +2,10 @@
 
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, auto_parser
+from jsonargparse import ArgumentParser
 
-from ftbc_lightning.cli.arguments import OneLineParser
-from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS, FTBCCLI, run
+from ftbc_lightning.cli.command_line import FTBCCLI, run
+from ftbc_lightning.cli.file_subcommands import FILE_SUBCOMMANDS, parser_of
 
 
 class _Built(Exception):
@@ -26,6 +26,6 @@ def parsers() -> dict[str, ArgumentParser]:
         run([], program=_ParsersAlone)
     except _Built as built:
         found = built.parsers
-    for name, subcommand in FILE_SUBCOMMANDS.items():
-        found[name] = auto_parser(subcommand, parser_class=OneLineParser, prog=f"ftbc {name}")
+    for name in FILE_SUBCOMMANDS:
+        found[name] = parser_of(name)
     return found

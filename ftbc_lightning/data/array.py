@@ -1,6 +1,7 @@
 """A user's own samples in one `.npz` file."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -9,7 +10,7 @@ from torch import Tensor
 from ftbc_lightning.data.archive import read_archive
 from ftbc_lightning.data.base import Split
 from ftbc_lightning.data.normalized import InMemoryDataModule
-from ftbc_lightning.data.transforms import NORMALIZATION, Augmentation
+from ftbc_lightning.data.transforms import NORMALIZATION
 
 
 class ArrayDataModule(InMemoryDataModule):
@@ -24,35 +25,18 @@ class ArrayDataModule(InMemoryDataModule):
     names (`x_train`), channels first, an opaque fourth channel, 16 bits, floats from 0 to 1, labels
     `[N, 1]`, one-hot, as floats or as names.
 
+    Unless `mean` and `std` are given, colour is normalised as CIFAR-10 is, and grey by 0.5 and 0.5.
+
     Args:
         path: The `.npz` file.
-        mean: Mean of each channel on the scale 0 to 1; CIFAR-10's for colour, 0.5 for grey.
-        std: Standard deviation of each channel; CIFAR-10's for colour, 0.5 for grey.
-        augmentation: What training samples go through; "cifar" is the CIFAR recipe.
-        batch_size: Samples in a batch of one process.
-        num_workers: Processes that load; 0 loads in the main process.
-        validation_fraction: Share of the training split that validates.
-        calibration_samples: How many samples calibrate, over all processes.
-        seed: Of division, calibration draw, order and augmentation; 0 if None.
+        settings: Those of `InMemoryDataModule`.
 
     Raises:
         UserError: The file is missing, truncated, or holds arrays that mean nothing or several
             things.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-        augmentation: Augmentation = "none",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        validation_fraction: float = 0.1,
-        calibration_samples: int = 512,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, *, path: str, **settings: Any) -> None:
         self.path = Path(path)
         self.archive = read_archive(self.path)
         images = self.archive.images
@@ -61,17 +45,8 @@ class ArrayDataModule(InMemoryDataModule):
         self.input_shape = tuple(images["train"].shape[1:])
         self._say()
         colour = self.input_shape[0] == 3
-        own = NORMALIZATION["cifar10"] if colour else ((0.5,) * self.input_shape[0],) * 2
-        super().__init__(
-            mean=own[0] if mean is None else mean,
-            std=own[1] if std is None else std,
-            augmentation=augmentation,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            validation_fraction=validation_fraction,
-            calibration_samples=calibration_samples,
-            seed=seed,
-        )
+        self.normalization = NORMALIZATION["cifar10"] if colour else ((0.5,), (0.5,))
+        super().__init__(**settings)
 
     def _say(self) -> None:
         """One line on what was understood, and one on classes that nothing is trained for."""

@@ -25,20 +25,21 @@ class ClassificationDataModule(LightningDataModule, ABC):
     evaluation: neither validation nor test samples ever choose anything.
 
     A subclass sets `num_classes` and `input_shape` in `__init__`, because the command line links
-    them into the network, and answers `labels` and `dataset`.
+    them into the network, and answers `labels` and `dataset`. It takes the settings below as
+    `**settings` and hands them on; one that has another default there it names, without a text.
 
     Attributes:
         num_classes: Number of classes.
         input_shape: Shape of one input, `(C, H, W)`.
+        division_seed: Of the division alone, `seed` at first: whoever evaluates a trained network
+            sets it to that of the training, before `setup`.
 
     Args:
         batch_size: Samples in a batch of one process.
         num_workers: Processes that load; 0 loads in the main process.
         validation_fraction: Share of the training split that validates, above 0 and below 1.
         calibration_samples: How many samples calibrate, over all processes.
-        seed: Of division, calibration draw, order and augmentation; 0 if None. The attribute
-            `division_seed` is that of the division alone: whoever evaluates a trained network sets
-            it to that of the training, before `setup`.
+        seed: Of division, calibration draw, order and augmentation; 0 if None.
 
     Raises:
         UserError: A setting is out of range.

@@ -14,30 +14,17 @@ from ftbc_lightning.data.in_memory import InMemorySamples
 class DigitsDataModule(ClassificationDataModule):
     """UCI's optical digits, 8x8 grey images on the scale 0 to 1, ten classes.
 
-    A fifth of each class is the test split and a quarter of the rest validates: 60, 20 and 20 %.
+    A fifth of each class is the test split and, unless told otherwise, a quarter of the rest
+    validates: 60, 20 and 20 %.
 
     Args:
-        batch_size: Samples in a batch of one process.
-        num_workers: Processes that load; 0 loads in the main process.
-        calibration_samples: How many samples calibrate, over all processes.
-        seed: Of divisions, calibration draw, order and augmentation; 0 if None.
+        settings: Those of `ClassificationDataModule`.
     """
 
     def __init__(
-        self,
-        *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        calibration_samples: int = 512,
-        seed: int | None = None,
+        self, *, batch_size: int = 64, validation_fraction: float = 0.25, **settings: Any
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            validation_fraction=0.25,
-            calibration_samples=calibration_samples,
-            seed=seed,
-        )
+        super().__init__(batch_size=batch_size, validation_fraction=validation_fraction, **settings)
         self.num_classes, self.input_shape = 10, (1, 8, 8)
         self.class_names = [str(digit) for digit in range(10)]
         self._samples: dict[Split, InMemorySamples] = {}

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ftbc_lightning.data.base import Batch, ClassificationDataModule, Split
+from ftbc_lightning.data.base import Batch, Split
 from ftbc_lightning.data.epochs import Drawn
 from ftbc_lightning.data.image_file import (
     EXTENSIONS,
@@ -25,6 +25,7 @@ from ftbc_lightning.data.image_file import (
     unreadable,
 )
 from ftbc_lightning.data.in_memory import Batches
+from ftbc_lightning.data.normalized import NormalizedDataModule
 from ftbc_lightning.data.transforms import (
     NORMALIZATION,
     Normalisation,
@@ -76,28 +77,23 @@ def refusal(reasons: dict[str, str]) -> UserError:
     )
 
 
-class ImageFolderDataModule(ClassificationDataModule):
+class ImageFolderDataModule(NormalizedDataModule):
     """Any folder of classes: `root/<class>/*`, or `root/train/<class>/*` and `root/test/<class>/*`.
 
     Without these two folders, `test_fraction` of each class is the test split, drawn with `seed`.
 
-    Images may differ in size and mode: each is turned upright, resized, cropped and made RGB.
+    Images may differ in size and mode: each is turned upright, resized, cropped, made RGB and,
+    unless `mean` and `std` are given, normalised as ImageNet is.
     Those that cannot be decoded stop the run, all of them named, or are left out: `unreadable`.
 
     Args:
         root: The folder.
         image_size: Side in pixels that images are cropped to; the median of their shorter sides,
             at most 224, if None.
-        mean: Mean of each channel on the scale 0 to 1; ImageNet's by default.
-        std: Standard deviation of each channel; ImageNet's by default.
         test_fraction: Share of each class that tests, where root holds the classes themselves.
         unreadable: "refuse" images that cannot be decoded, or "skip" them: every image is then
             read once before the run begins, and the skipped ones are named.
-        batch_size: Images in a batch of one process.
-        num_workers: Processes that load; 0 loads in the main process.
-        validation_fraction: Share of the training split that validates.
-        calibration_samples: How many images calibrate, over all processes.
-        seed: Of divisions, calibration draw, order and augmentation; 0 if None.
+        settings: Those of `NormalizedDataModule`.
 
     Raises:
         UserError: The folder is missing, or has no class folders or images.
@@ -106,42 +102,26 @@ class ImageFolderDataModule(ClassificationDataModule):
     train_folder, test_folder = "train", "test"
     classes_in_root = True
     own_size: ClassVar[int | None] = None
+    normalization = NORMALIZATION["imagenet"]
 
     def __init__(
         self,
         *,
         root: str,
         image_size: int | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
         test_fraction: float = 0.2,
         unreadable: Unreadable = "refuse",
         batch_size: int = 64,
         num_workers: int = 2,
-        validation_fraction: float = 0.1,
-        calibration_samples: int = 512,
-        seed: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            validation_fraction=validation_fraction,
-            calibration_samples=calibration_samples,
-            seed=seed,
-        )
+        super().__init__(batch_size=batch_size, num_workers=num_workers, **settings)
         if not 0 < test_fraction < 1:
             raise UserError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
         check_choice("unreadable", unreadable, get_args(Unreadable))
         if image_size is not None and image_size < 1:
             raise UserError(f"image_size is {image_size}; it must be at least 1 pixel.")
         self.root, self.test_fraction = Path(root), test_fraction
-        own_mean, own_std = NORMALIZATION["imagenet"]
-        self.mean = list(own_mean if mean is None else mean)
-        self.std = list(own_std if std is None else std)
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError(
-                f"mean {self.mean} and std {self.std} must have 3 values each and std above 0."
-            )
         self.unreadable = unreadable
         self.class_names = self._class_names()
         self.num_classes = len(self.class_names)

@@ -1,4 +1,4 @@
-"""Shared by data sets of uint8 samples in memory: normalisation and augmentation."""
+"""Shared by data sets of images: normalisation, and for those in memory augmentation."""
 
 import math
 from abc import abstractmethod
@@ -22,47 +22,54 @@ BLOCK_SAMPLES, BLOCK_VALUES = 1024, 2**23
 """Batches of training samples are made several at once, up to so many samples and values."""
 
 
-class InMemoryDataModule(ClassificationDataModule):
+class NormalizedDataModule(ClassificationDataModule):
+    """A data module whose samples are normalised, channel by channel.
+
+    A subclass has `normalization` before this `__init__`.
+
+    Attributes:
+        normalization: Mean and standard deviation of each channel where none are given.
+
+    Args:
+        mean: Mean of each channel on the scale 0 to 1; the usual one for such samples if None.
+        std: Standard deviation of each channel on that scale; the usual one if None.
+        settings: Those of `ClassificationDataModule`.
+
+    Raises:
+        UserError: Mean or deviation is not one a channel, or a deviation is not above 0.
+    """
+
+    normalization: tuple[Sequence[float], Sequence[float]]
+
+    def __init__(
+        self, *, mean: list[float] | None = None, std: list[float] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        own_mean, own_std = self.normalization
+        self.mean = list(own_mean if mean is None else mean)
+        self.std = list(own_std if std is None else std)
+        channels = len(own_mean)
+        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
+            raise UserError(
+                f"mean {self.mean} and std {self.std} must have {channels} "
+                f"{'value' if channels == 1 else 'values'} each and std above 0."
+            )
+
+
+class InMemoryDataModule(NormalizedDataModule):
     """A data module whose samples are read once into uint8 tensors.
 
     A subclass answers `read`. With `num_workers` 0 the training samples lie on the device that
     trains and are augmented there; otherwise the workers do it. Both give the same batches.
 
     Args:
-        mean: Mean of each channel on the scale 0 to 1.
-        std: Standard deviation of each channel on that scale.
-        augmentation: What training samples go through.
-        batch_size: Samples in a batch of one process.
-        num_workers: Processes that load; 0 loads in the main process.
-        validation_fraction: Share of the training split that validates.
-        calibration_samples: How many samples calibrate, over all processes.
-        seed: Of division, calibration draw, order and augmentation; 0 if None.
+        augmentation: What training samples go through; "cifar" is the CIFAR recipe.
+        settings: Those of `NormalizedDataModule`.
     """
 
-    def __init__(
-        self,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        augmentation: Augmentation,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        validation_fraction: float = 0.1,
-        calibration_samples: int = 512,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            validation_fraction=validation_fraction,
-            calibration_samples=calibration_samples,
-            seed=seed,
-        )
-        if len(mean) != len(std) or min(std, default=0) <= 0:
-            raise UserError(
-                f"mean {list(mean)} and std {list(std)} must be equally long and std above 0."
-            )
-        self.mean, self.std, self.augmentation = mean, std, augmentation
+    def __init__(self, *, augmentation: Augmentation = "none", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.augmentation = augmentation
         self._samples: dict[Split, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
@@ -77,11 +84,6 @@ class InMemoryDataModule(ClassificationDataModule):
                 raise UserError(
                     f"{type(self).__name__} found {split} samples of shape "
                     f"{list(images.shape[1:])} where {list(self.input_shape)} was expected."
-                )
-            if len(self.mean) != images.shape[1]:
-                raise UserError(
-                    f"mean and std have {len(self.mean)} values, the samples "
-                    f"{images.shape[1]} channels."
                 )
             check = f"{type(self).__name__}, {split} split"
             self._samples[split] = images, torch.as_tensor(labels, dtype=torch.int64)

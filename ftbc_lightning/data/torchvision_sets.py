@@ -1,6 +1,5 @@
 """CIFAR-10, CIFAR-100 and Fashion-MNIST through torchvision."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,14 +18,7 @@ class TorchvisionDataModule(InMemoryDataModule):
     Args:
         root: The folder with the data set's files.
         download: Fetch them if they are not there.
-        mean: Mean of each channel on the scale 0 to 1; the data set's own if None.
-        std: Standard deviation of each channel; the data set's own if None.
-        augmentation: What training samples go through.
-        batch_size: Samples in a batch of one process.
-        num_workers: Processes that load; 0 loads in the main process.
-        validation_fraction: Share of the training split that validates.
-        calibration_samples: How many samples calibrate, over all processes.
-        seed: Of division, calibration draw, order and augmentation; 0 if None.
+        settings: Those of `InMemoryDataModule`.
 
     Raises:
         UserError: The files are missing and were not to be fetched.
@@ -35,32 +27,16 @@ class TorchvisionDataModule(InMemoryDataModule):
     source: ClassVar[Any]
     shape: ClassVar[tuple[int, ...]]
     classes: ClassVar[int]
-    normalization: ClassVar[tuple[Sequence[float], Sequence[float]]]
 
     def __init__(
         self,
         *,
         root: str = "datasets",
         download: bool = False,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
         augmentation: Augmentation = "cifar",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        validation_fraction: float = 0.1,
-        calibration_samples: int = 512,
-        seed: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            mean=self.normalization[0] if mean is None else mean,
-            std=self.normalization[1] if std is None else std,
-            augmentation=augmentation,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            validation_fraction=validation_fraction,
-            calibration_samples=calibration_samples,
-            seed=seed,
-        )
+        super().__init__(augmentation=augmentation, **settings)
         self.root, self.download = root, download
         self.num_classes, self.input_shape = self.classes, self.shape
 

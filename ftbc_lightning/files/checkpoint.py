@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -15,8 +16,12 @@ CHECKPOINT_KEY = "ftbc"
 """Where this package's own part of a checkpoint is."""
 
 
-def read_file(path: str | Path) -> dict[str, Any]:
+def read_file(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint or state dict without executing anything in it.
+
+    Args:
+        path: The file.
+        mapped: Leave the tensors where they are until they are looked at.
 
     Raises:
         UserError: The file is missing, truncated, not a checkpoint, or holds code.
@@ -29,7 +34,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = mapped and is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} was refused: it holds more than tensors and plain values, or it is not a "
@@ -66,7 +72,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def division_seed(path: str | Path) -> int | None:
     """The seed by which the run of a checkpoint divided its samples; None if it does not tell."""
-    saved = read_file(path).get(CHECKPOINT_KEY)
+    saved = read_file(path, mapped=True).get(CHECKPOINT_KEY)
     seed = saved.get("data_seed") if isinstance(saved, Mapping) else None
     return seed if type(seed) is int else None
 

@@ -114,6 +114,11 @@ def export(
             "This network corrects the start membrane of every single neuron (the method "
             "potential), and the formats hold one for each channel; export another network."
         )
+    if snn.neuron != "if":
+        raise UserError(
+            f"The neurons of this network are {snn.neuron}, and the formats hold "
+            "integrate-and-fire neurons alone; export another network."
+        )
     FORMATS[format].write(snn, path, bias, input_shape)
     return path
 

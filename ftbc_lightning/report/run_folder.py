@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ftbc_lightning.analysis.network_variants import Variant, headline, saved_networks
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.files.csv_rows import read_rows
+from ftbc_lightning.files.run_configuration import read_configuration, run_configuration
 from ftbc_lightning.report.rows import (
     BiasRow,
     HistogramRow,
@@ -86,7 +85,8 @@ def read_run(folder: Path) -> FinishedRun:
         read_rows(folder / CURVES / "histograms.csv", HistogramRow),
         read_rows(folder / CURVES / "operations.csv", OperationRow),
     )
-    config, config_file = _config(folder)
+    config_file = run_configuration(path)
+    config = {} if config_file is None else read_configuration(config_file)
     steps = read_rows(folder / "steps.csv", StepRow)
     variants = [one for variant in networks for one in variant.each]
     return FinishedRun(folder, results, steps, measured, config, config_file, variants)
@@ -106,13 +106,3 @@ def _biases(
             for name in networks[variant]["neurons"]
         }
     )
-
-
-def _config(folder: Path) -> tuple[dict[str, Any], Path | None]:
-    """The newest configuration that made networks, not one that evaluated a file of them."""
-    paths = sorted(folder.glob("**/config.yaml"), key=lambda path: -path.stat().st_mtime)
-    for path in paths:
-        content = yaml.safe_load(path.read_text())
-        if isinstance(content, dict) and not str(content.get("ckpt_path")).endswith("snn.ckpt"):
-            return content, path
-    return {}, None

@@ -8,17 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+from ftbc_lightning.calibration.stages import STAGES
 
-WORDS = {
-    "backpropagation": "back-propagated weights",
-    "weights": "weights",
-    "potential": "potential",
-    "static": "static bias",
-    "ftbc_iterative": "FTBC iterative",
-    "ftbc_exact": "FTBC exact",
-}
-"""The stages in a method's name, in the order in which they stand there."""
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 LABELS = {
     "ann": "ANN",
@@ -46,6 +38,9 @@ GROUPS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 """Colour and marker by what comes before the bias stage."""
 
+OTHER = ("#8C564B", "*")
+"""Of a stage that has no colour of its own."""
+
 BIASES = {
     "static": {"linestyle": "-.", "fillstyle": "left"},
     "ftbc_iterative": {"linestyle": "--", "fillstyle": "bottom"},
@@ -68,7 +63,7 @@ def label_of(method: str) -> str:
     >>> label_of("snn_weights_ftbc_exact")
     'SNN + weights + FTBC exact'
     """
-    stages = (word for stage, word in WORDS.items() if stage in method)
+    stages = (stage.label for stage in STAGES.values() if stage.name and stage.name in method)
     return LABELS.get(method) or " + ".join(["SNN", *stages])
 
 
@@ -81,7 +76,7 @@ def style_of(method: str) -> dict[str, Any]:
     if method in STYLES:
         return STYLES[method]
     before = tuple(s for s in ("weights", "backpropagation", "potential") if s in method)
-    color, marker = GROUPS[before]
+    color, marker = GROUPS.get(before, OTHER)
     bias = next((style for stage, style in BIASES.items() if stage in method), NO_BIAS)
     return {"color": color, "marker": marker, **bias}
 

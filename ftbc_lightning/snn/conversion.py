@@ -13,7 +13,7 @@ from ftbc_lightning.graph.batch_axis import check_batch_axis
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
 from ftbc_lightning.graph.tracing import trace, warn_of_halves
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
-from ftbc_lightning.snn.neuron import HalfThreshold, check_timesteps
+from ftbc_lightning.snn.neurons.integrate_and_fire import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.statistics import (
     ActivationStatistics,
     Batches,
@@ -46,6 +46,7 @@ def convert(
     half_threshold: HalfThreshold = "initial",
     percent: float = 99.9,
     balancing_updates: int = UPDATES,
+    neuron: str = "if",
     max_pooling: MaxPooling = "sums",
     reduce: Reduce = identity,
     progress: Progress = silent,
@@ -63,6 +64,7 @@ def convert(
         half_threshold: See there.
         percent: See there.
         balancing_updates: See there.
+        neuron: The neuron model by its name: "if", integrate and fire.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, which is the ANN's in the mean but needs a counter at
             each position; "refuse" raises.
@@ -91,7 +93,7 @@ def convert(
     )
     if max_pooling == "refuse":
         refuse_max_pooling(trace(ann, example_input), name=type(ann).__name__)
-    snn = prepare(ann, example_input, timesteps=timesteps)
+    snn = prepare(ann, example_input, timesteps=timesteps, neuron=neuron)
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(ann, snn, statistics, settings, progress=progress)
     return snn
@@ -99,7 +101,9 @@ def convert(
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> SpikingNetwork:
+def prepare(
+    ann: nn.Module, example_input: Tensor, *, timesteps: int, neuron: str = "if"
+) -> SpikingNetwork:
     """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
     check_timesteps(timesteps)
     graph = trace(ann, example_input)
@@ -112,6 +116,7 @@ def prepare(ann: nn.Module, example_input: Tensor, *, timesteps: int) -> Spiking
         timesteps=timesteps,
         input_shape=example_input.shape[1:],
         input_dtype=_input_dtype(example_input.dtype),
+        neuron=neuron,
     )
 
 
@@ -163,6 +168,7 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         timesteps=conversion_map["timesteps"],
         input_shape=conversion_map.get("input"),
         input_dtype=dtype,
+        neuron=str(conversion_map.get("neuron", "if")),
     )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()

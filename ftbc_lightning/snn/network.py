@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
-from ftbc_lightning.snn.neuron import IFNeuron, check_timesteps
+from ftbc_lightning.snn.neurons import model_named
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
 from ftbc_lightning.snn.simulation import simulate
 
 MAP_FORMAT = 1
@@ -29,6 +30,7 @@ class SpikingNetwork(nn.Module):
         shapes: For each neuron the shape of its current for one sample, `(C, ...)`.
         input_shape: The shape of one sample; None if a file of an earlier program has left it out.
         input_dtype: The type of its values: the network's, or integers such as token numbers.
+        neuron: The name of the neuron model.
 
     Args:
         graph: A traced ANN, from `ftbc_lightning.graph.trace`. Its modules are shared, not copied.
@@ -36,6 +38,7 @@ class SpikingNetwork(nn.Module):
         timesteps: T, at least 1.
         input_shape: The shape of one sample, `(C, H, W)`.
         input_dtype: The type of its values; float32 stands for the network's own.
+        neuron: The name of the neuron model, in `ftbc_lightning.snn.neurons.NEURON_MODELS`.
     """
 
     def __init__(
@@ -46,14 +49,16 @@ class SpikingNetwork(nn.Module):
         timesteps: int,
         input_shape: Sequence[int] | None = None,
         input_dtype: torch.dtype = torch.float32,
+        neuron: str = "if",
     ) -> None:
         super().__init__()
         check_timesteps(timesteps)
+        self.neuron = neuron
         self.timesteps = timesteps
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.input_dtype = input_dtype
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.layers = _with_neurons(graph, self.shapes, timesteps)
+        self.layers = _with_neurons(graph, self.shapes, timesteps, model_named(neuron))
         self.requires_grad_(False)
         self.eval()
 
@@ -125,7 +130,10 @@ class SpikingNetwork(nn.Module):
 
 
 def _with_neurons(
-    ann: fx.GraphModule, shapes: Mapping[str, Sequence[int]], timesteps: int
+    ann: fx.GraphModule,
+    shapes: Mapping[str, Sequence[int]],
+    timesteps: int,
+    model: type[IFNeuron],
 ) -> fx.GraphModule:
     """Copy the graph, share its modules, and put a neuron at each node in `shapes`.
 
@@ -140,7 +148,7 @@ def _with_neurons(
     for node in graph.nodes:
         if node.name in shapes:
             like = _member(ann, str(node.target)).threshold if is_neuron(node) else weight
-            neuron = IFNeuron(shapes[node.name][0], timesteps=timesteps)
+            neuron = model(shapes[node.name][0], timesteps=timesteps)
             members[f"{NEURONS}.{node.name}"] = neuron.to(device=like.device, dtype=like.dtype)
             node.op, node.target = "call_module", f"{NEURONS}.{node.name}"
             node.args, node.kwargs = (node.all_input_nodes[0],), {}
@@ -163,7 +171,8 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
 
     Returns:
         `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
-        "corrects_membranes": bool}`, and `"input_dtype"` where inputs are integers.
+        "corrects_membranes": bool}`, `"input_dtype"` where inputs are integers,
+        and `"neuron"` where the neurons are others than integrate-and-fire.
 
     >>> from ftbc_lightning import convert
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -177,6 +186,7 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
         "input": None if snn.input_shape is None else list(snn.input_shape),
         "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
         "corrects_membranes": snn.corrects_membranes,
+        **({} if snn.neuron == "if" else {"neuron": snn.neuron}),
         **({"input_dtype": str(snn.input_dtype).removeprefix("torch.")} if integers else {}),
     }
 
@@ -197,6 +207,7 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
         timesteps=timesteps,
         input_shape=snn.input_shape,
         input_dtype=snn.input_dtype,
+        neuron=snn.neuron,
     )
 
 

@@ -1,21 +1,19 @@
 """Run a spiking network over its time steps."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.device_bounds import carried_elements
-from ftbc_lightning.snn.neuron import check_timesteps
+from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
-
-if TYPE_CHECKING:
-    from ftbc_lightning.snn.network import SpikingNetwork
 
 LEAST_CARRIED = 16
 """Fewer samples times steps than this leave the convolutions of the last layers too small."""
@@ -24,7 +22,29 @@ STEPS = 8
 """How many steps are carried at once where there are samples enough to fill the rest."""
 
 
-def chunk_sizes(snn: "SpikingNetwork", images: Tensor, timesteps: int) -> tuple[int, int]:
+class Simulated(Protocol):
+    """What a simulation asks of a spiking network; `SpikingNetwork` is one."""
+
+    @property
+    def layers(self) -> fx.GraphModule:
+        """The graph with the neurons in it."""
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """For each neuron the shape of its current for one sample."""
+
+    def check_thresholds(self) -> None:
+        """Raise `UserError` if a threshold has not been set."""
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Inputs on the device and in the precision of the network."""
+
+
+def chunk_sizes(snn: Simulated, images: Tensor, timesteps: int) -> tuple[int, int]:
     """How many samples and how many steps to carry at once, so that layers fit."""
     widest = max(math.prod(shape) for shape in snn.shapes.values())
     budget = max(carried_elements(images.device) // widest, LEAST_CARRIED)
@@ -49,7 +69,7 @@ def fastest_layout(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def simulate(snn: "SpikingNetwork", images: Tensor, timesteps: int | None = None) -> Tensor:
+def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Tensor:
     """Run the network and read its prediction after every step.
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k

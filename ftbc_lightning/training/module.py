@@ -6,16 +6,14 @@ from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, saved_networks
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
-from ftbc_lightning.graph.ending import ClassScores
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Result
@@ -27,6 +25,7 @@ from ftbc_lightning.training.buildable_classes import check_described
 from ftbc_lightning.training.checkpoints import check_state, check_whole, devices_explained
 from ftbc_lightning.training.metrics import StepAccuracy
 from ftbc_lightning.training.pretrained import load_pretrained
+from ftbc_lightning.training.tasks import TASKS
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -46,6 +45,7 @@ class SpikingClassifier(LightningModule):
         optimizer: Made from the ANN's parameters. SGD, 0.1, momentum 0.9, decay 5e-4 by default.
         lr_scheduler: Made from the optimizer and stepped after each epoch; none by default.
         label_smoothing: Of the cross entropy, 0 to 1.
+        task: What the network is trained for and judged by.
         weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
             `.safetensors`), a checkpoint, or torchvision's name of weights, such as
             `ResNet34_Weights.IMAGENET1K_V1`.
@@ -61,6 +61,7 @@ class SpikingClassifier(LightningModule):
         optimizer: OptimizerCallable = _sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
+        task: str = "classification",
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -73,10 +74,10 @@ class SpikingClassifier(LightningModule):
         if weights is not None:
             load_pretrained(network, weights)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
-        self._label_smoothing = label_smoothing
         self.early_exit: float | None = None
         self.chosen: Variant | None = None
-        self._scores = ClassScores(network)
+        check_choice("task", task, TASKS)
+        self.task = TASKS[task](network, label_smoothing=label_smoothing)
         self.reset()
 
     # The life of the spiking networks
@@ -86,7 +87,7 @@ class SpikingClassifier(LightningModule):
         self.phase: Phase = "ann"
         self.variants: dict[str, Variant] = {}
         self.snns = nn.ModuleDict()
-        self.ann_accuracy = self._accuracy(1)
+        self.ann_accuracy = self._metric(1)
         self.snn_accuracy = nn.ModuleDict()
         self.results: list[Result] = []
 
@@ -115,13 +116,15 @@ class SpikingClassifier(LightningModule):
             )
         return shapes
 
-    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
-        """Build one spiking network for each variant.
+    def convert(
+        self, example_input: Tensor, variants: Iterable[Variant], *, neuron: str = "if"
+    ) -> None:
+        """Build one spiking network for each variant, with neurons of the model of that name.
 
         Linear layers are shared, but for those of networks whose weights a calibration changes.
         """
         variants = list(variants)
-        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
+        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps, neuron=neuron)
         self._adopt(first, variants)
         self.phase = "converted"
 
@@ -151,15 +154,15 @@ class SpikingClassifier(LightningModule):
             self.variants[variant.key] = variant
             own_layers = variant.stages.weights is not None
             network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
-            if variant.stages.potential:
+            if variant.stages.membranes:
                 network.correct_membranes()
             self.snns[variant.key] = network
-            self.snn_accuracy[variant.key] = self._accuracy(variant.timesteps)
+            self.snn_accuracy[variant.key] = self._metric(variant.timesteps)
         self.snns.to(self.device)
 
-    def _accuracy(self, timesteps: int) -> StepAccuracy:
+    def _metric(self, timesteps: int) -> StepAccuracy:
         """A metric where the module is: it may be made in the middle of a run."""
-        return StepAccuracy(timesteps=timesteps).to(self.device)
+        return self.task.metric(timesteps).to(self.device)
 
     # Training
 
@@ -176,10 +179,9 @@ class SpikingClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of the ANN, whether it returns logits or probabilities."""
+        """The loss of the task, for the ANN."""
         images, labels = batch
-        scores = self._scores(self(images), images)
-        loss = F.cross_entropy(scores, labels, label_smoothing=self._label_smoothing)
+        loss = self.task.loss(self(images), labels, images)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 
@@ -219,7 +221,7 @@ class SpikingClassifier(LightningModule):
         else:
             network = self.network(self.classifying())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
-        confidence, label = confidence_of(self._scores(logits, images))
+        confidence, label = confidence_of(self.task.scores(logits, images))
         all_steps = torch.full_like(label[0], len(label))
         found = {"label": label, "confidence": confidence}
         found["steps"] = all_steps if steps is None else steps
@@ -252,7 +254,7 @@ class SpikingClassifier(LightningModule):
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
-            loss = F.cross_entropy(self._scores(logits, images), labels)
+            loss = self.task.evaluation_loss(logits, labels, images)
             self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
         for key, variant in self.variants.items():
             metric = self.snn_accuracy[key]

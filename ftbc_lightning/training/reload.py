@@ -80,26 +80,6 @@ def fill(module: SpikingClassifier, ckpt_path: str | Path) -> None:
     module.load_state_dict(content["state_dict"])
 
 
-def configuration(ckpt_path: str | Path) -> Path | None:
-    """The configuration of the run that left a checkpoint, or None if it is not beside it.
-
-    `config.yaml` in the same folder, else the newest that was logged before the checkpoint, else
-    (in a folder that was copied, so that times say nothing) the first that was logged.
-    """
-    folder = Path(ckpt_path).parent
-    beside = folder / "config.yaml"
-    if beside.is_file():
-        return beside
-    if not Path(ckpt_path).is_file():
-        return None
-    written = Path(ckpt_path).stat().st_mtime
-    logged = {path: path.stat().st_mtime for path in folder.glob("logs/*/config.yaml")}
-    before = [path for path, time in logged.items() if time <= written]
-    if before:
-        return max(before, key=logged.__getitem__)
-    return min(logged, key=lambda path: (len(path.parent.name), path.parent.name), default=None)
-
-
 def datamodule(config: Path) -> LightningDataModule:
     """The data module that a configuration describes.
 

@@ -9,7 +9,7 @@ from ftbc_lightning.calibration.layer import Layer, correct_step_by_step
 from ftbc_lightning.calibration.static import as_it_is
 from ftbc_lightning.calibration.sweep import sweep
 from ftbc_lightning.graph.operators import is_neuron
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from tests.networks import residual_net, samples
 from tests.reference import loops
 

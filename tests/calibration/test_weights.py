@@ -8,7 +8,7 @@ from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import sibling
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import identity
 from tests.networks import residual_net, samples
 from tests.reference import loops

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ftbc_lightning import SpikingClassifier, UserError, load, simulate
 from ftbc_lightning.cli import main
-from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS
+from ftbc_lightning.files.run_configuration import run_configuration
 from ftbc_lightning.snn.early_exit import (
     choose_confidence,
     confidence_of,
@@ -20,7 +20,7 @@ from ftbc_lightning.snn.early_exit import (
     simulate_until_sure,
     stable_step,
 )
-from ftbc_lightning.training.reload import choose, configuration, datamodule, reload
+from ftbc_lightning.training.reload import choose, datamodule, reload
 from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import calibrated
 from tests.networks import residual_net, samples
@@ -83,7 +83,7 @@ def test_predict_finds_the_runs_own_configuration_and_writes_a_row_for_each_samp
     assert main([*command, "--output", str(output), "--trainer.logger", "false"]) == 0
     found = rows(output)
     module = reload(fitted.folder / "snn.ckpt")
-    data = datamodule(configuration(fitted.folder / "snn.ckpt"))
+    data = datamodule(run_configuration(fitted.folder / "snn.ckpt"))
     data.prepare_data()
     data.setup()
     images, labels = map(torch.cat, zip(*data.predict_dataloader(), strict=True))
@@ -120,15 +120,15 @@ def test_predict_takes_the_network_that_is_asked_for(fitted, tmp_path, capsys):
 def test_what_evaluates_a_run_without_a_logger_leaves_its_configuration_alone(fitted, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(fitted.folder, folder)
-    own = configuration(folder / "snn.ckpt")
+    own = run_configuration(folder / "snn.ckpt")
     root = ["--trainer.default_root_dir", str(folder), "--trainer.logger", "false"]
     assert main(["predict", "--ckpt_path", f"{folder}/snn.ckpt", *root, "--at", "1"]) == 0
-    assert configuration(folder / "snn.ckpt") == own
+    assert run_configuration(folder / "snn.ckpt") == own
     assert not (folder / "config.yaml").exists()
     again = ["--trainer.default_root_dir", str(tmp_path / "again"), "--trainer.logger", "false"]
     command = fitted.args("calibrate", "--ckpt_path", f"{folder}/snn.ckpt", *again)
     assert main([*command, "--calibration.methods", "[static]"]) == 0
-    made = configuration(tmp_path / "again" / "snn.ckpt")
+    made = run_configuration(tmp_path / "again" / "snn.ckpt")
     assert "- static" in made.read_text()
 
 
@@ -171,7 +171,7 @@ def test_an_anytime_network_is_used_at_every_t_that_it_serves(fitted, tmp_path, 
 
 
 def test_predict_takes_a_folder_of_samples_and_stops_them_early(fitted, tmp_path, capsys):
-    data = datamodule(configuration(fitted.folder / "snn.ckpt"))
+    data = datamodule(run_configuration(fitted.folder / "snn.ckpt"))
     data.prepare_data()
     data.setup()
     images, _ = next(iter(data.predict_dataloader()))
@@ -251,15 +251,6 @@ def test_help_of_export_says_what_it_does(capsys):
     assert "Write one spiking network of a checkpoint to a file" in capsys.readouterr().out
 
 
-def test_help_names_every_verb(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    for subcommand in FILE_SUBCOMMANDS:
-        assert f"{subcommand} - " in shown
-    assert "fit Runs" in shown
-
-
 def test_a_checkpoint_made_in_python_says_what_to_do(fitted, tmp_path):
     content = torch.load(fitted.folder / "snn.ckpt", weights_only=True)
     del content["hyper_parameters"]["network"]
@@ -278,6 +269,6 @@ def test_a_run_that_was_copied_still_knows_its_configuration(fitted, tmp_path):
     copied = tmp_path / "copied"
     shutil.copytree(fitted.folder, copied, copy_function=shutil.copyfile)
     os.utime(copied / "snn.ckpt", (0, 0))
-    found = configuration(copied / "snn.ckpt")
+    found = run_configuration(copied / "snn.ckpt")
     assert found is not None
-    assert found.read_text() == configuration(fitted.folder / "snn.ckpt").read_text()
+    assert found.read_text() == run_configuration(fitted.folder / "snn.ckpt").read_text()

@@ -136,7 +136,7 @@ def test_a_damaged_compressed_file_and_a_single_array_are_refused(tmp_path):
 
 
 def test_mean_and_std_must_fit_the_channels(tmp_path):
-    with pytest.raises(UserError, match="mean and std have 1 values, the samples 3 channels"):
+    with pytest.raises(UserError, match=r"mean \[0.5\] and std \[0.5\] must have 3 values each"):
         ready(write(tmp_path), mean=[0.5], std=[0.5])
     with pytest.raises(UserError, match="std above 0"):
         ArrayDataModule(path=write(tmp_path), mean=[0.5] * 3, std=[0.0] * 3)

@@ -18,7 +18,7 @@ from ftbc_lightning.data.folder import Images
 from ftbc_lightning.data.image_file import files_of, read_image, sizes, unreadable
 from ftbc_lightning.data.in_memory import Batches
 from ftbc_lightning.data.transforms import Normalisation, imagenet_crop
-from ftbc_lightning.training.reload import configuration
+from ftbc_lightning.files.run_configuration import run_configuration
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
 
@@ -211,7 +211,7 @@ def test_a_run_records_the_size_it_chose_and_a_broken_image_ends_it_in_one_line(
     command += ["--trainer.max_epochs", "1", "--trainer.default_root_dir", str(tmp_path / "run")]
     command += ["--trainer.accelerator", "cpu"]
     assert main(command) == 0
-    saved_by_run = configuration(tmp_path / "run" / "snn.ckpt").read_text()
+    saved_by_run = run_configuration(tmp_path / "run" / "snn.ckpt").read_text()
     assert "image_size: 12" in saved_by_run
     broken(Path(root) / "cat")
     capfd.readouterr()

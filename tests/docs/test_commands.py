@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftbc_lightning.cli.arguments import with_configuration
+from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.parsers import parsers
 from ftbc_lightning.errors import UserError
 from tests.conftest import ROOT
@@ -40,7 +41,7 @@ def parse(known, command: str, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             shutil.copy(ROOT / "configs" / "digits_cnn.yaml", path.parent / "config.yaml")
-    subcommand, *options = with_configuration(words)
+    subcommand, *options = with_configuration(with_paths(words))
     if subcommand not in known:
         raise UserError(f"There is no subcommand {subcommand}.")
     if options in ([], ["--help"]):  # named, not shown

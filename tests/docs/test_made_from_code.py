@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 from ftbc_lightning import ForwardTemporalBiasCorrection
-from ftbc_lightning.cli.command_line import FILE_SUBCOMMANDS, FTBCCLI
+from ftbc_lightning.cli.command_line import FTBCCLI
+from ftbc_lightning.cli.file_subcommands import FILE_SUBCOMMANDS
 from ftbc_lightning.graph.linear import LINEAR_FUNCTIONS, LINEAR_MODULES
 from ftbc_lightning.graph.max_pooling import MAX_POOL_FUNCTIONS, MAX_POOL_MODULES
 from ftbc_lightning.graph.operators import WAYS_OUT

@@ -3,15 +3,28 @@
 import csv
 
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger
+from torch import nn
 
+from ftbc_lightning import UserError, export
+from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.calibration.layer import LayerError, correct_step_by_step
+from ftbc_lightning.calibration.stage import Stage
+from ftbc_lightning.calibration.stages import STAGES
+from ftbc_lightning.calibration.static import as_it_is, static
 from ftbc_lightning.cli import main
 from ftbc_lightning.data import DigitsDataModule
 from ftbc_lightning.data.in_memory import InMemorySamples
+from ftbc_lightning.graph import linear
 from ftbc_lightning.interchange.formats import FORMATS, Format
+from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.thresholds import RULES, Rule
 from ftbc_lightning.training.callbacks import loggers
-from tests.conftest import digits
+from ftbc_lightning.training.reload import reload
+from ftbc_lightning.training.tasks import TASKS, Classification
+from tests.conftest import DIGITS, digits
 
 
 def shown(capsys, *words):
@@ -45,6 +58,71 @@ def test_a_threshold_rule(fitted, tmp_path, monkeypatch, capsys):
     assert "snn_ftbc_exact" in methods(tmp_path)
 
 
+class Silent(IFNeuron):
+    """A neuron that never fires."""
+
+    def forward(self, current, membrane=None, start=0, *, out=None):
+        membrane = self.rest(current) if membrane is None else membrane
+        return torch.zeros_like(current), membrane
+
+
+def test_a_neuron(fitted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(NEURON_MODELS, "silent", Silent)
+    assert "The neuron model. There are: if, silent." in shown(capsys, "fit")
+    assert calibrated(fitted, tmp_path, "--calibration.neuron", "silent")
+    with (tmp_path / "results.csv").open() as file:
+        found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert found["snn_ftbc_exact"] < 0.2 < 0.9 < found["ann"]
+    network = reload(tmp_path / "snn.ckpt").network(Variant("exact", 2))
+    assert all(type(neuron) is Silent for neuron in network.neurons().values())
+    with pytest.raises(UserError, match="neurons of this network are silent"):
+        export(network, tmp_path / "a.safetensors")
+
+
+def test_a_calibration_stage(fitted, tmp_path, monkeypatch, capsys):
+    def half_of_static(layer):
+        _, first = static(layer)
+        layer.neuron.temporal_bias /= 2
+        trains, last = correct_step_by_step(layer, as_it_is)
+        return trains, LayerError(first.before, last.after)
+
+    stage = Stage("biases", "half", "half of the static bias", lambda settings: half_of_static, 3)
+    monkeypatch.setitem(STAGES, "half", stage)
+    assert "static, iterative, exact, half." in shown(capsys, "fit")
+    assert calibrated(fitted, tmp_path, "--calibration.methods", "[static,half,weights+half]")
+    assert {"snn_static", "snn_half", "snn_weights_half"} <= methods(tmp_path)
+    assert "SNN + weights + half of the static bias" in capsys.readouterr().out
+    module = reload(tmp_path / "snn.ckpt")
+    whole, half = (module.network(Variant(name, 2)).neurons() for name in ("static", "half"))
+    first = next(iter(whole))
+    assert torch.equal(half[first].temporal_bias, whole[first].temporal_bias / 2)
+
+
+class Flipped(nn.Module):
+    """Between its neurons an operation that the package does not know: the channels backwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, images):
+        x = torch.fliplr(self.first(images).relu())
+        return self.last(self.second(x).relu().flatten(1))
+
+
+def test_an_operation_of_the_graph(tmp_path, monkeypatch, capsys):
+    words = ["--config", str(DIGITS), "--model.network", f"{__name__}.Flipped"]
+    words += ["--trainer.default_root_dir", str(tmp_path), "--data.calibration_samples", "64"]
+    with pytest.raises(SystemExit):
+        main(["inspect", *words])
+    assert "fliplr" in capsys.readouterr().out
+    monkeypatch.setattr(linear, "LINEAR_FUNCTIONS", linear.LINEAR_FUNCTIONS | {torch.fliplr})
+    assert main(["inspect", *words]) == 0
+    assert main(["calibrate", *words, "--timesteps", "2", "--trainer.logger", "false"]) == 0
+    assert "snn_ftbc_exact" in methods(tmp_path)
+
+
 def test_an_export_format(fitted, tmp_path, monkeypatch, capsys):
     def thresholds_as_text(snn, path, bias, input_shape):
         path.write_text("\n".join(f"{n} {v.threshold.mean()}" for n, v in snn.neurons().items()))
@@ -55,6 +133,24 @@ def test_an_export_format(fitted, tmp_path, monkeypatch, capsys):
     assert main(["export", *words, "--format", "text"]) == 0
     assert path.read_text().startswith("act1 ")
     assert "torch_export, text" in shown(capsys, "export")
+
+
+class Margin(Classification):
+    """Hinge loss in place of cross entropy."""
+
+    def loss(self, outputs, labels, images):
+        return nn.functional.multi_margin_loss(outputs, labels)
+
+
+def test_a_task(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TASKS, "margin", Margin)
+    assert "judged by. There are: classification, margin." in shown(capsys, "fit")
+    command = [*digits("fit", tmp_path), "--model.task", "margin"]
+    assert main([*command, "--calibration.methods", "[exact]"]) == 0
+    with (tmp_path / "results.csv").open() as file:
+        found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert found["ann"] > 0.8
+    assert type(reload(tmp_path / "snn.ckpt").task) is Margin
 
 
 class Told(CSVLogger):

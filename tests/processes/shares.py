@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ftbc_lightning import calibrate, convert
-from ftbc_lightning.calibration.method import BIASES
+from ftbc_lightning.calibration.stages import of_kind
 from ftbc_lightning.data.shares import batches_of
 from ftbc_lightning.snn.statistics import Reduce, identity
 from tests.conftest import ROOT
 from tests.networks import residual_net, samples
 
-METHODS = (*BIASES, "weights", "potential+exact", "weights+exact")
+METHODS = (*of_kind("biases"), "weights", "potential+exact", "weights+exact")
 """Every stage but back-propagation, whose samples are drawn in each process for itself."""
 
 SHARES = ("uneven", "last_batch_of_one", "rank_without_samples")

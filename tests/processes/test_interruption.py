@@ -57,8 +57,8 @@ def test_what_is_killed_leaves_whole_files_and_can_be_given_again(subcommand):
 
 
 def test_half_written_files_are_removed_with_a_message(tmp_path):
-    # 1 and 2 test the folder, 3 is config.yaml, 4 is ann.ckpt
-    code, output = failing("kill@4", "os:fsync", "fit", tmp_path, *ONE_METHOD)
+    # 1 and 3 test the folder, 2 says who holds it, 4 is config.yaml, 5 is ann.ckpt
+    code, output = failing("kill@5", "os:fsync", "fit", tmp_path, *ONE_METHOD)
     assert code == -9, output
     assert list(tmp_path.glob(".ann.ckpt.being-written.*.ckpt"))
     output = ftbc("fit", tmp_path, *ONE_METHOD)
@@ -127,7 +127,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_training(small_disk):
 
 
 def test_a_disk_that_fills_up_while_a_file_is_written_gives_one_line(tmp_path):
-    code, output = failing("full@5", "os:fsync", "fit", tmp_path, *ONE_METHOD)
+    code, output = failing("full@6", "os:fsync", "fit", tmp_path, *ONE_METHOD)
     assert code == 2
     line = f"{tmp_path}/ann.ckpt cannot be written (No space left on device)"
     assert output.splitlines()[-1].startswith(f"ftbc: error: {line}")

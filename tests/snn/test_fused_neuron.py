@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ftbc_lightning import calibrate, convert, simulate
-from ftbc_lightning.snn import fused_neuron, neuron, simulation
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn import fused_neuron, simulation
+from ftbc_lightning.snn.neurons import integrate_and_fire as neuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from tests.networks import residual_net, samples
 
 if importlib.util.find_spec("triton") is None:

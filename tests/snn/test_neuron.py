@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from tests.reference.loops import StepNeuron
 
 

@@ -13,7 +13,7 @@ from ftbc_lightning.calibration.layer import Layer
 from ftbc_lightning.calibration.order_statistic import kth_smallest
 from ftbc_lightning.snn.conversion import reconvert
 from ftbc_lightning.snn.network import conversion_map
-from ftbc_lightning.snn.neuron import IFNeuron
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import ActivationStatistics, identity
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
 from ftbc_lightning.snn.thresholds import ThresholdSettings, choose

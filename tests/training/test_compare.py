@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ftbc_lightning.calibration import parse_method
-from ftbc_lightning.calibration.method import BIASES, WEIGHTS
+from ftbc_lightning.calibration.stages import of_kind
 from ftbc_lightning.cli import main
 from ftbc_lightning.report.style import label_of, style_of
 
@@ -85,9 +85,9 @@ def test_a_mistake_is_one_line(fitted, tmp_path, capsys, more, message):
 def test_every_combination_of_stages_has_a_label_and_a_style_of_its_own():
     names = {
         parse_method("+".join(filter(None, (weights, potential, bias)))).result_name
-        for weights in ("", *WEIGHTS)
+        for weights in ("", *of_kind("weights"))
         for potential in ("", "potential")
-        for bias in BIASES
+        for bias in of_kind("biases")
     }
     assert len(names) == 24
     assert len({label_of(name) for name in names}) == 24

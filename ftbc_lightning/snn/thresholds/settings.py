@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ftbc_lightning.errors import UserError, check_choice
-from ftbc_lightning.snn.neuron import HalfThreshold
+from ftbc_lightning.snn.neurons.integrate_and_fire import HalfThreshold
 
 Scope = Literal["channel", "layer"]
 

@@ -24,7 +24,8 @@ from ftbc_lightning.snn.conversion import (
     refuse_max_pooling,
     set_thresholds,
 )
-from ftbc_lightning.snn.neuron import check_timesteps
+from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
 from ftbc_lightning.training.callbacks.device_line import total_memory
@@ -58,6 +59,7 @@ class ForwardTemporalBiasCorrection(Callback):
         timesteps: Every T that a network is converted and calibrated for.
         methods: The calibration methods to compare: stages, or several joined by +, such as
             weights+exact.
+        neuron: The neuron model.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, and says so; "refuse" ends with an error.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
@@ -76,6 +78,7 @@ class ForwardTemporalBiasCorrection(Callback):
         *,
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
         methods: Sequence[str] = ("static", "iterative", "exact"),
+        neuron: str = "if",
         max_pooling: MaxPooling = "sums",
         anytime: bool = False,
         **settings: Any,
@@ -88,6 +91,8 @@ class ForwardTemporalBiasCorrection(Callback):
         chosen = [parse_method(method).method for method in methods]
         check_choice("max_pooling", max_pooling, get_args(MaxPooling))
         self.max_pooling = max_pooling
+        check_choice("neuron", neuron, NEURON_MODELS)
+        self.neuron = neuron
         names = list(dict.fromkeys(["none", *chosen]))
         self.anytime = anytime
         every = tuple(sorted(set(timesteps)))
@@ -125,7 +130,7 @@ class ForwardTemporalBiasCorrection(Callback):
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
-        module.convert(example_input(trainer), self.variants)
+        module.convert(example_input(trainer), self.variants, neuron=self.neuron)
         pools = pools_in_time(trace(module.ann, example_input(trainer)))
         if pools:
             rank_zero_info(

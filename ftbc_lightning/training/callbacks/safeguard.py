@@ -82,7 +82,7 @@ def checkpoint_space(trainer: Trainer, module: LightningModule) -> int:
     correcting = [c for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
     stages = [v.stages for callback in correcting for v in callback.variants]
     weights = 3 + 1 + sum(stage.weights is not None for stage in stages)
-    membranes = sum(stage.potential for stage in stages)
+    membranes = sum(stage.membranes is not None for stage in stages)
     neurons = _neurons(trainer, module) if membranes else 0
     return 2 * (weights * _bytes(module.ann) + membranes * 4 * neurons)
 

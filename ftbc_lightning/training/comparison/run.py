@@ -28,6 +28,7 @@ class Comparison:
         settings: How thresholds are chosen and corrections found.
         draw: The calibration samples of a seed, in batches.
         images: The test samples and labels, in batches; iterated once a network.
+        metric: What they are compared by, for a number of steps.
     """
 
     reference: fx.GraphModule
@@ -36,6 +37,7 @@ class Comparison:
     settings: Settings
     draw: Callable[[int], Sequence[Any]]
     images: Iterable[tuple[Tensor, Tensor]]
+    metric: Callable[[int], StepAccuracy]
 
     def run(self, file: RowFile, *, seeds: int, told: Callable[[Row], None]) -> None:
         """Fill a file with the rows that it does not have.
@@ -101,7 +103,7 @@ class Comparison:
         self, network: Callable[[Tensor], Tensor], timesteps: int
     ) -> tuple[list[float], int]:
         """Accuracy after every step, and the number of samples."""
-        metric = StepAccuracy(timesteps=timesteps).to(next(self.reference.parameters()).device)
+        metric = self.metric(timesteps).to(next(self.reference.parameters()).device)
         for images, labels in self.images:
             metric.update(network(images), labels)
         return metric.curve(), int(metric.total)

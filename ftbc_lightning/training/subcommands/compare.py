@@ -19,6 +19,7 @@ from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
+from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
 
 class CompareTrainer(CalibrateTrainer):
@@ -54,8 +55,7 @@ class CompareTrainer(CalibrateTrainer):
                 are several processes.
         """
         callback = self.ftbc()
-        if self.world_size > 1:
-            raise UserError("compare runs in one process; give --trainer.devices 1.")
+        refuse_unobeyed(self, "compare", instead="--samples N evaluates N test samples.")
         if seeds < 1:
             raise UserError(f"seeds is {seeds}; at least 1 calibration draw is needed.")
         if not isinstance(datamodule, ClassificationDataModule):
@@ -70,6 +70,7 @@ class CompareTrainer(CalibrateTrainer):
             **fixed_by(model.ann, datamodule, images),
             "precision": str(self.precision),
             "anytime": callback.anytime,
+            "neuron": callback.neuron,
             **asdict(callback.settings),
         }
         file = RowFile(folder / "results.csv", settings)
@@ -79,7 +80,7 @@ class CompareTrainer(CalibrateTrainer):
         model.ann.to(self.strategy.root_device)
         example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
         model.check_convertible(example, datamodule.num_classes)
-        structure = prepare(model.ann, example, timesteps=1)
+        structure = prepare(model.ann, example, timesteps=1, neuron=callback.neuron)
         comparison = Comparison(
             trace(model.ann, example),
             structure,
@@ -90,6 +91,7 @@ class CompareTrainer(CalibrateTrainer):
                 for batch in datamodule.calibration_dataloader(seed=seed)
             ],
             images,
+            model.task.metric,
         )
         try:
             with self.precision_plugin.forward_context():

@@ -13,6 +13,7 @@ from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import choose, fill
+from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
 
 class DiagnoseTrainer(lightning.Trainer):
@@ -43,6 +44,7 @@ class DiagnoseTrainer(lightning.Trainer):
         Raises:
             UserError: The file is missing, or holds no calibrated network of that method and T.
         """
+        refuse_unobeyed(self, "diagnose", instead="--samples N looks at N samples.")
         if ckpt_path is None:
             raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
         fill(model, ckpt_path)
@@ -58,7 +60,7 @@ class DiagnoseTrainer(lightning.Trainer):
         before, after = (diagnose(model.ann, model.network(v), batches) for v in (first, best))
         label = report.label_of(best.name)
         title = f"{label}, T = {best.timesteps}, {after.samples} validation samples"
-        done = {"bias": best.stages.bias != "none", "weights": best.stages.weights is not None}
+        done = {"bias": best.stages.biases != "none", "weights": best.stages.weights is not None}
         console = Console()
         console.print(report.diagnosis_table(before, after, title=title))
         for rank, name in enumerate(after.worst()[:3], start=1):

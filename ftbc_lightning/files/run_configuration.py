@@ -1,0 +1,44 @@
+"""Which configuration a run was made with."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def run_configuration(ckpt_path: str | Path) -> Path | None:
+    """The configuration of the run that left a checkpoint, or None if it is not beside it.
+
+    `config.yaml` in the same folder, else the newest that was logged before the checkpoint, else
+    (in a folder that was copied, so that times say nothing) the first that was logged. Those of
+    commands that evaluated a file of networks are not the run's own.
+    """
+    folder = Path(ckpt_path).parent
+    beside = folder / "config.yaml"
+    if beside.is_file():
+        return beside
+    if not Path(ckpt_path).is_file():
+        return None
+    written = Path(ckpt_path).stat().st_mtime
+    logged = {
+        path: path.stat().st_mtime
+        for path in folder.glob("*/**/config.yaml")
+        if "wandb" not in path.parts and not _evaluates_networks(read_configuration(path))
+    }
+    before = [path for path, time in logged.items() if time <= written]
+    if before:
+        return max(before, key=logged.__getitem__)
+    return min(logged, key=lambda path: (len(path.parent.name), path.parent.name), default=None)
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """What a configuration says; nothing where it is no configuration."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _evaluates_networks(configuration: dict[str, Any]) -> bool:
+    return str(configuration.get("ckpt_path")).endswith("snn.ckpt")
