@@ -172,9 +172,7 @@ def _creations_open() -> Iterator[None]:
     def written(original: Callable[..., Any]) -> Callable[..., Any]:
         def create(*args: Any, **kwargs: Any) -> Any:
             proxies: list[fx.Proxy] = []
-            fx.node.map_aggregate(
-                (args, kwargs), lambda p: proxies.append(p) if _is_proxy(p) else None
-            )
+            fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, proxies))
             if not proxies:
                 return original(*args, **kwargs)
             return proxies[0].tracer.create_proxy("call_function", original, args, kwargs)
@@ -192,8 +190,9 @@ def _creations_open() -> Iterator[None]:
             setattr(torch, name, original)
 
 
-def _is_proxy(value: Any) -> bool:
-    return isinstance(value, fx.Proxy)
+def _collect(value: Any, proxies: list[fx.Proxy]) -> None:
+    if isinstance(value, fx.Proxy):
+        proxies.append(value)
 
 
 @contextmanager

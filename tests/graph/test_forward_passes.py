@@ -185,7 +185,7 @@ class Created(Base):
         self.register_buffer("scale", torch.rand(1, 4, 1, 1))
 
     def forward(self, x):
-        size, channels, height, width = x.shape
+        size, _, height, width = x.shape
         ramp = torch.linspace(-1, 1, width).view(1, 1, 1, width).expand(size, 1, height, width)
         y = F.relu(self.first(torch.cat([x[:, :1], ramp.to(x)], 1)))
         pad = torch.zeros(size, 2, *y.shape[2:], dtype=x.dtype, device=x.device)
@@ -219,7 +219,7 @@ class Arranged(Base):
         y = self.hidden(x)
         y = y.repeat(1, 2, 1, 1)[:, 2:6] + torch.tile(y, (1, 2, 1, 1))[:, 4:]
         y = y.mT.rot90(1, (2, 3)).index_select(1, torch.tensor([1, 0, 3, 2])).subtract(1)
-        y = torch.hstack(y.tensor_split(2, 1)[::-1]).negative() + torch.dropout(
+        y = torch.hstack(y.tensor_split(2, 1)[::-1]).negative() / 3 + torch.dropout(
             y, 0.5, self.training
         )
         return (self.linear.weight @ y.mean((2, 3)).T).T
@@ -344,7 +344,7 @@ class Mixing(Base):
         (lambda x: x + torch.normal(torch.zeros(1), torch.ones(1)), "drawn anew"),
         (lambda x: x + x.new_empty(1).normal_(), "drawn anew"),
         (lambda x: x * random.random(), "draws random numbers"),
-        (lambda x: x * float(numpy.random.rand()), "draws random numbers"),
+        (lambda x: x * float(numpy.random.rand()), "draws random numbers"),  # noqa: NPY002
         (lambda x: torch.dropout(x, 0.5, True), "it draws in evaluation mode too"),
         (lambda x: torch.maximum(x, torch.tensor(0.2, dtype=x.dtype)), "maximum"),
         (lambda x: x + torch.arange(len(x)).view(-1, 1, 1, 1), "mixes the samples"),
