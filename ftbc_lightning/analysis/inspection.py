@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.batch_axis import MIXES, WAY_OUT, mixing_nodes
 from ftbc_lightning.graph.batch_norm import FOLDED
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
@@ -104,11 +105,14 @@ def inspect(
     for node in graph.graph.nodes:
         if node.op == "call_module":
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-    rows = [*_nodes(graph, calls, scope), *_folded(graph)]
+    mixing = [] if example_input is None else mixing_nodes(graph, example_input)
+    rows = [*_nodes(graph, calls, scope, mixing), *_folded(graph)]
     return Inspection(type(network).__name__, tuple(rows))
 
 
-def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterator[Row]:
+def _nodes(
+    graph: fx.GraphModule, calls: dict[str, int], scope: Scope, mixing: list[fx.Node]
+) -> Iterator[Row]:
     becomes = {
         "neuron": "IF neuron",
         "linear": "kept",
@@ -119,9 +123,12 @@ def _nodes(graph: fx.GraphModule, calls: dict[str, int], scope: Scope) -> Iterat
     }
     in_time = operators.pools_in_time(graph)
     for node, role in operators.roles(graph).items():
+        path, kind = operators.path_and_kind(node, graph)
+        if node in mixing and role != "refused":
+            yield Row(path, kind, "", way_out=f"it {MIXES}. {WAY_OUT}")
+            continue
         if role not in becomes:
             continue
-        path, kind = operators.path_and_kind(node, graph)
         yield Row(
             node=path,
             kind=kind,

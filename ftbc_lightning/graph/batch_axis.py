@@ -4,10 +4,22 @@ from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph import operators
-from ftbc_lightning.graph.shapes import Shapes, is_number
+from ftbc_lightning.graph.shapes import Shapes, is_number, name_of
 
 ALONG = ("softmax", "logsoftmax", "softmin", "normalize", "cumsum", "cumprod", "logsumexp", "sort")
 """Functions that keep the shape, and mix what lies along the axis that they are given."""
+
+COUNTING = ("arange", "linspace", "eye")
+"""What gives another number to each place."""
+
+MIXES = (
+    "mixes the samples of a batch, or moves their axis, or puts something else beside them there; "
+    "every sample needs an answer of its own"
+)
+WAY_OUT = (
+    "Name the axes of a sample, from 1 on, and leave axis 0 to the samples (nn.Linear takes axes "
+    "between the first and the last)"
+)
 
 
 def check_batch_axis(graph: fx.GraphModule, example_input: Tensor) -> None:
@@ -17,24 +29,31 @@ def check_batch_axis(graph: fx.GraphModule, example_input: Tensor) -> None:
         graph: A traced network that an input passes.
         example_input: `[B, ...]`, of which the shape and type matter.
     """
+    if mixing := mixing_nodes(graph, example_input):
+        listed = ", ".join(operators.describe(node, graph) for node in mixing)
+        raise UserError(f"{listed} {MIXES}. {WAY_OUT}.")
+
+
+def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
+    """The operations that mix the samples of a batch; see `check_batch_axis`."""
     shapes, roles = Shapes(graph, example_input), operators.roles(graph)
     constants = operators.constants_of(graph)
     mixing = []
     for node, role in roles.items():
-        if role in ("input", "output", "shape") or node in constants or is_number(node):
+        if role in ("input", "output") or node in constants:
             continue
         axes = shapes.batch_axes(node)
+        if is_number(node):
+            if name_of(node) in COUNTING and axes and any(axes):
+                mixing.append(node)
+            continue
         lost = axes is not None and not all(axes)
         moved = role == "neuron" and axes is not None and axes != [[0]]
-        if lost or moved or (role in ("front", "tail") and _runs_over_batch(node, graph, shapes)):
-            mixing.append(operators.describe(node, graph))
-            if lost or moved:
-                break  # what follows has no batch axis either
-    if mixing:
-        raise UserError(
-            f"{', '.join(mixing)} mixes the samples of a batch, or moves their axis; every sample "
-            "needs an answer of its own. Name the axes of a sample, from 1 on."
-        )
+        if lost or moved or (role == "neuron" and not shapes.keeps_samples(node)):
+            return [*mixing, node]  # what follows has no batch axis either
+        if role in ("front", "tail") and _runs_over_batch(node, graph, shapes):
+            mixing.append(node)
+    return mixing
 
 
 def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bool:

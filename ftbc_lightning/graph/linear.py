@@ -30,6 +30,9 @@ LINEAR_MODULES: set[type[nn.Module]] = {
 }
 """One more operation is one line here or below; linear in the mean over the steps it must be."""
 
+DROPOUTS = (torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout)
+"""Those without a signature."""
+
 LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
     *(torch.flatten, torch.cat, torch.concat, torch.add, torch.sub, torch.subtract),
     *(torch.chunk, torch.split, torch.reshape, torch.permute, torch.transpose, torch.unflatten),
@@ -39,13 +42,17 @@ LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
     *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *DROPOUTS,
+    *(torch.negative, torch.rsub, torch.tile, torch.hstack, torch.index_select, torch.rot90),
+    *(torch.repeat_interleave, torch.swapdims, torch.moveaxis, torch.tensor_split, torch.diff),
     *(F.pad, F.channel_shuffle, F.pixel_shuffle, F.pixel_unshuffle, F.interpolate),
 }
 LINEAR_METHODS = {
     *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "add", "unflatten"),
     *("sub", "squeeze", "unsqueeze", "chunk", "split", "neg", "clone", "detach", "expand"),
     *("expand_as", "view_as", "reshape_as", "movedim", "swapaxes", "flip", "roll", "narrow"),
-    *("unbind", "float", "double"),
+    *("unbind", "float", "double", "subtract", "negative", "repeat", "tile", "repeat_interleave"),
+    *("index_select", "rot90", "swapdims", "moveaxis", "tensor_split", "diff"),
 }
 CASTS = {"to", "type", "type_as"}
 REDUCTIONS: set[Any] = {torch.sum, torch.mean, "sum", "mean"}
@@ -84,11 +91,11 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
     if node.target in PRODUCTS:
         return len(_changing(node, constants)) == 1
     if node.target in WEIGHTED_FUNCTIONS:
-        return all(source in constants for source in node.all_input_nodes[1:])
+        return all(own in constants or is_number(own) for own in node.all_input_nodes[1:])
     if node.target in REDUCTIONS:
         return keeps_batch(node)
     if node.target is getattr:
-        return node.args[1:] == ("data",)
+        return node.args[1] in ("data", "T", "mT")
     if node.op == "call_method":
         return node.target in LINEAR_METHODS or (node.target in CASTS and not _rounds(node))
     return node.target in LINEAR_FUNCTIONS
@@ -141,6 +148,9 @@ def never(node: fx.Node, graph: fx.GraphModule) -> str:
 
 def _bound(node: fx.Node) -> dict[str, Any]:
     """The arguments of a function by name, defaults included, where its signature can be read."""
+    if node.target in DROPOUTS:
+        given = dict(zip(("input", "p", "train"), node.args, strict=False)) | node.kwargs
+        return {"p": given["p"], "training": given["train"]}
     try:
         bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
     except (TypeError, ValueError):

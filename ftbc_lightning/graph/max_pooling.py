@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ftbc_lightning.ann.activations import is_activation
-from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.shapes import is_created, is_number
 
 MAX_POOL_MODULES = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
@@ -80,7 +80,7 @@ def write_maxima(graph: fx.GraphModule) -> None:
         if node.target not in (torch.max, "max") or node.op == "call_module":
             continue
         second = node.args[1] if len(node.args) > 1 else node.kwargs.get("other")
-        if isinstance(second, fx.Node) and not is_number(second):
+        if isinstance(second, fx.Node) and (not is_number(second) or is_created(second)):
             node.op, node.target, node.args = "call_function", torch.maximum, (node.args[0], second)
             node.kwargs = {}
         elif second is not None or "dim" in node.kwargs:
@@ -93,6 +93,28 @@ def write_maxima(graph: fx.GraphModule) -> None:
                 for user in taken:
                     user.replace_all_uses_with(node)
                     graph.graph.erase_node(user)
+    for node in list(graph.graph.nodes):
+        if node.target in OVER_AXES:
+            _write_maximum_of_stack(node, graph)
+
+
+def _write_maximum_of_stack(node: fx.Node, graph: fx.GraphModule) -> None:
+    """Write `stack([a, b, ...]).amax(0)` as `maximum(maximum(a, b), ...)`, without a new axis."""
+    stacked, axes = node.args[0], node.args[1:] or tuple(node.kwargs.values())
+    if not isinstance(stacked, fx.Node) or stacked.target is not torch.stack or len(axes) != 1:
+        return
+    parts = stacked.args[0] if stacked.args else None
+    along = (*stacked.args[1:], *stacked.kwargs.values(), 0)[0]
+    if not isinstance(parts, list | tuple) or axes[0] not in (along, [along], (along,)):
+        return
+    largest: Any = parts[0]
+    with graph.graph.inserting_before(node):
+        for part in parts[1:]:
+            largest = graph.graph.call_function(torch.maximum, (largest, part))
+    node.replace_all_uses_with(largest)
+    graph.graph.erase_node(node)
+    if not stacked.users:
+        graph.graph.erase_node(stacked)
 
 
 def pool_before_activation(graph: fx.GraphModule) -> None:

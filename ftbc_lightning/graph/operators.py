@@ -17,7 +17,7 @@ from ftbc_lightning.graph.linear import (
     is_linear,
     never,
 )
-from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.max_pooling import OF_TWO, is_max_pool, operands
 from ftbc_lightning.graph.shapes import is_number
 
 Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "front", "tail", "refused"]
@@ -90,7 +90,9 @@ def _alone(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> Rol
     if node in constants:
         return "linear"
     if is_max_pool(node, graph):
-        return "refused" if any(o in constants for o in operands(node)) else "pool"
+        values = operands(node)
+        own = any(value in constants for value in values)
+        return "refused" if own or (node.target in OF_TWO and len(values) < 2) else "pool"
     if is_activation(node, graph):
         return "neuron"
     return "linear" if is_linear(node, graph, constants) else "refused"

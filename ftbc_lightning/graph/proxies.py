@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.graph.shapes import CHANCE, Shapes, is_number
+from ftbc_lightning.graph.shapes import CHANCE, CREATING, Shapes, is_number
 
 PIECES = ("chunk", "split", "unbind", torch.chunk, torch.split, torch.unbind)
 
@@ -108,7 +108,7 @@ class ActivationTracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Write down the forward pass of a network."""
-        with _lengths_open(root), _Drawn(self):
+        with _lengths_open(root), _creations_open(), _Drawn(self):
             return super().trace(root, concrete_args)
 
 
@@ -160,9 +160,39 @@ class _Drawn(TorchFunctionMode):
         busy = self.tracer.shapes is not None and self.tracer.shapes.asked
         if name not in CHANCE or busy:
             return func(*args, **kwargs)
-        if args and isinstance(args[0], Tensor):
+        if func is getattr(Tensor, name, None):
             return self.tracer.create_proxy("call_method", name, args, kwargs)
         return self.tracer.create_proxy("call_function", func, args, kwargs)
+
+
+@contextmanager
+def _creations_open() -> Iterator[None]:
+    """Write down what makes a tensor of open sizes: `torch.zeros` wants plain numbers."""
+
+    def written(original: Callable[..., Any]) -> Callable[..., Any]:
+        def create(*args: Any, **kwargs: Any) -> Any:
+            proxies: list[fx.Proxy] = []
+            fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, proxies))
+            if not proxies:
+                return original(*args, **kwargs)
+            return proxies[0].tracer.create_proxy("call_function", original, args, kwargs)
+
+        return create
+
+    names = [*CREATING, "rand", "randn", "randint", "randperm"]
+    originals = {name: getattr(torch, name) for name in names}
+    for name, original in originals.items():
+        setattr(torch, name, written(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+def _collect(value: Any, proxies: list[fx.Proxy]) -> None:
+    if isinstance(value, fx.Proxy):
+        proxies.append(value)
 
 
 @contextmanager

@@ -25,6 +25,15 @@ CHANCE = frozenset(
 )
 """Names of functions and methods whose result is drawn."""
 
+CREATING = frozenset(("zeros", "ones", "full", "empty", "tensor", "arange", "linspace", "eye"))
+CREATING_LIKE = frozenset(
+    (
+        *("zeros_like", "ones_like", "full_like", "empty_like"),
+        *("new_zeros", "new_ones", "new_full", "new_empty"),
+    )
+)
+"""Names of what makes a tensor out of shape and type alone."""
+
 ASKING_METHODS = frozenset(
     (
         *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device"),
@@ -43,6 +52,8 @@ ASKED_ATTRIBUTES = frozenset(
 def is_number(node: fx.Node) -> bool:
     """Say whether a node is a number or a shape, or computed from such alone: not a tensor in time.
 
+    So is a tensor of given numbers whose shape follows from another.
+
     >>> graph = fx.symbolic_trace(nn.Flatten(0)).graph
     >>> [is_number(node) for node in graph.nodes]
     [False, False, False]
@@ -55,6 +66,8 @@ def is_number(node: fx.Node) -> bool:
         return True
     if node.target is getattr and node.args[1] in ASKED_ATTRIBUTES:
         return True
+    if name_of(node) in CREATING_LIKE or _takes_type(node):
+        return True
     if drawn(node) or not node.all_input_nodes:
         return False
     return all(is_number(source) for source in node.all_input_nodes)
@@ -62,8 +75,26 @@ def is_number(node: fx.Node) -> bool:
 
 def drawn(node: fx.Node) -> bool:
     """Say whether a function or method gives another value each time."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return node.op in ("call_function", "call_method") and name in CHANCE
+    return node.op in ("call_function", "call_method") and name_of(node) in CHANCE
+
+
+def is_created(node: fx.Node) -> bool:
+    """Say whether a node makes a tensor of given numbers."""
+    kinds = ("call_function", "call_method")
+    return node.op in kinds and name_of(node) in CREATING | CREATING_LIKE
+
+
+def name_of(node: fx.Node) -> str:
+    """The name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _takes_type(node: fx.Node) -> bool:
+    """Say whether a tensor of the network takes type and device of another: `scale.to(x)`."""
+    if node.op != "call_method" or node.target not in ("to", "type_as"):
+        return False
+    cast, *others = node.all_input_nodes
+    return bool(others) and (cast.op == "get_attr" or is_number(cast))
 
 
 class _Failed:
@@ -142,6 +173,14 @@ class Shapes:
             [axis for axis, lengths in enumerate(zip(*found, strict=False)) if len({*lengths}) > 1]
             for found in zip(*sizes, strict=True)
         ]
+
+    def keeps_samples(self, node: fx.Node) -> bool:
+        """Say whether a tensor has as many parts along its first axis as there are samples."""
+        return all(
+            value.shape[:1] == images.shape[:1]
+            for value, images in zip(self.of(node), self.inputs, strict=True)
+            if isinstance(value, Tensor)
+        )
 
     def _evaluate(self, node: fx.Node, run: dict[fx.Node, Any], images: Tensor) -> Any:
         if node.op == "placeholder":

@@ -1,6 +1,8 @@
 """Read an ANN as a graph: an untouched copy, batch norm folded, max pooling moved."""
 
 import operator
+import random
+import sys
 import warnings
 from typing import Any
 
@@ -51,18 +53,46 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
         copied.float()
     tracer = ActivationTracer(example_input)
     try:
-        graph = tracer.trace(copied)
+        graph = _drawing_nothing(tracer, copied)
     except Exception as error:
         raise UserError(_untraced(copied, error, tracer)) from error
     module = fx.GraphModule(tracer.root, graph)
     _write_out_of_place(module)
-    write_rectifiers(module)
     write_maxima(module)
+    write_rectifiers(module)
     module.meta[TRACED] = True
     with torch.no_grad():
         fold_batch_norm(module)
     pool_before_activation(module)
     return module
+
+
+def _drawing_nothing(tracer: ActivationTracer, network: nn.Module) -> fx.Graph:
+    """Trace a network; what Python or NumPy draws in its forward pass would be a constant.
+
+    Raises:
+        UserError: Something was drawn that the graph does not show.
+    """
+    for _ in range(2):  # another thread may draw meanwhile
+        before = _generators()
+        graph = tracer.trace(network)
+        if _generators() == before:
+            return graph
+    raise UserError(
+        "its forward draws random numbers (random, numpy.random or a new tensor), which differ "
+        "each time; draw in training mode only"
+    )
+
+
+def _generators() -> list[str]:
+    """The states of the random generators, as text that can be compared."""
+    states = [repr(random.getstate()), str(torch.get_rng_state().numpy().tobytes())]
+    numpy = sys.modules.get("numpy")
+    return (
+        states
+        if numpy is None
+        else [*states, repr([numpy.random.get_state()[1].tobytes(), *numpy.random.get_state()[2:]])]
+    )
 
 
 def halves(network: nn.Module) -> list[str]:

@@ -254,6 +254,8 @@ class _Lowering(LayerWriter):
 
     def _getitem(self, node: fx.Node, value: Any, index: Any) -> str:
         if isinstance(self.seen[value], tuple | list):
+            if not isinstance(index, int):
+                raise Refused("it takes several pieces at once")
             return self._part(node, value, index)
         source = self._tensor(value)
         before = self.operations[source].shape

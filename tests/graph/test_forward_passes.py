@@ -1,8 +1,10 @@
 """Forward passes as people write them: each network converts, and its limit is the ANN."""
 
 import math
+import random
 import sys
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -175,7 +177,63 @@ class Viewed(Base):
         return self.linear(self.hidden(x).mean((2, 3)).view(size, 4))
 
 
+class Created(Base):
+    """Tensors of given numbers in the shape, type and place of others."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.rand(1, 4, 1, 1))
+
+    def forward(self, x):
+        size, _, height, width = x.shape
+        ramp = torch.linspace(-1, 1, width).view(1, 1, 1, width).expand(size, 1, height, width)
+        y = F.relu(self.first(torch.cat([x[:, :1], ramp.to(x)], 1)))
+        pad = torch.zeros(size, 2, *y.shape[2:], dtype=x.dtype, device=x.device)
+        y = self.second(y) + torch.cat([x, pad], 1) + torch.zeros_like(y)
+        y = F.relu(y) * self.scale.to(y) * torch.ones_like(y)
+        y = torch.cat([y, y.new_ones(len(y), 1, height, width)], 1)[:, 1:]
+        total = torch.full(y.shape[:2], 0.5, dtype=y.dtype)
+        total += y.mean((2, 3))
+        return self.linear(total)
+
+
+class Masks(Base):
+    """A ReLU by masks of another type, and by maxima with a zero made in place."""
+
+    def forward(self, x):
+        x = self.first(x)
+        x = x * (x > 0).float()
+        x = self.second(x)
+        x = x.where(x >= 0, torch.zeros((), dtype=x.dtype))
+        x = torch.where(condition=x > 0, input=x, other=torch.tensor(0.0, dtype=x.dtype))
+        x = self.second(x)
+        x = x.masked_fill(x < 0, 0.0)
+        x = torch.max(x, torch.zeros_like(x))
+        x = torch.max(torch.tensor(0.0, device=x.device), x)
+        x = x * torch.gt(x, 0).type_as(x)
+        return self.linear(x.mean((2, 3)))
+
+
+class Arranged(Base):
+    def forward(self, x):
+        y = self.hidden(x)
+        y = y.repeat(1, 2, 1, 1)[:, 2:6] + torch.tile(y, (1, 2, 1, 1))[:, 4:]
+        y = y.mT.rot90(1, (2, 3)).index_select(1, torch.tensor([1, 0, 3, 2])).subtract(1)
+        y = torch.hstack(y.tensor_split(2, 1)[::-1]).negative() / 3 + torch.dropout(
+            y, 0.5, self.training
+        )
+        return (self.linear.weight @ y.mean((2, 3)).T).T
+
+
+class Stacked(Base):
+    def forward(self, x):
+        y = self.hidden(x)
+        y = torch.stack([y, y.flip(2), self.hidden(-x)]).max(0)[0]
+        return self.linear(torch.stack([y, -y], dim=1).amax(1).mean((2, 3)))
+
+
 CONVERTIBLE = (
+    *(Created, Masks, Arranged, Stacked),
     *(OptionalArguments, Asking, Lengths, Counting, Maxima, TwoMaxima, Rectifiers, OwnNumbers),
     *(OwnMatrices, Shuffled, Prepared, Viewed),
 )
@@ -244,6 +302,7 @@ def test_thresholds_fold_and_everything_is_counted_and_written_or_named(kind, tm
 
 def test_a_rectifier_that_is_spelled_out_becomes_a_neuron():
     assert inspect(Rectifiers()).neurons == 5
+    assert inspect(Masks(), samples(1).float()).neurons == 7
 
 
 def test_a_network_that_asks_for_shapes_needs_an_example():
@@ -281,6 +340,16 @@ class Mixing(Base):
         (lambda x: F.dropout(x, 0.5, True), "it draws in evaluation mode too"),
         (lambda x: x + torch.rand_like(x), "drawn anew"),
         (lambda x: x + torch.rand(()), "drawn anew"),
+        (lambda x: x + torch.randn(x.shape[0], 1, 1, 1, device=x.device), "drawn anew"),
+        (lambda x: x + torch.normal(torch.zeros(1), torch.ones(1)), "drawn anew"),
+        (lambda x: x + x.new_empty(1).normal_(), "drawn anew"),
+        (lambda x: x * random.random(), "draws random numbers"),
+        (lambda x: x * float(numpy.random.rand()), "draws random numbers"),  # noqa: NPY002
+        (lambda x: torch.dropout(x, 0.5, True), "it draws in evaluation mode too"),
+        (lambda x: torch.maximum(x, torch.tensor(0.2, dtype=x.dtype)), "maximum"),
+        (lambda x: x + torch.arange(len(x)).view(-1, 1, 1, 1), "mixes the samples"),
+        (lambda x: F.relu(torch.cat([x, x])).chunk(2)[0], "mixes the samples"),
+        (lambda x: F.relu(x.flatten(0, 1)).view(x.shape), "mixes the samples"),
         (lambda x: F.gumbel_softmax(x, dim=1), "drawn anew"),
         (lambda x: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
         (lambda x: F.instance_norm(x), "train with batch norm instead"),
@@ -293,6 +362,12 @@ class Mixing(Base):
 def test_what_mixes_samples_or_is_drawn_is_refused_by_name(mix, said):
     with pytest.raises(UserError, match=said):
         prepare(Mixing(mix).double(), samples(1), timesteps=2)
+
+
+def test_what_mixes_samples_is_said_by_an_inspection_with_an_example():
+    found = inspect(nn.Sequential(Base(), nn.Softmax(0)).double(), samples(1))
+    assert not found.convertible
+    assert [row.node for row in found.refused] == ["1"]
 
 
 def test_batch_norm_without_running_statistics_is_refused():

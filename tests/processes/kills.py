@@ -7,6 +7,7 @@ was not whole, a half-written one stayed, or the second run ended otherwise.
 
 import argparse
 import csv
+import importlib
 import itertools
 import json
 import os
@@ -56,6 +57,9 @@ WORK = {
     "evaluation": "ftbc_lightning.training.module:SpikingClassifier.validation_step",
 }
 """The middle of what is done between writes."""
+
+SLOW_IMPORTS = ("ftbc_lightning.cli.command_line", "matplotlib.pyplot", "torchvision", "sklearn")
+"""What takes each command seconds to import: the processes of this program share it."""
 
 
 def run(words: Sequence[str], log: Path, prepare: Callable[[], object] = bool) -> bool:
@@ -223,6 +227,8 @@ def outcomes(subcommand: str, finished: Path, space: Path) -> Iterator[Outcome]:
 def table(subcommands: Sequence[str]) -> int:
     """Print a row for each death; returns how many did not end well."""
     torch.set_num_threads(1)
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
     print("| command | killed in | files kept | not whole | left over | given again |")
     print("| --- | --- | --- | --- | --- | --- |")
     bad = 0
