@@ -198,7 +198,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
         if cumulative:
             emitted = emitted + layer.mean(after[-1])
     distances = _distance(layer.mean(torch.stack(before + after)), target)
-    return trains, LayerError(*distances.view(2, neuron.timesteps, -1))
+    return trains, LayerError(*distances.chunk(2))
 
 
 def _total(counts: Sequence[Tensor]) -> Tensor:
