@@ -28,6 +28,7 @@ from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
 from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.files.checkpoint import read_file
+from ftbc_lightning.snn.neurons import NEURON_MODELS
 
 Key = tuple[str, ...]
 
@@ -79,7 +80,8 @@ def main() -> None:
         for timesteps in given.timesteps:
             for method in given.methods:
                 key = (given.network, given.split, given.rule, str(timesteps), method)
-                key = (*key, str(given.shrinkage), str(given.samples), str(draw))
+                neuron = (given.neuron, str(given.levels), str(given.leak), given.target)
+                key = (*key, *neuron, str(given.shrinkage), str(given.samples), str(draw))
                 done = {row[:-2] for row in rows(given.output)}
                 missing = [b for b in blocks if (*key, str(b), str(given.block)) not in done]
                 if not missing:
@@ -109,8 +111,17 @@ def predictor(
     if method == "ann":
         return torch.no_grad()(ann)
     batches = list(samples.calibration(given.samples, draw).split(64))
-    snn = convert(ann, batches[0][:1], batches, timesteps=timesteps, threshold_rule=given.rule)
-    calibrate(ann, snn, batches, method=method, shrinkage=given.shrinkage)  # type: ignore[arg-type]
+    snn = convert(
+        *(ann, batches[0][:1], batches),
+        timesteps=timesteps,
+        threshold_rule=given.rule,
+        neuron=given.neuron,
+        levels=given.levels,
+        leak=given.leak,
+    )
+    calibrate(
+        *(ann, snn, batches), method=method, target=given.target, shrinkage=given.shrinkage
+    )
     return lambda images: simulate(snn, images)[-1]
 
 
@@ -149,6 +160,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rule", default="mse")
     parser.add_argument("--timesteps", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--methods", nargs="+", default=["none", "exact", "weights+exact"])
+    parser.add_argument("--neuron", default="if", choices=sorted(NEURON_MODELS))
+    parser.add_argument("--levels", type=int, default=1)
+    parser.add_argument("--leak", type=float, default=1.0)
+    parser.add_argument("--target", default="auto")
     parser.add_argument("--shrinkage", type=float, default=0.03, help="ridge of the weight stage")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--samples", type=int, default=512)

@@ -21,7 +21,7 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
     """Train the weights of a layer on its mean spiking input.
 
         argmin over W of E[(q(W r + g) - relu(z))^2]
-        q(y) = theta/T * clip(floor((T (y + d) + v0) / theta), 0, T)
+        q(y) = theta/T * clip(floor((T (y + d) + v0) / theta), 0, T K)
 
     r is the mean over time of the layer's spiking input, g the rest of the neuron's mean current
     (the layer's bias and the shortcut), z the ANN's pre-activation; q is the mean output of the
@@ -55,7 +55,7 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
             current = x + torch.func.functional_call(module, change, (r,))
             charge = neuron.timesteps * (current + over(neuron.step_charge, x))
             steps = (charge + over(neuron.initial_membrane, x)) / over(neuron.threshold, x)
-            steps = steps.clamp(0, neuron.timesteps)
+            steps = steps.clamp(0, neuron.timesteps * neuron.levels)
             output = over(neuron.threshold, x) / neuron.timesteps * straight_floor(steps)
             loss = F.mse_loss(output, wanted)
         (gradient,) = torch.autograd.grad(loss, [weight])

@@ -81,7 +81,7 @@ def calibrate(
     batches: Batches,
     *,
     method: str = "exact",
-    target: Target = "step",
+    target: Target = "auto",
     alpha: float = 0.5,
     rounds: int = 1,
     shrinkage: float = 0.03,

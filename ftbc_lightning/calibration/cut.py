@@ -44,12 +44,17 @@ class Cuts(Protocol):
         """
 
 
-def cuts_of(layer: Layer) -> Cuts:
-    """How the cuts of a layer are found; the same cuts, by what is fast where its tensors lie."""
+def cuts_of(layer: Layer, count: int) -> Cuts:
+    """How the cuts of a layer are found; the same cuts, by what is fast where its tensors lie.
+
+    Args:
+        layer: The layer.
+        count: How many potentials a channel has, all levels and processes together.
+    """
     threshold = layer.neuron.threshold
     if threshold.device.type == "cpu" or layer.reduce is not identity:
-        return Selected(threshold, layer.count(), layer.reduce)
-    return Sorted(threshold, layer.count())
+        return Selected(threshold, count, layer.reduce)
+    return Sorted(threshold, count)
 
 
 class Selected:

@@ -1,13 +1,13 @@
 """FTBC as published: a damped step on the error of the mean, batch after batch."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Corrected, Layer, StepRule, correct_step_by_step
+from ftbc_lightning.calibration.layer import Corrected, Layer, Step, StepRule, correct_step_by_step
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
+from ftbc_lightning.calibration.targets import aim_of
 
 
 def iterative(alpha: float) -> StepRule:
@@ -25,12 +25,11 @@ def iterative(alpha: float) -> StepRule:
         alpha: Damping, above 0 and at most 1.
     """
 
-    def step(
-        layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
-    ) -> Tensor:
-        return bias - alpha * (layer.mean(counts) - wanted).to(bias.dtype)
+    def rule(step: Step) -> Tensor:
+        error = step.layer.mean(step.counts) - step.wanted
+        return step.bias - alpha * error.to(step.bias.dtype)
 
-    return step
+    return rule
 
 
 def stops(errors: Sequence[float]) -> bool:
@@ -52,11 +51,8 @@ def stops(errors: Sequence[float]) -> bool:
 
 
 def _make(settings: CalibrationSettings) -> Callable[[Layer], Corrected]:
-    return partial(
-        correct_step_by_step,
-        rule=iterative(settings.alpha),
-        cumulative=settings.target == "cumulative",
-    )
+    rule = iterative(settings.alpha)
+    return lambda layer: correct_step_by_step(layer, rule, aim_of(layer, settings.target))
 
 
 STAGE = Stage("biases", "ftbc_iterative", "FTBC iterative", _make, by_batch=True)

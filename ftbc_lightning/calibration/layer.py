@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.spike_train import SpikeTrain
+from ftbc_lightning.calibration.spike_train import SpikeTrain, train_of
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
 
@@ -34,18 +34,19 @@ def joined_by_channel(values: Sequence[Tensor], *, out: Tensor | None = None) ->
     return rows
 
 
-def fired(charged: Tensor, threshold: Tensor) -> Tensor:
-    """Which neurons have reached theta, as 0 and 1, `[B, C, ...]`.
+def fired(neuron: IFNeuron, charged: Tensor, threshold: Tensor, owed: Tensor | None) -> Tensor:
+    """How many spikes each neuron emits, `[B, C, ...]`.
 
     On a CPU in the type of the membrane, because other types take several times as long to
-    compare and to add up; elsewhere in one byte, because memory is what takes time.
+    compare and to add up; elsewhere 0 and 1 in one byte, because memory is what takes time.
     """
-    dtype = charged.dtype if charged.device.type == "cpu" else torch.uint8
-    return torch.ge(charged, threshold, out=torch.empty_like(charged, dtype=dtype))
+    one_byte = charged.device.type != "cpu" and neuron.levels == 1 and not neuron.remembers
+    dtype = torch.uint8 if one_byte else charged.dtype
+    return neuron.fire(charged, threshold, owed, torch.empty_like(charged, dtype=dtype))
 
 
 def numbers(spikes: Tensor) -> Tensor:
-    """How many spikes each channel has, int64 `[C]`, of 0 and 1 `[B, C, ...]`.
+    """How many spikes each channel has, int64 `[C]`, of whole numbers `[B, C, ...]`.
 
     On a CPU in two stages: one sum of both axes takes several times as long.
     """
@@ -84,6 +85,11 @@ class Layer:
         """The threshold, float64 `[C]`."""
         return self.neuron.threshold.double()
 
+    @property
+    def top(self) -> Tensor:
+        """The largest mean output, K * theta, float64 `[C]`."""
+        return self.theta if self.neuron.levels == 1 else self.neuron.levels * self.theta
+
     def count(self) -> int:
         """N, how many values a channel has over samples, space and processes."""
         return self.samples * self.activations[0][0, 0].numel()
@@ -93,10 +99,10 @@ class Layer:
         return self.theta * counts / self.count()
 
     def target(self) -> Tensor:
-        """E[a] clipped to [0, theta], float64 `[C]`: beyond theta no spike train can reach it."""
+        """E[a] clipped to [0, K theta], float64 `[C]`: no spike train goes beyond it."""
         sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
-        mean = self.reduce(_total(sums), "sum") / self.count()
-        return torch.minimum(mean.clamp_min(0), self.theta)
+        mean = self.reduce(total(sums), "sum") / self.count()
+        return torch.minimum(mean.clamp_min(0), self.top)
 
     def charge(self, membranes: Sequence[Tensor], t: int) -> None:
         """Add the currents of a step to the membranes of all pieces."""
@@ -115,27 +121,73 @@ class Layer:
         return [self.neuron.rest(a.unsqueeze(0)) for a in self.activations]
 
     def mean_output(self, trains: Sequence[SpikeTrain]) -> Tensor:
-        """The mean of theta * s over samples, space and steps, float64 `[C]`."""
-        counts = [by_channel(train.counts()).sum(1, dtype=torch.int64) for train in trains]
-        total = self.reduce(torch.stack(counts).sum(0), "sum")
-        steps = self.neuron.timesteps * self.count()
-        return self.theta * total / steps
+        """The mean of theta * s over samples, space and steps, float64 `[C]`.
 
-    def spike_counts(self, potentials: Sequence[Tensor], bias: Tensor) -> Tensor:
-        """How many neurons of each channel reach theta with `bias` `[C]` added, `[C]`."""
+        With a leak the steps have their weights.
+        """
+        weights = self.neuron.weights()
+        if weights is None:
+            counts = [by_channel(train.counts()).sum(1, dtype=torch.int64) for train in trains]
+        else:
+            sums = [train.weighted(weights) for train in trains]
+            counts = [by_channel(part).sum(1, dtype=torch.float64) for part in sums]
+        emitted = self.reduce(torch.stack(counts).sum(0), "sum")
+        return self.theta * emitted / (self.neuron.timesteps * self.count())
+
+    def spike_counts(
+        self, potentials: Sequence[Tensor], owed: Sequence[Tensor | None], bias: Tensor
+    ) -> Tensor:
+        """How many spikes each channel emits with `bias` `[C]` added, `[C]`."""
         threshold, added = (over(v, potentials[0]) for v in (self.neuron.threshold, bias))
         # on a CPU a look at the bias saves an addition; a GPU would stand still meanwhile
         biased = bias.device.type != "cpu" or bool(bias.any())
         counts = []
-        for potential in potentials:
+        for potential, back in zip(potentials, owed, strict=True):
             charged = potential + added if biased else potential
-            counts.append(numbers(fired(charged, threshold)))
-        return self.reduce(_total(counts), "sum")
+            counts.append(numbers(fired(self.neuron, charged, threshold, back)))
+        return self.reduce(total(counts), "sum")
 
 
-StepRule = Callable[[Layer, Sequence[Tensor], Tensor, Tensor, Tensor], Tensor]
-"""(layer, potentials u0 `[B, C, ...]`, wanted mean `[C]`, spikes with the present bias `[C]`,
-present bias `[C]`) -> new bias `[C]` of this step."""
+@dataclass(frozen=True)
+class Aim:
+    """What the steps of a layer shall have.
+
+    Attributes:
+        mean: The mean of theta * s[t] that errors are told from, float64 `[C]`, or `[T, C]`.
+        wanted: (t, the leaky sum of E[theta * s] before it) -> what step t shall have, `[C]`.
+        reads_emitted: Whether it reads that sum.
+    """
+
+    mean: Tensor
+    wanted: Callable[[int, Tensor | float], Tensor]
+    reads_emitted: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a layer, charged and without its bias.
+
+    Attributes:
+        layer: The layer.
+        potentials: u0 of each piece, `[B, C, ...]`.
+        owed: What the neurons may take back (`snn.neurons.integrate_and_fire.Carried`), or None.
+        wanted: The mean that theta * s[t] shall have, float64 `[C]`.
+        counts: The spikes with the present bias, `[C]`.
+        bias: The present bias, `[C]`.
+        silent: Whether a channel has emitted nothing in all, `[C]`; None where it cannot matter.
+    """
+
+    layer: Layer
+    potentials: Sequence[Tensor]
+    owed: Sequence[Tensor | None]
+    wanted: Tensor
+    counts: Tensor
+    bias: Tensor
+    silent: Tensor | None = None
+
+
+StepRule = Callable[[Step], Tensor]
+"""Finds the bias of a step, `[C]`."""
 
 
 @dataclass
@@ -155,7 +207,7 @@ Corrected = tuple[list[SpikeTrain], LayerError]
 """The spikes of each piece of a layer with what was corrected, and the errors."""
 
 
-def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = False) -> Corrected:
+def correct_step_by_step(layer: Layer, rule: StepRule, aim: Aim | None = None) -> Corrected:
     """Walk through the steps of a layer: charge, find b[t], fire with it, carry the membrane.
 
     At each step the membranes of all micro-batches are there, and nothing else of the layer. On a
@@ -165,47 +217,59 @@ def correct_step_by_step(layer: Layer, rule: StepRule, *, cumulative: bool = Fal
     Args:
         layer: The layer; its neuron's temporal bias is written in place.
         rule: Finds b[t].
-        cumulative: Aim at the mean of s[0..t], not of s[t] alone.
+        aim: What it is found for; E[a] at every step if None.
 
     Returns:
         The spikes of each piece, and the errors.
     """
     neuron = layer.neuron
-    target = layer.target()
+    if aim is None:
+        mean = layer.target()
+        aim = Aim(mean, lambda t, emitted: mean)
     present = neuron.temporal_bias + neuron.step_charge
     height = over(neuron.threshold, layer.activations[0])
     membranes = layer.rests()
-    trains = [SpikeTrain(membrane, neuron.timesteps) for membrane in membranes]
+    trains = [train_of(neuron, membrane) for membrane in membranes]
+    owed = [torch.zeros_like(v) if neuron.remembers else None for v in membranes]
+    silent: Tensor | None = None
+    spent: Tensor | int = 0
     emitted: Tensor | float = 0.0
-    before, after = [], []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
     for t in range(neuron.timesteps):
         layer.charge(membranes, t)
-        before.append(layer.spike_counts(membranes, present[t]))
-        wanted = target
-        if cumulative:
-            wanted = torch.minimum(((t + 1) * target - emitted).clamp_min(0), layer.theta)
-        bias = rule(layer, membranes, wanted, before[-1], present[t])
+        before.append(layer.spike_counts(membranes, owed, present[t]))
+        if neuron.remembers:
+            silent = torch.zeros_like(before[-1]).eq(spent)
+        wanted = aim.wanted(t, emitted)
+        bias = rule(Step(layer, membranes, owed, wanted, before[-1], present[t], silent))
         torch.sub(bias, neuron.step_charge, out=neuron.temporal_bias[t])
         bias = neuron.temporal_bias[t] + neuron.step_charge
         counts = []
-        for membrane, train in zip(membranes, trains, strict=True):
+        for membrane, train, back in zip(membranes, trains, owed, strict=True):
             membrane += over(bias, membrane)
-            spikes = fired(membrane, height)
+            spikes = fired(neuron, membrane, height, back)
             membrane.addcmul_(spikes, height, value=-1)
+            if neuron.leak != 1:
+                membrane *= neuron.leak
+            if back is not None:
+                back -= spikes
             train.write(t, spikes)
             counts.append(numbers(spikes))
-        after.append(layer.reduce(_total(counts), "sum"))
-        if cumulative:
-            emitted = emitted + layer.mean(after[-1])
-    distances = _distance(layer.mean(torch.stack(before + after)), target)
-    return trains, LayerError(*distances.chunk(2))
+        after.append(layer.reduce(total(counts), "sum"))
+        if aim.reads_emitted:
+            emitted = neuron.leak * emitted + layer.mean(after[-1])
+        if neuron.remembers:
+            spent = spent + after[-1]
+    means = layer.mean(torch.stack(before + after)).view(2, neuron.timesteps, -1)
+    return trains, LayerError(*_distance(means, aim.mean))
 
 
-def _total(counts: Sequence[Tensor]) -> Tensor:
+def total(counts: Sequence[Tensor]) -> Tensor:
     """The sum over all pieces, `[C]`."""
     return counts[0] if len(counts) == 1 else torch.stack(list(counts)).sum(0)
 
 
 def _distance(means: Tensor, target: Tensor) -> Tensor:
-    """Of the means `[T, C]` from the target, averaged over channels, `[T]`."""
-    return (means - target).abs().mean(1).float()
+    """Of the means `[..., T, C]` from the target, averaged over channels, `[..., T]`."""
+    return (means - target).abs().mean(-1).float()

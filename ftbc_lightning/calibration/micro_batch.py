@@ -16,6 +16,7 @@ from ftbc_lightning.calibration.between_neurons import Stretch
 from ftbc_lightning.calibration.regression import Place
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
+from ftbc_lightning.graph.step_weights import step_weights
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 
@@ -66,6 +67,8 @@ class MicroBatch:
             if node not in plan.temporal:
                 propagation.values[node] = propagation.evaluate(node)
         self.constant: dict[fx.Node, Any] = propagation.values
+        leaky, like = plan.leak != 1, next(plan.graph.parameters())
+        self.weights = step_weights(timesteps, plan.leak, like=like) if leaky else None
         self.pooled: Pooled = {}
         self.currents: dict[int, Tensor] = {}
 
@@ -107,6 +110,8 @@ class MicroBatch:
     def means(self, stretch: Stretch, place: Place) -> tuple[Tensor, Tensor]:
         """The means over the steps of what a linear layer reads, and of the sum it is part of.
 
+        With a leak the steps have their weights.
+
         What lies between two neurons is linear, so the mean of a current is the current of the
         mean spikes, and max pooling over sums in time has the same mean: one evaluation, not T.
         """
@@ -126,10 +131,16 @@ class MicroBatch:
         return found[0] if number == 1 else torch.cat(found)
 
     def _mean(self, node: fx.Node) -> Any:
+        weights = self.weights
         if node in self.spikes:
-            return self.spikes[node].counts() * (self._amplitude(node) / self.timesteps)
+            train = self.spikes[node]
+            counts = train.counts() if weights is None else train.weighted(weights)
+            return counts * (self._amplitude(node) / self.timesteps)
         if node in self.analog:
-            return torch.stack(self.analog[node]).mean(0)
+            steps = torch.stack(self.analog[node])
+            if weights is None:
+                return steps.mean(0)
+            return (steps * weights.view(-1, *(1,) * (steps.ndim - 1))).mean(0)
         return self.constant[node]
 
     def _amplitude(self, node: fx.Node) -> Tensor:

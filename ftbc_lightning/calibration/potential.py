@@ -11,10 +11,11 @@ from ftbc_lightning.calibration.static import as_it_is
 def potential(layer: Layer) -> None:
     """Correct the start membrane of every neuron, at each place of each channel.
 
-        v0 <- v0 + T * (E[a] - E[mean over t of theta * s[t]])
+        v0 <- v0 + T / c[0] * (E[a] - E[mean over t of c[t] * theta * s[t]])
 
-    E runs over samples alone, and a is clipped to [0, theta]. A charge of T * e adds e to the
-    mean output over T steps, as far as the neuron can still follow. It costs one pass over the
+    E runs over samples alone, and a is clipped to [0, K theta]; c are the weights of the steps, 1
+    without a leak. A charge of T * e / c[0] adds e to the mean output over T steps, as far as the
+    neuron can still follow. It costs one pass over the
     steps of the layer; the stage behind it finds the biases for the new membranes.
 
     Source: SNN Calibration (Li et al., ICML 2021), first half of the advanced pipeline. The
@@ -28,13 +29,18 @@ def potential(layer: Layer) -> None:
     assert correction is not None, "SpikingNetwork.correct_membranes makes room for it"
     correction.zero_()
     trains, _ = correct_step_by_step(layer, as_it_is)
-    threshold = neuron.threshold.view(-1, *(1,) * (correction.ndim - 1))
-    wanted = [torch.minimum(a.clamp_min(0), threshold) for a in layer.activations]
-    counts = [train.counts() for train in trains]
+    threshold, top = (
+        values.view(-1, *(1,) * (correction.ndim - 1)) for values in (neuron.threshold, neuron.top)
+    )
+    weights = neuron.weights()
+    wanted = [torch.minimum(a.clamp_min(0), top) for a in layer.activations]
+    counts = [train.counts() if weights is None else train.weighted(weights) for train in trains]
     samples = torch.tensor([sum(map(len, wanted))], device=correction.device)
     gap = _sum(wanted) - threshold.double() / neuron.timesteps * _sum(counts)
     mean = layer.reduce(gap, "sum") / layer.reduce(samples, "sum")
-    correction.copy_(neuron.timesteps * mean)
+    correction.copy_(
+        neuron.timesteps * mean if weights is None else neuron.timesteps / weights[0] * mean
+    )
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

@@ -66,9 +66,9 @@ class Regression:
             yield r, x, z
 
     def clip(self, values: Tensor) -> Tensor:
-        """Clip to [-theta/2, theta]: beyond it the neuron is silent or saturated anyway."""
-        theta = self.neuron.threshold.view(-1, *(1,) * (values.ndim - 2))
-        return torch.minimum(torch.maximum(values, -theta / 2), theta)
+        """Clip to K * [-theta/2, theta]: beyond it the neuron is silent or saturated anyway."""
+        top = self.neuron.top.view(-1, *(1,) * (values.ndim - 2))
+        return torch.minimum(torch.maximum(values, -top / 2), top)
 
 
 def correctable(snn: SpikingNetwork) -> dict[fx.Node, Place]:

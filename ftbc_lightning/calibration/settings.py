@@ -5,7 +5,7 @@ from typing import Literal, TypedDict, get_args
 
 from ftbc_lightning.errors import UserError, check_choice
 
-Target = Literal["step", "cumulative"]
+Target = Literal["auto", "step", "cumulative", "ramp", "ideal"]
 
 
 class CalibrationOptions(TypedDict, total=False):
@@ -23,8 +23,10 @@ class CalibrationSettings:
     """How the corrections are found.
 
     Args:
-        target: "step": the mean of s[t] alone meets E[a]; "cumulative": the mean of s[0..t] does.
-            For iterative and exact.
+        target: What iterative and exact give each step: "step" E[a]; "cumulative" what the mean of
+            s[0..t] lacks to E[a]; "ramp" less than E[a] at first and more at last; "ideal" what the
+            neuron would fire on the ANN's activation; "auto" the best for the neuron: step for if,
+            ideal for signed.
         alpha: Damping of `iterative`, above 0 and at most 1 (paper: 0.5, with QCFS 0.4).
         rounds: How often `iterative` goes through the calibration set at most; it ends earlier
             when the error on that set stops falling.
@@ -35,7 +37,7 @@ class CalibrationSettings:
         UserError: A setting is out of range.
     """
 
-    target: Target = "step"
+    target: Target = "auto"
     alpha: float = 0.5
     rounds: int = 1
     shrinkage: float = 0.03

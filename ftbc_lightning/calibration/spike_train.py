@@ -1,10 +1,12 @@
-"""The spikes of a layer as bits."""
+"""The spikes of a layer as bits, or as numbers of one byte where a step has several."""
 
 import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 
 class SpikeTrain:
@@ -65,3 +67,54 @@ class SpikeTrain:
         for t in range(self.timesteps):
             counts += (self.bytes[t // 8] >> t % 8) & 1
         return counts
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """The sum over the steps of c[t] * s[t], `[B, C, ...]`.
+
+        Args:
+            weights: c, `[T]`.
+        """
+        sums = torch.zeros_like(self.bytes[0], dtype=weights.dtype)
+        for t, weight in enumerate(weights.unbind()):
+            sums += weight * ((self.bytes[t // 8] >> t % 8) & 1)
+        return sums
+
+
+class LevelTrain(SpikeTrain):
+    """The same for neurons that emit several spikes in a step, or negative ones: a byte a step."""
+
+    def __init__(self, membrane: Tensor, timesteps: int) -> None:
+        self.timesteps = timesteps
+        self.bytes = [torch.empty_like(membrane, dtype=torch.int8) for _ in range(timesteps)]
+
+    def write(self, t: int, spikes: Tensor) -> None:
+        """Store the spikes of a step, -128 to 127."""
+        self.bytes[t].copy_(spikes)
+
+    def step(self, t: int, amplitude: Tensor) -> Tensor:
+        """See `SpikeTrain.step`."""
+        return self.bytes[t] * amplitude
+
+    def steps(self, start: int, number: int, amplitude: Tensor) -> Tensor:
+        """See `SpikeTrain.steps`."""
+        return torch.cat([self.step(t, amplitude) for t in range(start, start + number)])
+
+    def counts(self) -> Tensor:
+        """How many spikes each neuron emitted in all, int16 `[B, C, ...]`."""
+        counts = torch.zeros_like(self.bytes[0], dtype=torch.int16)
+        for spikes in self.bytes:
+            counts += spikes
+        return counts
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """See `SpikeTrain.weighted`."""
+        sums = torch.zeros_like(self.bytes[0], dtype=weights.dtype)
+        for spikes, weight in zip(self.bytes, weights.unbind(), strict=True):
+            sums += weight * spikes
+        return sums
+
+
+def train_of(neuron: IFNeuron, membrane: Tensor) -> SpikeTrain:
+    """Room for the spikes of a neuron with this membrane, `[B, C, ...]`."""
+    one_bit = neuron.levels == 1 and not neuron.remembers
+    return (SpikeTrain if one_bit else LevelTrain)(membrane, neuron.timesteps)

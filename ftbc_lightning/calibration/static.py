@@ -1,11 +1,10 @@
 """Static bias: one bias for each channel, the same at every step."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Layer, LayerError, correct_step_by_step
+from ftbc_lightning.calibration.layer import Layer, LayerError, Step, correct_step_by_step
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.calibration.stage import Stage
 
@@ -16,8 +15,8 @@ def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
         b[c] = E[a] - E[mean over t of theta * s[t]],   b[t, c] = b[c]
 
     The bias of SNN Calibration's light pipeline (Li et al., ICML 2021), with E[a] clipped to
-    [0, theta]. E runs over samples and space. Two passes over the steps of the layer: one to
-    find the mean, one with the bias.
+    [0, K theta]. E runs over samples and space; with a leak the steps have their weights. Two
+    passes over the steps of the layer: one to find the mean, one with the bias.
     """
     neuron = layer.neuron
     neuron.temporal_bias.zero_()
@@ -28,11 +27,9 @@ def static(layer: Layer) -> tuple[list[SpikeTrain], LayerError]:
     return trains, LayerError(first.before, last.after)
 
 
-def as_it_is(
-    layer: Layer, potentials: Sequence[Tensor], wanted: Tensor, counts: Tensor, bias: Tensor
-) -> Tensor:
+def as_it_is(step: Step) -> Tensor:
     """Leave the bias of a step as it is."""
-    return bias
+    return step.bias
 
 
 NONE = Stage("biases", "", "", lambda settings: partial(correct_step_by_step, rule=as_it_is))

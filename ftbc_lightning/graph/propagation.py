@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
 from ftbc_lightning.graph.operators import in_tail, is_neuron
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.step_weights import leaky_sums
 
 Pooled = dict[str, tuple[Tensor, ...]]
 """For each max pooling its maxima and the sums of its inputs, up to the last step; and for each
@@ -41,6 +42,7 @@ class Plan:
         pools: Those among them that take a maximum.
         tail: Those that are computed on the running mean, behind the last layer.
         averages: Whether the output is one of these.
+        leak: Of the neurons; 1 where there are none. Sums over the steps have it too.
         sizes: Numbers that no spike reaches: nodes that are computed once read them without steps.
         batched: The nodes whose value has a batch axis, because the input has reached them.
         spent: The temporal nodes whose value is a tensor of its own, no view of another, that
@@ -54,7 +56,9 @@ class Plan:
         self.modules = dict(graph.named_modules())
         self.temporal: set[fx.Node] = set()
         self.batched: set[fx.Node] = set()
-        spiking = any(is_neuron(node) for node in self.nodes)
+        neurons = [self.modules[str(node.target)] for node in self.nodes if is_neuron(node)]
+        spiking = bool(neurons)
+        self.leak: float = getattr(neurons[0], "leak", 1.0) if neurons else 1.0
         last_reader: dict[fx.Node, fx.Node] = {}
         reached: set[fx.Node] = set()
         self.sizes: set[fx.Node] = set()
@@ -191,7 +195,7 @@ class Propagation:
     def _pool(self, node: fx.Node, args: Any, kwargs: Any) -> Tensor:
         """Max pooling over what has arrived so far, of which each step passes on the growth.
 
-            y[t] = max(x[0] + .. + x[t]) - max(x[0] + .. + x[t-1])
+            y[t] = max(S[t]) - leak * max(S[t-1]),   S[t] = leak * S[t-1] + x[t]
 
         The mean of y over the steps is then the maximum of the means of x, as in the ANN, where
         the maximum of each step for itself would lie above it. Of spikes with one threshold it
@@ -199,16 +203,18 @@ class Propagation:
         """
         carried = self.pooled.get(node.name)
         terms = len(operands(node))
-        sums = [self._in_steps(current).cumsum(0) for current in args[:terms]]
-        if carried is not None:
-            for total, before in zip(sums, carried[1:], strict=True):
-                total += before
+        before = (None,) * terms if carried is None else carried[1:]
+        leak = self.plan.leak
+        sums = [
+            leaky_sums(self._in_steps(current), leak, sum_before)
+            for current, sum_before in zip(args[:terms], before, strict=True)
+        ]
         flat: Tensor = self._call(node, (*(s.flatten(0, 1) for s in sums), *args[terms:]), kwargs)
         peaks = self._in_steps(flat)
         growth = peaks.clone()
-        growth[1:] -= peaks[:-1]
+        growth[1:] -= peaks[:-1] if leak == 1 else leak * peaks[:-1]
         if carried is not None:
-            growth[0] -= carried[0]
+            growth[0] -= leak * carried[0]
         self.pooled[node.name] = peaks[-1].clone(), *(total[-1].clone() for total in sums)
         return growth.flatten(0, 1)
 
@@ -218,7 +224,7 @@ class Propagation:
     def _mean(self, source: fx.Node) -> Any:
         """The value of `source` averaged over the steps up to each, for what follows all layers.
 
-        m[t] = (x[0] + .. + x[t]) / (t + 1)
+        m[t] = S[t] / n[t],   S[t] = leak * S[t-1] + x[t],   n[t] = leak * n[t-1] + 1
         """
         plan = self.plan
         if source in plan.tail or source not in plan.temporal or is_number(source):
@@ -233,12 +239,9 @@ class Propagation:
     def _running_mean(self, value: Any, name: str) -> Any:
         if not isinstance(value, Tensor):
             return value
-        sums = self._in_steps(value).cumsum(0)
-        steps = torch.arange(1, self.steps + 1, device=value.device, dtype=value.dtype)
-        carried = self.pooled.get(name)
-        if carried is not None:
-            sums += carried[0]
-            steps += carried[1]
+        carried = self.pooled.get(name, (None, None))
+        sums = leaky_sums(self._in_steps(value), self.plan.leak, carried[0])
+        steps = leaky_sums(value.new_ones(self.steps), self.plan.leak, carried[1])
         self.pooled[name] = sums[-1].clone(), steps[-1].clone()
         return (sums / steps.view(-1, *(1,) * (sums.ndim - 1))).flatten(0, 1)
 

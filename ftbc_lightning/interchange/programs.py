@@ -76,6 +76,10 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     assert program is not None
     model = program.model_proto
     readout = "`output`" if network.averages else "mean of `output` over steps 0 to t"
+    if network.leak != 1 and not network.averages:
+        readout = (
+            f"r / n, r = {network.leak} * r + `output`, n = {network.leak} * n + 1, both 0 before"
+        )
     facts = {
         "timesteps": str(snn.timesteps),
         "readout": f"logits after step t: {readout}",

@@ -47,6 +47,8 @@ def convert(
     percent: float = 99.9,
     balancing_updates: int = UPDATES,
     neuron: str = "if",
+    levels: int = 1,
+    leak: float = 1.0,
     max_pooling: MaxPooling = "sums",
     reduce: Reduce = identity,
     progress: Progress = silent,
@@ -64,7 +66,9 @@ def convert(
         half_threshold: See there.
         percent: See there.
         balancing_updates: See there.
-        neuron: The neuron model by its name: "if", integrate and fire.
+        neuron: The neuron model by its name: "if", integrate and fire, or "signed".
+        levels: K, how many spikes a neuron emits in one step at most.
+        leak: What is left of a membrane after a step, above 0 and at most 1.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, which is the ANN's in the mean but needs a counter at
             each position; "refuse" raises.
@@ -93,7 +97,7 @@ def convert(
     )
     if max_pooling == "refuse":
         refuse_max_pooling(trace(ann, example_input), name=type(ann).__name__)
-    snn = prepare(ann, example_input, timesteps=timesteps, neuron=neuron)
+    snn = prepare(ann, example_input, timesteps=timesteps, neuron=neuron, levels=levels, leak=leak)
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(ann, snn, statistics, settings, progress=progress)
     return snn
@@ -102,7 +106,13 @@ def convert(
 @torch.inference_mode(False)
 @torch.no_grad()
 def prepare(
-    ann: nn.Module, example_input: Tensor, *, timesteps: int, neuron: str = "if"
+    ann: nn.Module,
+    example_input: Tensor,
+    *,
+    timesteps: int,
+    neuron: str = "if",
+    levels: int = 1,
+    leak: float = 1.0,
 ) -> SpikingNetwork:
     """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
     check_timesteps(timesteps)
@@ -117,6 +127,8 @@ def prepare(
         input_shape=example_input.shape[1:],
         input_dtype=_input_dtype(example_input.dtype),
         neuron=neuron,
+        levels=levels,
+        leak=leak,
     )
 
 
@@ -169,6 +181,8 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         input_shape=conversion_map.get("input"),
         input_dtype=dtype,
         neuron=str(conversion_map.get("neuron", "if")),
+        levels=conversion_map.get("levels", 1),
+        leak=conversion_map.get("leak", 1.0),
     )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
@@ -297,6 +311,7 @@ def set_thresholds(
             statistics[name],
             name=operators.describe(nodes[name], graph),
             timesteps=snn.timesteps,
+            levels=snn.levels,
             settings=settings,
             ceiling=operators.ceiling(nodes[name], graph),
             learned=operators.learned_threshold(nodes[name], graph),

@@ -147,8 +147,8 @@ def simulate_until_sure(
     logits: list[Tensor] = []
     for t in range(snn.timesteps):
         output, state = network.step(constants, state, t)
-        total = total + output
-        mean = output if network.averages else total / (t + 1)
+        total = network.leak * total + output
+        mean = output if network.averages else total / network.weight_so_far(t, total)
         now = (logits[-1] if logits else mean).clone()
         now[left] = mean
         logits.append(now)

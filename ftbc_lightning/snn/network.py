@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
-from ftbc_lightning.snn.neurons import model_named
+from ftbc_lightning.snn.neurons import check_neuron, model_named
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
 from ftbc_lightning.snn.simulation import simulate
 
@@ -31,6 +32,8 @@ class SpikingNetwork(nn.Module):
         input_shape: The shape of one sample; None if a file of an earlier program has left it out.
         input_dtype: The type of its values: the network's, or integers such as token numbers.
         neuron: The name of the neuron model.
+        levels: K, how many spikes a neuron emits in one step at most.
+        leak: What is left of the membranes after a step.
 
     Args:
         graph: A traced ANN, from `ftbc_lightning.graph.trace`. Its modules are shared, not copied.
@@ -39,6 +42,11 @@ class SpikingNetwork(nn.Module):
         input_shape: The shape of one sample, `(C, H, W)`.
         input_dtype: The type of its values; float32 stands for the network's own.
         neuron: The name of the neuron model, in `ftbc_lightning.snn.neurons.NEURON_MODELS`.
+        levels: K, 1 to 127.
+        leak: Above 0 and at most 1.
+
+    Raises:
+        UserError: T, K or the leak is out of range, or there is no such neuron.
     """
 
     def __init__(
@@ -50,15 +58,19 @@ class SpikingNetwork(nn.Module):
         input_shape: Sequence[int] | None = None,
         input_dtype: torch.dtype = torch.float32,
         neuron: str = "if",
+        levels: int = 1,
+        leak: float = 1.0,
     ) -> None:
         super().__init__()
         check_timesteps(timesteps)
-        self.neuron = neuron
+        check_neuron(neuron, levels, leak)
+        self.neuron, self.levels, self.leak = neuron, levels, float(leak)
         self.timesteps = timesteps
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.input_dtype = input_dtype
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.layers = _with_neurons(graph, self.shapes, timesteps, model_named(neuron))
+        make = partial(model_named(neuron), timesteps=timesteps, levels=levels, leak=self.leak)
+        self.layers = _with_neurons(graph, self.shapes, make)
         self.requires_grad_(False)
         self.eval()
 
@@ -132,8 +144,7 @@ class SpikingNetwork(nn.Module):
 def _with_neurons(
     ann: fx.GraphModule,
     shapes: Mapping[str, Sequence[int]],
-    timesteps: int,
-    model: type[IFNeuron],
+    make: Callable[[int], IFNeuron],
 ) -> fx.GraphModule:
     """Copy the graph, share its modules, and put a neuron at each node in `shapes`.
 
@@ -148,7 +159,7 @@ def _with_neurons(
     for node in graph.nodes:
         if node.name in shapes:
             like = _member(ann, str(node.target)).threshold if is_neuron(node) else weight
-            neuron = model(shapes[node.name][0], timesteps=timesteps)
+            neuron = make(shapes[node.name][0])
             members[f"{NEURONS}.{node.name}"] = neuron.to(device=like.device, dtype=like.dtype)
             node.op, node.target = "call_module", f"{NEURONS}.{node.name}"
             node.args, node.kwargs = (node.all_input_nodes[0],), {}
@@ -172,7 +183,7 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     Returns:
         `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
         "corrects_membranes": bool}`, `"input_dtype"` where inputs are integers,
-        and `"neuron"` where the neurons are others than integrate-and-fire.
+        and `"neuron"`, `"levels"` and `"leak"` where they are others than "if", 1 and 1.
 
     >>> from ftbc_lightning import convert
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -186,7 +197,11 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
         "input": None if snn.input_shape is None else list(snn.input_shape),
         "neurons": {name: list(shape) for name, shape in snn.shapes.items()},
         "corrects_membranes": snn.corrects_membranes,
-        **({} if snn.neuron == "if" else {"neuron": snn.neuron}),
+        **{
+            name: value
+            for name, value in (("neuron", snn.neuron), ("levels", snn.levels), ("leak", snn.leak))
+            if value not in ("if", 1)
+        },
         **({"input_dtype": str(snn.input_dtype).removeprefix("torch.")} if integers else {}),
     }
 
@@ -208,6 +223,8 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
         input_shape=snn.input_shape,
         input_dtype=snn.input_dtype,
         neuron=snn.neuron,
+        levels=snn.levels,
+        leak=snn.leak,
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
+from ftbc_lightning.graph.step_weights import running_mean
 from ftbc_lightning.snn.device_bounds import carried_elements
-from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
+from ftbc_lightning.snn.neurons.integrate_and_fire import Carried, check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
 
 LEAST_CARRIED = 16
@@ -74,6 +75,7 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Te
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
 
+    With a leak the mean has the weights of the steps (`ftbc_lightning.graph.step_weights`).
     A function behind the output layer, such as a softmax, is taken of that mean.
 
     The sample is the analog input of every step (constant coding). All steps are carried layer
@@ -117,7 +119,7 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
         if node not in plan.temporal:
             constant.values[node] = constant.evaluate(node)
     temporal = [node for node in plan.nodes if node in plan.temporal]
-    membranes: dict[str, Tensor | None] = {}
+    membranes: dict[str, Carried] = {}
     pooled: Pooled = {}
     outputs = []
     for start in range(0, timesteps, chunk):
@@ -139,6 +141,4 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
         outputs.append(output.view(steps, len(images), *output.shape[1:]))
     if plan.averages:
         return torch.cat(outputs)
-    total = torch.cat(outputs).cumsum(0)
-    count = torch.arange(1, timesteps + 1, device=total.device, dtype=total.dtype)
-    return total / count.view(-1, *(1,) * (total.ndim - 1))
+    return running_mean(torch.cat(outputs), plan.leak)

@@ -13,11 +13,14 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
 from ftbc_lightning.graph.operators import in_tail, is_neuron
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.step_weights import leaky_sums, running_mean
 from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 State = dict[str, Tensor]
-"""For each neuron its membrane, for each max pooling in time the sums of its inputs, for each value
-that is read as its mean over the steps the sum; `[B, ...]`."""
+"""For each neuron its membrane, and what it may take back if it counts that, for each max pooling
+in time the sums of its inputs, for each value that is read as its mean over the steps the sum;
+`[B, ...]`."""
 
 
 class SteppedNetwork(nn.Module):
@@ -33,6 +36,8 @@ class SteppedNetwork(nn.Module):
         self.timesteps = snn.timesteps
         self.layers = snn.layers
         self.names = list(snn.neurons())
+        self.leak = snn.leak
+        self.owed = {name: f"{name}.owed" for name, n in snn.neurons().items() if n.remembers}
         nodes = list(snn.layers.graph.nodes)
         reached: set[fx.Node] = set()
         batched: set[fx.Node] = set()
@@ -67,7 +72,7 @@ class SteppedNetwork(nn.Module):
     def state_names(self) -> list[str]:
         """The parts of the state, in the order of `state`."""
         sums = [name for names in self.pools.values() for name in names]
-        return [*self.names, *sums, *self.averaged.values()]
+        return [*self.names, *self.owed.values(), *sums, *self.averaged.values()]
 
     def constants(self, images: Tensor) -> dict[str, Any]:
         """What does not change from step to step, by node name: computed once."""
@@ -99,7 +104,7 @@ class SteppedNetwork(nn.Module):
                 break
             if is_neuron(node):
                 current = values[node.all_input_nodes[0]]
-                values[node], after[node.name] = self._fire(node, current, state, step)
+                values[node] = self._fire(node, current, state, after, step)
             elif node in self.pools:
                 values[node] = self._pool(node, values, state, after, step)
             elif node in self.tail:
@@ -108,8 +113,8 @@ class SteppedNetwork(nn.Module):
                 values[node] = self._evaluate(node, values, None)
             if node in self.averaged:
                 name = self.averaged[node]
-                total = values[node] + _so_far(values[node], state, name, step)
-                after[name], means[node] = total, total / (step + 1)
+                total = values[node] + self.leak * _so_far(values[node], state, name, step)
+                after[name], means[node] = total, total / self.weight_so_far(step, total)
         output: Tensor = values[node.args[0]]
         return output, after
 
@@ -120,20 +125,29 @@ class SteppedNetwork(nn.Module):
         for t in range(self.timesteps):
             output, state = self.step(constants, state, t)
             outputs.append(output)
-        if self.averages:
-            return torch.stack(outputs)
-        count = torch.arange(1, self.timesteps + 1, device=images.device, dtype=outputs[0].dtype)
-        return torch.stack(outputs).cumsum(0) / count.view(-1, *(1,) * outputs[0].ndim)
+        stacked = torch.stack(outputs)
+        return stacked if self.averages else running_mean(stacked, self.leak)
+
+    def weight_so_far(self, step: int | Tensor, like: Tensor) -> int | Tensor:
+        """How much all steps up to this one weigh together, where this one weighs 1.
+
+        n[t] = leak * n[t-1] + 1
+        """
+        if self.leak == 1:
+            return step + 1
+        weights = leaky_sums(like.new_ones(self.timesteps), self.leak)
+        return weights[step] if isinstance(step, int) else weights.index_select(0, step.reshape(1))
 
     def _fire(
-        self, node: fx.Node, current: Tensor, state: State, step: int | Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, node: fx.Node, current: Tensor, state: State, after: State, step: int | Tensor
+    ) -> Tensor:
         neuron = self.layers.get_submodule(str(node.target))
+        assert isinstance(neuron, IFNeuron)
         axes = (1,) * (current.ndim - 2)
-        bias = neuron.temporal_bias + neuron.step_charge  # type: ignore[operator]
-        rest = neuron.initial_membrane.view(-1, *axes)  # type: ignore[operator]
-        threshold = neuron.threshold.view(-1, *axes)  # type: ignore[operator]
-        amplitude = neuron.amplitude.view(-1, *axes)  # type: ignore[operator]
+        bias = neuron.temporal_bias + neuron.step_charge
+        rest = neuron.initial_membrane.view(-1, *axes)
+        threshold = neuron.threshold.view(-1, *axes)
+        amplitude = neuron.amplitude.view(-1, *axes)
         if isinstance(step, Tensor):
             now = bias.index_select(0, step.reshape(1)).view(-1, *axes)
             v = torch.where(step == 0, rest.expand_as(current), state[node.name])
@@ -141,8 +155,14 @@ class SteppedNetwork(nn.Module):
             now = bias[step].view(-1, *axes)
             v = rest if step == 0 else state[node.name]
         u = v + current + now
-        fired = (u >= threshold).to(current.dtype)
-        return fired * amplitude, u - fired * threshold
+        owed = self.owed.get(node.name)
+        before = None if owed is None else _so_far(u, state, owed, step)
+        fired = neuron.fire(u, threshold, before)
+        left = u - fired * threshold
+        after[node.name] = left if neuron.leak == 1 else neuron.leak * left
+        if owed is not None and before is not None:
+            after[owed] = before - fired
+        return fired * amplitude
 
     def _pool(
         self,
@@ -152,10 +172,10 @@ class SteppedNetwork(nn.Module):
         after: State,
         step: int | Tensor,
     ) -> Tensor:
-        """max(S + x) - max(S), S the sum of the inputs so far."""
+        """max(leak * S + x) - leak * max(S), S the sum of the inputs so far."""
         before, total = dict(values), dict(values)
         for source, name in zip(operands(node), self.pools[node], strict=True):
-            before[source] = _so_far(values[source], state, name, step)
+            before[source] = self.leak * _so_far(values[source], state, name, step)
             total[source] = after[name] = before[source] + values[source]
         return self._evaluate(node, total, None) - self._evaluate(node, before, None)  # type: ignore[no-any-return]
 

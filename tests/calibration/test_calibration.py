@@ -5,7 +5,7 @@ from torch import nn
 from ftbc_lightning import UserError, calibrate, convert, simulate
 from ftbc_lightning.calibration import parse_method
 from ftbc_lightning.calibration.exact import exact
-from ftbc_lightning.calibration.layer import Layer, correct_step_by_step
+from ftbc_lightning.calibration.layer import Layer, Step, correct_step_by_step
 from ftbc_lightning.calibration.static import as_it_is
 from ftbc_lightning.calibration.sweep import sweep
 from ftbc_lightning.graph.operators import is_neuron
@@ -110,7 +110,8 @@ def test_exact_does_not_cut_between_copies_of_one_potential_that_round_different
         "act", neuron, [lambda t: potentials], [activations], len(activations), lambda x, kind: x
     )
     target = layer.target()
-    bias = exact()(layer, [potentials], target, target, torch.zeros(1, dtype=dtype))
+    step = Step(layer, [potentials], [None], target, target, torch.zeros(1, dtype=dtype))
+    bias = exact()(step)
     assert ((potentials + bias - 1).abs() > 0.1).all()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from ftbc_lightning.calibration.cut import MARGIN, TIE, Selected, Sorted, cuts_of
 from ftbc_lightning.calibration.exact import exact
-from ftbc_lightning.calibration.layer import Layer
+from ftbc_lightning.calibration.layer import Layer, Step
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import identity
 
@@ -103,9 +103,9 @@ def test_the_way_follows_device_and_processes():
     values = potentials("smooth", 10, torch.float32)
     elsewhere = layer_of(values)
     elsewhere.neuron.to("pretend")
-    assert isinstance(cuts_of(elsewhere), Sorted)
-    assert isinstance(cuts_of(layer_of(values)), Selected)
-    assert isinstance(cuts_of(layer_of(values, several_processes)), Selected)
+    assert isinstance(cuts_of(elsewhere, 10), Sorted)
+    assert isinstance(cuts_of(layer_of(values), 10), Selected)
+    assert isinstance(cuts_of(layer_of(values, several_processes), 10), Selected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -117,5 +117,6 @@ def test_rounding_moves_no_potential_over_the_cut(dtype):
     values = torch.cat([silent, silent + apart.to(dtype) * torch.finfo(dtype).eps])
     layer = layer_of(values)
     wanted = layer.theta / 2
-    bias = exact()(layer, [values], wanted, wanted, torch.zeros(20000, dtype=dtype))
+    zeros = torch.zeros(20000, dtype=dtype)
+    bias = exact()(Step(layer, [values], [None], wanted, wanted, zeros))
     assert ((values + bias >= layer.neuron.threshold).sum(0) == 1).all()

@@ -9,7 +9,7 @@ from torch import nn
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.calibration.exact import exact
-from ftbc_lightning.calibration.layer import Layer
+from ftbc_lightning.calibration.layer import Layer, Step
 from ftbc_lightning.calibration.order_statistic import kth_smallest
 from ftbc_lightning.snn.conversion import reconvert
 from ftbc_lightning.snn.network import conversion_map
@@ -121,7 +121,8 @@ def test_exact_comes_as_near_to_the_wanted_mean_as_ties_allow(values, share, cut
     layer = Layer("act", neuron, [potentials[None]], [potentials], len(potentials), identity)
     wanted = share * neuron.threshold
     pieces = list(potentials.split(cut))
-    bias = exact()(layer, pieces, wanted, wanted, torch.zeros(1, dtype=torch.float64))
+    none = [None] * len(pieces)
+    bias = exact()(Step(layer, pieces, none, wanted, wanted, torch.zeros(1, dtype=torch.float64)))
     spikes = int((potentials + bias >= neuron.threshold).sum())
     reachable = {sum(v >= x for v in values) for x in [*values, max(values) + 1]}
     nearest = min(abs(count - share * len(values)) for count in reachable)

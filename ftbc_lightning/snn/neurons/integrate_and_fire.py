@@ -1,11 +1,12 @@
-"""The integrate-and-fire neuron with soft reset and temporal bias."""
+"""The integrate-and-fire neuron with soft reset and temporal bias, and its leaky form."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.step_weights import step_weights
 from ftbc_lightning.snn import fused_neuron
 
 HalfThreshold = Literal["initial", "per_step", "none"]
@@ -18,17 +19,26 @@ def check_timesteps(timesteps: int) -> None:
         raise UserError(f"timesteps is {timesteps}; a spiking network needs at least 1 time step.")
 
 
+Carried = Tensor | tuple[Tensor, Tensor]
+"""What a neuron takes from one step to the next: its membrane v, `[B, C, ...]`, and where it
+remembers what it has emitted, with it the number of spikes that it may not take back, negative."""
+
+
 class IFNeuron(nn.Module):
     """Integrate and fire, reset by subtraction, one temporal bias per step and channel.
 
-        u[t] = v[t-1] + x[t] + d + b[t]      charge, then the temporal bias
-        s[t] = 1 if u[t] >= theta else 0     fire
-        v[t] = u[t] - theta * s[t]           soft reset
+        u[t] = v[t-1] + x[t] + d + b[t]                charge, then the temporal bias
+        s[t] = floor(u[t] / theta) within 0 .. K       fire; 1 if u[t] >= theta else 0 for K = 1
+        v[t] = leak * (u[t] - theta * s[t])            soft reset, then the leak
 
     with v[-1] = v0. The value passed on is theta * s[t], or s[t] itself once theta has been folded
     into the weights behind the neuron (`ftbc_lightning.snn.threshold_folding`). All of them have
     the unit of the ANN's activation. The bias is ADDED, as on the FTBC poster (arXiv 2403.18388);
     the released program stores its negative and subtracts it.
+
+    With a leak below 1 later steps count more, and the network reads its output in the same way:
+    see `ftbc_lightning.graph.step_weights`. Cost beside leak 1: one multiplication a neuron and
+    step, which chips with LIF neurons have. Cost of K above 1: spikes of several bits.
 
     Buffers:
         threshold: theta, `[C]`, above 0; NaN until a threshold rule has set it.
@@ -43,6 +53,8 @@ class IFNeuron(nn.Module):
     Args:
         channels: C, the size of the channel axis (axis 1 of `[B, C, ...]`).
         timesteps: T, how many steps the bias covers, at least 1.
+        levels: K, how many spikes a neuron emits in one step at most, 1 to 127.
+        leak: What is left of the membrane after a step, above 0 and at most 1.
 
     >>> neuron = IFNeuron(1, timesteps=4)
     >>> neuron.set_threshold(torch.tensor([1.0]), half_threshold="initial")
@@ -51,6 +63,16 @@ class IFNeuron(nn.Module):
     [1.0, 0.0, 1.0, 0.0]
     """
 
+    remembers: ClassVar[bool] = False
+    """Whether it counts what it has emitted."""
+
+    below: ClassVar[int] = 0
+    """How many levels lie below silence, in units of K: none."""
+
+    target: ClassVar[str] = "step"
+    """What the mean of each step is calibrated to if nothing is asked for; see
+    `ftbc_lightning.calibration.targets`."""
+
     threshold: Tensor
     amplitude: Tensor
     initial_membrane: Tensor
@@ -58,8 +80,11 @@ class IFNeuron(nn.Module):
     temporal_bias: Tensor
     membrane_correction: Tensor | None
 
-    def __init__(self, channels: int, *, timesteps: int) -> None:
+    def __init__(
+        self, channels: int, *, timesteps: int, levels: int = 1, leak: float = 1.0
+    ) -> None:
         super().__init__()
+        self.levels, self.leak = levels, leak
         self.register_buffer("threshold", torch.full((channels,), torch.nan))
         self.register_buffer("amplitude", torch.full((channels,), torch.nan))
         self.register_buffer("initial_membrane", torch.zeros(channels))
@@ -76,6 +101,22 @@ class IFNeuron(nn.Module):
     def timesteps(self) -> int:
         """T, the number of steps that the temporal bias covers."""
         return self.temporal_bias.shape[0]
+
+    @property
+    def top(self) -> Tensor:
+        """The largest mean output, K * theta, `[C]`."""
+        return self.threshold * self.levels
+
+    def weights(self) -> Tensor | None:
+        """c, how much each step counts, `[T]`; None without a leak, where all count the same."""
+        if self.leak == 1:
+            return None
+        return step_weights(self.timesteps, self.leak, like=self.threshold)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it fires 0 or 1 and has no leak."""
+        return self.levels == 1 and self.leak == 1 and not self.remembers
 
     @torch.no_grad()
     def set_threshold(self, threshold: Tensor, *, half_threshold: HalfThreshold) -> None:
@@ -120,20 +161,46 @@ class IFNeuron(nn.Module):
             rest += self.membrane_correction
         return rest
 
+    def fire(
+        self, charged: Tensor, threshold: Tensor, owed: Tensor | None, out: Tensor | None = None
+    ) -> Tensor:
+        """How many spikes each neuron emits, in the type of `charged` or of `out`.
+
+        Args:
+            charged: u, `[B, C, ...]`.
+            threshold: theta, shaped so that it broadcasts.
+            owed: See `Carried`; None here.
+            out: Where to write them.
+        """
+        if self.levels == 1:
+            fired = torch.empty_like(charged) if out is None else out
+            return torch.ge(charged, threshold, out=fired)
+        return torch.div(charged, threshold, out=out).floor_().clamp_(0, self.levels)
+
+    def crossings(self, charged: Tensor, owed: Tensor | None) -> list[Tensor]:
+        """For each level the values that reach theta where a neuron reaches that level.
+
+            s >= k  where  u - (k - 1) * theta >= theta,   k = 1 .. K
+
+        So the number of spikes of a channel is a count of values at theta or above.
+        """
+        theta = self.threshold.view(-1, *(1,) * (charged.ndim - 2))
+        return [charged, *(charged - k * theta for k in range(1, self.levels))]
+
     def forward(
         self,
         current: Tensor,
-        membrane: Tensor | None = None,
+        membrane: Carried | None = None,
         start: int = 0,
         *,
         out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Carried]:
         """Carry the neuron through the steps of `current`.
 
         Args:
             current: x, `[steps, B, C, ...]`.
-            membrane: v before the first of these steps, `[B, C, ...]`, changed in place; v0 if
-                None.
+            membrane: What was returned for the step before the first of these, `[B, C, ...]`,
+                changed in place; v0 if None.
             start: The index of the first of these steps, so that b[start] belongs to it.
             out: Where to write what is passed on; `current` itself saves the memory of another.
 
@@ -142,12 +209,17 @@ class IFNeuron(nn.Module):
             membrane after the last step.
         """
         if membrane is None and self.membrane_correction is not None:
-            membrane = self.rest(current)
-        if fused_neuron.is_used_for(current):
+            membrane = self.started(self.rest(current))
+        if self.plain and fused_neuron.is_used_for(current):
+            assert not isinstance(membrane, tuple)
             fused = fused_neuron.carry(current, membrane, out, **self._values(start, len(current)))
             if fused is not None:
                 return fused
         return self._step_by_step(current, membrane, start, out)
+
+    def started(self, rest: Tensor) -> Carried:
+        """What is carried before the first step, with the membrane at `rest`."""
+        return (rest, torch.zeros_like(rest)) if self.remembers else rest
 
     def _values(self, start: int, steps: int) -> dict[str, Tensor]:
         return {
@@ -159,10 +231,11 @@ class IFNeuron(nn.Module):
         }
 
     def _step_by_step(
-        self, current: Tensor, membrane: Tensor | None, start: int, out: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, current: Tensor, membrane: Carried | None, start: int, out: Tensor | None
+    ) -> tuple[Tensor, Carried]:
         """The plain loop; see `forward`."""
-        v = self.rest(current) if membrane is None else membrane
+        carried = self.started(self.rest(current)) if membrane is None else membrane
+        v, owed = carried if isinstance(carried, tuple) else (carried, None)
         threshold = self.per_channel(self.threshold, current)
         bias = self.temporal_bias[start : start + len(current)] + self.step_charge
         bias = self.per_channel(bias, current)
@@ -172,11 +245,17 @@ class IFNeuron(nn.Module):
         spikes = output if output.dtype == v.dtype else torch.empty_like(output, dtype=v.dtype)
         for x, b, fired in zip(current.unbind(), bias.unbind(), spikes.unbind(), strict=True):
             v.add_(x).add_(b)
-            torch.ge(v, threshold, out=fired)
+            self.fire(v, threshold, owed, out=fired)
             v.addcmul_(fired, threshold, value=-1)
+            if self.leak != 1:
+                v.mul_(self.leak)
+            if owed is not None:
+                owed.sub_(fired)
         torch.mul(spikes, self.per_channel(self.amplitude, current), out=output)
-        return output, v
+        return output, carried
 
     def extra_repr(self) -> str:
         """Channels and steps, for `print(network)`."""
-        return f"channels={self.channels}, timesteps={self.timesteps}"
+        several = f", levels={self.levels}" if self.levels > 1 else ""
+        leaky = f", leak={self.leak}" if self.leak != 1 else ""
+        return f"channels={self.channels}, timesteps={self.timesteps}{several}{leaky}"

@@ -51,6 +51,7 @@ def choose(
     *,
     name: str,
     timesteps: int,
+    levels: int = 1,
     settings: ThresholdSettings | None = None,
     ceiling: float | None = None,
     learned: float | None = None,
@@ -62,21 +63,23 @@ def choose(
         statistics: Of this layer.
         name: The layer's path, for messages.
         timesteps: T.
+        levels: K: a neuron spans 0 to K * theta in T * K levels.
         settings: Scope, half threshold, and what single rules read; the defaults if None.
         ceiling: The largest value the activation lets pass, or None.
         learned: The threshold the ANN has trained here, or None.
 
     Returns:
-        theta, `[C]`, above 0. A channel that was never active gets the largest threshold of its
-        layer (1 if the whole layer is silent).
+        theta, `[C]`, above 0: what the rule finds, divided by K. A channel that was never active
+        gets the largest threshold of its layer (1 if the whole layer is silent).
 
     Raises:
         UserError: The rule is unknown, or `learned` where nothing was learned.
     """
     chosen = ThresholdSettings() if settings is None else settings
-    layer = Activations(name, statistics, timesteps, chosen, learned)
+    layer = Activations(name, statistics, timesteps * levels, chosen, learned)
     theta = rule_named(rule).theta(layer).expand_as(statistics.maximum).clone()
     if ceiling is not None:
         theta.clamp_(max=ceiling)
     largest = theta.amax()
-    return theta.where(theta > 0, largest.where(largest > 0, 1.0))
+    top = theta.where(theta > 0, largest.where(largest > 0, 1.0))
+    return top / levels

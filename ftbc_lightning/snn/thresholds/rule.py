@@ -16,7 +16,7 @@ class Activations:
     Attributes:
         name: The layer's path, for messages.
         statistics: What was seen of them.
-        timesteps: T.
+        timesteps: How many spikes a neuron emits in all at most: T, or T * K.
         settings: Scope, half threshold, and what single rules read.
         learned: The threshold that the ANN has trained here, or None.
     """
