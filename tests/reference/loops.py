@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 
 class StepNeuron(nn.Module):
-    """One integrate-and-fire step a call."""
+    """One integrate-and-fire step a call; with a sign, several levels and a leak if asked for."""
+
+    signed, levels, leak = False, 1, 1.0
 
     def __init__(self, threshold: Tensor, initial: Tensor, timesteps: int) -> None:
         super().__init__()
@@ -21,6 +23,7 @@ class StepNeuron(nn.Module):
 
     def rest(self) -> None:
         self.membrane: Tensor | None = None
+        self.emitted: Tensor | float = 0.0
         self.t = 0
 
     def forward(self, current: Tensor) -> Tensor:
@@ -29,10 +32,20 @@ class StepNeuron(nn.Module):
             initial = self.initial.view(shape) if self.initial.ndim == 1 else self.initial
             self.membrane = initial.expand_as(current).clone()
         potential = self.membrane + current + self.bias[self.t].view(shape)
-        self.output = (potential >= self.threshold.view(shape)) * self.threshold.view(shape)
-        self.membrane = potential - self.output
+        spikes = self.spikes(potential, self.threshold.view(shape))
+        self.emitted = self.emitted + spikes
+        self.output = spikes * self.threshold.view(shape)
+        self.membrane = self.leak * (potential - self.output)
         self.t += 1
         return self.output
+
+    def spikes(self, potential: Tensor, threshold: Tensor) -> Tensor:
+        """Counted upwards and downwards, a level at a time."""
+        spikes = sum((potential >= k * threshold) * 1.0 for k in range(1, self.levels + 1))
+        if self.signed:
+            for k in range(self.levels):
+                spikes = spikes - 1.0 * ((potential < -k * threshold) & (self.emitted > k))
+        return torch.as_tensor(spikes)
 
 
 def spiking_copy(
