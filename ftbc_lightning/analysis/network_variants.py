@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from ftbc_lightning.calibration import Stages, parse_method
 from ftbc_lightning.errors import UserError, is_count
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY
+from ftbc_lightning.snn.neurons.settings import PLAIN, PLAIN_NEURONS, NeuronSettings
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
 """What reading a description raises where a value is of another kind, a tensor for instance."""
@@ -23,12 +24,14 @@ class Variant:
         timesteps: T.
         seconds: What its thresholds and calibration took; 0 until they are done.
         serves: Every T that the network stands for, read after that step; T alone if empty.
+        neurons: Which neurons it has.
     """
 
     method: str
     timesteps: int
     seconds: float = 0.0
     serves: tuple[int, ...] = ()
+    neurons: NeuronSettings = PLAIN_NEURONS
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Variant":
@@ -38,7 +41,14 @@ class Variant:
             saved["timesteps"],
             float(saved["seconds"]),
             tuple(saved.get("serves", ())),
+            NeuronSettings.of(saved.get("neurons", {})),
         )
+
+    def saved(self) -> dict[str, Any]:
+        """The entry of a checkpoint, for `of`."""
+        entry = {"method": self.method, "timesteps": self.timesteps, "seconds": self.seconds}
+        neurons = self.neurons.written()
+        return {**entry, "serves": self.serves, **({"neurons": neurons} if neurons else {})}
 
     @property
     def reported(self) -> tuple[int, ...]:
@@ -61,8 +71,8 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """How the method is called in results, `snn_ftbc_exact`."""
-        return self.stages.result_name
+        """How the network is called in results, `snn_ftbc_exact`, `snn_signed_ftbc_exact`."""
+        return self.neurons.name + self.stages.result_name.removeprefix(PLAIN)
 
     @property
     def key(self) -> str:
@@ -74,7 +84,7 @@ def headline(variants: Iterable[Variant]) -> Variant:
     """The variant that stands for all: exact (else the last method) at the largest T.
 
     >>> headline([Variant("exact", 2), Variant("exact", 4), Variant("weights", 4)])
-    Variant(method='exact', timesteps=4, seconds=0.0, serves=())
+    Variant(method='exact', timesteps=4, ...)
     """
     found = list(variants)
     exact = [variant for variant in found if variant.method == "exact"]
@@ -124,6 +134,7 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if timesteps not in biases or structure["timesteps"] != timesteps:
         raise ValueError(f"no biases for T={timesteps}")
     float(entry["seconds"])
+    NeuronSettings.of(entry.get("neurons", {}))
     for served in entry.get("serves", ()):
         if not (is_count(served) and served <= timesteps):
             raise ValueError(f"T={served} served by a network for T={timesteps}")

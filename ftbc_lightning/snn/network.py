@@ -13,6 +13,7 @@ from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.snn.neurons import check_neuron, model_named
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
+from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.simulation import simulate
 
 MAP_FORMAT = 1
@@ -206,7 +207,13 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     }
 
 
-def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) -> SpikingNetwork:
+def sibling(
+    snn: SpikingNetwork,
+    *,
+    timesteps: int,
+    own_layers: bool = False,
+    neurons: NeuronSettings | None = None,
+) -> SpikingNetwork:
     """A network for another T with neurons of its own.
 
     Args:
@@ -214,7 +221,9 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
         timesteps: T of the new network.
         own_layers: Copy the linear layers, because their weights will differ; else they are
             shared with `snn`.
+        neurons: Which neurons it has; those of `snn` if None.
     """
+    own = {"neuron": snn.neuron, "levels": snn.levels, "leak": snn.leak}
     layers = copy.deepcopy(snn.layers) if own_layers else snn.layers
     return SpikingNetwork(
         layers,
@@ -222,9 +231,7 @@ def sibling(snn: SpikingNetwork, *, timesteps: int, own_layers: bool = False) ->
         timesteps=timesteps,
         input_shape=snn.input_shape,
         input_dtype=snn.input_dtype,
-        neuron=snn.neuron,
-        levels=snn.levels,
-        leak=snn.leak,
+        **(own if neurons is None else neurons.at(timesteps)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -116,15 +116,13 @@ class SpikingClassifier(LightningModule):
             )
         return shapes
 
-    def convert(
-        self, example_input: Tensor, variants: Iterable[Variant], *, neuron: str = "if"
-    ) -> None:
-        """Build one spiking network for each variant, with neurons of the model of that name.
+    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
+        """Build one spiking network for each variant.
 
         Linear layers are shared, but for those of networks whose weights a calibration changes.
         """
         variants = list(variants)
-        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps, neuron=neuron)
+        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
         self._adopt(first, variants)
         self.phase = "converted"
 
@@ -153,7 +151,12 @@ class SpikingClassifier(LightningModule):
         for variant in variants:
             self.variants[variant.key] = variant
             own_layers = variant.stages.weights is not None
-            network = sibling(first, timesteps=variant.timesteps, own_layers=own_layers)
+            network = sibling(
+                first,
+                timesteps=variant.timesteps,
+                own_layers=own_layers,
+                neurons=variant.neurons,
+            )
             if variant.stages.membranes:
                 network.correct_membranes()
             self.snns[variant.key] = network
@@ -287,7 +290,7 @@ class SpikingClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down the phase and the structure of the spiking networks."""
         networks = [
-            {**asdict(variant), "map": conversion_map(self.network(variant))}
+            {**variant.saved(), "map": conversion_map(self.network(variant))}
             for variant in self.variants.values()
         ]
         data = getattr(self._trainer, "datamodule", None)

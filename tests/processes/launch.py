@@ -42,13 +42,13 @@ def start(words: Sequence[str], **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
+def finish(*processes: subprocess.Popen[str], limit: int = LIMIT) -> list[tuple[int, str]]:
     """Exit codes and output, within the time limit."""
     try:
         return [
             (process.wait(), output)
             for process in processes
-            for output in [process.communicate(timeout=LIMIT)[0]]
+            for output in [process.communicate(timeout=limit)[0]]
         ]
     finally:
         for process in processes:

@@ -50,7 +50,8 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
 
 @pytest.mark.parametrize("subcommand", kills.SUBCOMMANDS)
 def test_what_is_killed_leaves_whole_files_and_can_be_given_again(subcommand):
-    code, output = finish(start([sys.executable, "-m", "tests.processes.kills", subcommand]))[0]
+    program = start([sys.executable, "-m", "tests.processes.kills", subcommand])
+    code, output = finish(program, limit=5 * LIMIT)[0]
     assert code == 0, output
     rows = [line for line in output.splitlines() if line.startswith(f"| {subcommand} ")]
     assert any("write of" in row for row in rows), output

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import calibrate, parse_method
 from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.operators import pools_in_time
 from ftbc_lightning.graph.tracing import trace
@@ -24,8 +25,8 @@ from ftbc_lightning.snn.conversion import (
     refuse_max_pooling,
     set_thresholds,
 )
-from ftbc_lightning.snn.neurons import NEURON_MODELS
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
+from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.statistics import Reduce, identity
 from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
 from ftbc_lightning.training.callbacks.device_line import total_memory
@@ -40,14 +41,20 @@ SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ThresholdSettings, CalibrationSettings):
-    """How thresholds are chosen and corrections found."""
+class Settings(ThresholdSettings, CalibrationSettings, NeuronSettings):
+    """Which neurons there are, how thresholds are chosen and corrections found."""
 
     def __post_init__(self) -> None:
         """Check what needs no data."""
         check_choice("threshold_rule", self.threshold_rule, RULES)
         ThresholdSettings.__post_init__(self)
         CalibrationSettings.__post_init__(self)
+        NeuronSettings.__post_init__(self)
+
+    @property
+    def neurons(self) -> NeuronSettings:
+        """Which neurons there are."""
+        return NeuronSettings(neuron=self.neuron, levels=self.levels, leak=self.leak)
 
 
 class ForwardTemporalBiasCorrection(Callback):
@@ -59,15 +66,14 @@ class ForwardTemporalBiasCorrection(Callback):
         timesteps: Every T that a network is converted and calibrated for.
         methods: The calibration methods to compare: stages, or several joined by +, such as
             weights+exact.
-        neuron: The neuron model.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, and says so; "refuse" ends with an error.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
             Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
             the same biases as a calibration for each T would, because b[0..t] does not depend on
             later steps; the other stages are fitted to the largest T.
-        settings: Those of thresholds and corrections; see `ThresholdSettings` and
-            `CalibrationSettings`.
+        settings: Those of neurons, thresholds and corrections; see `NeuronSettings`,
+            `ThresholdSettings` and `CalibrationSettings`.
 
     Raises:
         UserError: A setting is out of range.
@@ -78,7 +84,6 @@ class ForwardTemporalBiasCorrection(Callback):
         *,
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
         methods: Sequence[str] = ("static", "iterative", "exact"),
-        neuron: str = "if",
         max_pooling: MaxPooling = "sums",
         anytime: bool = False,
         **settings: Any,
@@ -91,8 +96,6 @@ class ForwardTemporalBiasCorrection(Callback):
         chosen = [parse_method(method).method for method in methods]
         check_choice("max_pooling", max_pooling, get_args(MaxPooling))
         self.max_pooling = max_pooling
-        check_choice("neuron", neuron, NEURON_MODELS)
-        self.neuron = neuron
         names = list(dict.fromkeys(["none", *chosen]))
         self.anytime = anytime
         every = tuple(sorted(set(timesteps)))
@@ -101,6 +104,7 @@ class ForwardTemporalBiasCorrection(Callback):
             self.variants = [Variant(m, every[-1], serves=every) for m in names]
         else:
             self.variants = [Variant(m, t) for t in every for m in names]
+        self.variants = [replace(v, neurons=self.settings.neurons) for v in self.variants]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would lose the conversion in silence."""
@@ -130,7 +134,7 @@ class ForwardTemporalBiasCorrection(Callback):
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
-        module.convert(example_input(trainer), self.variants, neuron=self.neuron)
+        module.convert(example_input(trainer), self.variants)
         pools = pools_in_time(trace(module.ann, example_input(trainer)))
         if pools:
             rank_zero_info(
@@ -205,12 +209,17 @@ class ForwardTemporalBiasCorrection(Callback):
         return seconds
 
 
-def _check_anytime(settings: ThresholdSettings) -> None:
+def _check_anytime(settings: Settings) -> None:
     """Raise `UserError` where thresholds or v0 depend on T."""
     rule = settings.threshold_rule
     found = f"calibration.threshold_rule {rule}" if RULES[rule].depends_on_timesteps else ""
     if settings.half_threshold == "per_step":
         found = f"{found} and " * bool(found) + "calibration.half_threshold per_step"
+    if settings.target in DEPENDS_ON_TIMESTEPS:
+        raise UserError(
+            f"calibration.anytime serves every T with one network, but calibration.target "
+            f"{settings.target} depends on T. Choose another target, or leave anytime out."
+        )
     if found:
         fixed = [name for name, each in RULES.items() if not each.depends_on_timesteps]
         raise UserError(

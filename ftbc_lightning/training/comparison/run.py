@@ -96,7 +96,12 @@ class Comparison:
     def network(self, variant: Variant) -> SpikingNetwork:
         """The structure of a variant."""
         own_layers = variant.stages.weights is not None
-        return sibling(self.structure, timesteps=variant.timesteps, own_layers=own_layers)
+        return sibling(
+            self.structure,
+            timesteps=variant.timesteps,
+            own_layers=own_layers,
+            neurons=variant.neurons,
+        )
 
     @torch.no_grad()
     def evaluate(

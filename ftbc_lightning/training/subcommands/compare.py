@@ -1,6 +1,6 @@
 """`ftbc compare`: all methods at every T over several calibration draws."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,14 @@ from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
+
+NAMED = tuple(field.name for field in fields(NeuronSettings))
+"""Settings that the name of a row tells: rows of several neurons stand in one table."""
 
 
 class CompareTrainer(CalibrateTrainer):
@@ -70,8 +74,7 @@ class CompareTrainer(CalibrateTrainer):
             **fixed_by(model.ann, datamodule, images),
             "precision": str(self.precision),
             "anytime": callback.anytime,
-            "neuron": callback.neuron,
-            **asdict(callback.settings),
+            **{k: v for k, v in asdict(callback.settings).items() if k not in NAMED},
         }
         file = RowFile(folder / "results.csv", settings)
         title = f"Accuracy in % on {images.described}"
@@ -80,7 +83,7 @@ class CompareTrainer(CalibrateTrainer):
         model.ann.to(self.strategy.root_device)
         example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
         model.check_convertible(example, datamodule.num_classes)
-        structure = prepare(model.ann, example, timesteps=1, neuron=callback.neuron)
+        structure = prepare(model.ann, example, timesteps=1)
         comparison = Comparison(
             trace(model.ann, example),
             structure,
