@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from ftbc_lightning.calibration import Stages, parse_method
 from ftbc_lightning.errors import UserError, is_count
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY
-from ftbc_lightning.snn.neurons.settings import PLAIN, PLAIN_NEURONS, NeuronSettings
+from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS, NeuronSettings
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
 """What reading a description raises where a value is of another kind, a tensor for instance."""
@@ -71,8 +71,8 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """How the network is called in results, `snn_ftbc_exact`, `snn_signed_ftbc_exact`."""
-        return self.neurons.name + self.stages.result_name.removeprefix(PLAIN)
+        """How the method is called in results, `snn_ftbc_exact`."""
+        return self.stages.result_name
 
     @property
     def key(self) -> str:

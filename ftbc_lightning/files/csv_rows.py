@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -36,6 +36,8 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
 def read_rows(path: Path, kind: type[Row], *, advice: str = AGAIN) -> list[Row]:
     """Read what `write_rows` wrote; nothing where there is no file.
 
+    A file of an earlier program may lack columns that have a default.
+
     Args:
         path: The file.
         kind: The dataclass of its rows.
@@ -50,15 +52,14 @@ def read_rows(path: Path, kind: type[Row], *, advice: str = AGAIN) -> list[Row]:
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         try:
-            if reader.fieldnames != list(kinds):
+            known = [name for name in kinds if name in (reader.fieldnames or ())]
+            needed = {column.name for column in fields(kind) if column.default is MISSING}  # type: ignore[arg-type]
+            if reader.fieldnames != known or not needed <= set(known):
                 raise UserError(
                     f"{path} has other columns than this program writes ({', '.join(kinds)}); "
                     f"{advice}."
                 )
-            return [
-                kind(**{name: as_type(row[name]) for name, as_type in kinds.items()})
-                for row in reader
-            ]
+            return [kind(**{name: kinds[name](row[name]) for name in known}) for row in reader]
         except (TypeError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path} is damaged in line {reader.line_num}: {error}; {advice}."

@@ -4,15 +4,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
 from ftbc_lightning.report.comparison_rows import Row
+from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, new_figure, style_of
 
 
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     """Methods by T, mean and standard deviation over the draws; the ANN on top.
+
+    Neurons are compared among their like: first the paper's, then each other kind by itself.
 
     The last column is the mean over the draws of the seconds that thresholds and calibration took
     for all T together.
@@ -27,18 +31,40 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     for number in steps:
         shown.add_column(f"T={number}", justify="right")
     shown.add_column("seconds", justify="right")
-    for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method == method]
-        cells = [_cell([r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps]
-        shown.add_row(label_of(method), *cells, _seconds(own))
+    for neuron, like in by_neuron(rows).items():
+        if neuron != PLAIN:
+            shown.add_section()
+            shown.add_row(f"neuron: {neuron}", style="italic")
+        for method in dict.fromkeys(row.method for row in like):
+            own = [row for row in like if row.method == method]
+            cells = [_cell([r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps]
+            shown.add_row(label_of(method), *cells, _seconds(own))
     return shown
 
 
+def by_neuron(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each neuron; those of the paper's, and of the ANN, first."""
+    names = dict.fromkeys([PLAIN, *(row.neuron for row in rows)])
+    return {name: [row for row in rows if row.neuron == name] for name in names}
+
+
 def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Accuracy by T of every method, with the spread over the draws as bars."""
-    figure = new_figure(7.5, 4.8)
-    axes = figure.subplots()
+    """Accuracy by T of every method, a panel a neuron, with the spread over the draws as bars."""
+    groups = by_neuron(rows)
+    ann = [row for row in rows if row.method == "ann"]
+    figure = new_figure(2.5 + 5.0 * len(groups), 4.8)
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
+    for axes, (neuron, like) in zip(panels, groups.items(), strict=True):
+        _draw(axes, [*ann, *(row for row in like if row.method != "ann")], steps)
+        if len(groups) > 1:
+            axes.set_title(f"neuron: {neuron}", fontsize=9)
+    panels[0].set_ylabel("accuracy in %")
+    figure.suptitle(f"{title}\n{draws_of(rows)}", fontsize=9)
+    return figure
+
+
+def _draw(axes: Axes, rows: Sequence[Row], steps: Sequence[int]) -> None:
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
         if method == "ann":
@@ -52,24 +78,22 @@ def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
         axes.errorbar(there, list(map(mean, values)), spread, label=label_of(method), **style)
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(number) for number in steps])
-    axes.set(xlabel="time steps T", ylabel="accuracy in %")
-    axes.set_title(f"{title}\n{draws_of(rows)}", fontsize=9)
+    axes.set_xlabel("time steps T")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="lower right")
-    return figure
 
 
 def draws_of(rows: Sequence[Row]) -> str:
     """What the figures are a mean of.
 
-    >>> row = Row("test", "snn_static", 2, 0.5, 10, 0, 1.0, "")
+    >>> row = Row("test", "snn_static", 2, 0.5, 10, 0, 1.0)
     >>> draws_of([row])
     'one calibration draw'
     """
     seeds = defaultdict(set)
     for row in rows:
         if row.seed is not None:
-            seeds[row.method, row.timesteps].add(row.seed)
+            seeds[row.neuron, row.method, row.timesteps].add(row.seed)
     counts = sorted({len(found) for found in seeds.values()})
     if counts in ([], [1]):
         return "one calibration draw"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import read_rows, write_rows
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.report.rows import Result
+from ftbc_lightning.report.rows import PLAIN, Result
 
 ELSEWHERE = "delete it, or write elsewhere with --trainer.default_root_dir"
 
@@ -26,7 +26,7 @@ class Row(Result):
         settings: Fingerprint of all that a figure depends on besides the columns of a result.
     """
 
-    settings: str
+    settings: str = ""
 
 
 class RowFile:
@@ -55,10 +55,12 @@ class RowFile:
         text = json.dumps(self.settings, indent=2)
         write_whole(beside, lambda place: place.write_text(f"{text}\n"))
 
-    def has(self, method: str, timesteps: int | None, seed: int | None) -> bool:
+    def has(
+        self, method: str, timesteps: int | None, seed: int | None, neuron: str = PLAIN
+    ) -> bool:
         """Whether a row is there already."""
-        wanted = (method, timesteps, seed)
-        return any((row.method, row.timesteps, row.seed) == wanted for row in self.rows)
+        wanted = (method, timesteps, seed, neuron)
+        return any((r.method, r.timesteps, r.seed, r.neuron) == wanted for r in self.rows)
 
     def append(self, *rows: Row) -> None:
         """Add rows and write the file."""

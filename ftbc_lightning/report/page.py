@@ -20,6 +20,7 @@ from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.verdict import recommend, worst_layers
+from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS
 
 SHOWN_LAYERS = 5
 
@@ -60,6 +61,7 @@ def page(run: FinishedRun) -> str:
     return environment.get_template("page.html.jinja").render(
         name=run.folder.resolve().name,
         recommendation=recommendation,
+        neurons=_neurons(run),
         tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
         tested=_tested(run),
         layers=worst_layers(before, after, plain=plain),
@@ -100,6 +102,17 @@ def _table(run: FinishedRun, split: str) -> dict[str, Any]:
             for method in methods
         ],
     }
+
+
+def _neurons(run: FinishedRun) -> str:
+    """What the neurons ask of a chip, if they are others than integrate and fire."""
+    found = run.variants[0].neurons if run.variants else PLAIN_NEURONS
+    if not found.needs:
+        return ""
+    return (
+        f"Neurons: {found.name}. Beside integrate and fire a chip needs {'; '.join(found.needs)}. "
+        "Compare these figures with those of networks of the same neurons."
+    )
 
 
 def _tested(run: FinishedRun) -> str:

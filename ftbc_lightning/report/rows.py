@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+PLAIN = "if"
+"""The neuron of rows that say nothing else."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -20,6 +23,7 @@ class Result:
         seed: Of the calibration draw.
         seconds: What thresholds and calibration took; of a network that serves every T, the same
             for each.
+        neuron: Which neurons the network has; "if", the paper's, also for the ANN.
     """
 
     split: str
@@ -29,6 +33,7 @@ class Result:
     n: int
     seed: int | None
     seconds: float | None
+    neuron: str = PLAIN
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from ftbc_lightning.analysis.diagnosis import Diagnosis
 from ftbc_lightning.analysis.inspection import Inspection
-from ftbc_lightning.report.rows import Result
+from ftbc_lightning.report.rows import PLAIN, Result
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.early_exit import ExitPoint
 
@@ -21,7 +21,10 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     """Methods by T, accuracy in percent."""
     steps = sorted({row.timesteps for row in results if row.timesteps is not None})
     names = {"val": "validation", "test": "test"}
-    shown = Table(title=f"Accuracy in % on {results[0].n} {names.get(split, split)} samples")
+    others = dict.fromkeys(row.neuron for row in results if row.neuron != PLAIN)
+    neuron = "".join(f"\nneuron: {name}" for name in others)
+    title = f"Accuracy in % on {results[0].n} {names.get(split, split)} samples{neuron}"
+    shown = Table(title=title)
     shown.add_column("", no_wrap=True)
     for number in steps:
         shown.add_column(f"T={number}", justify="right")

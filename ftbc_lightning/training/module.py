@@ -276,7 +276,10 @@ class SpikingClassifier(LightningModule):
             curve = metric.curve()
             self.step_curves[key] = curve
             self.results += [
-                Result(split, variant.name, t, curve[t - 1], n, seed, variant.seconds)
+                Result(
+                    *(split, variant.name, t, curve[t - 1], n, seed, variant.seconds),
+                    neuron=variant.neurons.name,
+                )
                 for t in variant.reported
             ]
             metric.reset()

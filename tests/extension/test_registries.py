@@ -68,7 +68,7 @@ class Silent(IFNeuron):
 
 def test_a_neuron(fitted, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(NEURON_MODELS, "silent", Silent)
-    assert "The neuron model. There are: if, signed, silent." in shown(capsys, "fit")
+    assert "There are: if, signed, silent." in shown(capsys, "fit")
     assert calibrated(fitted, tmp_path, "--calibration.neuron", "silent")
     with (tmp_path / "results.csv").open() as file:
         found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}

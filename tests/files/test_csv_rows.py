@@ -15,7 +15,7 @@ SNN = ("val", "snn_ftbc_exact", 4, 1 / 3, 360, 0, 1.25)
     "rows",
     [
         [Result(*ANN), Result(*SNN)],
-        [Row(*ANN, "0123abcd"), Row(*SNN, "0123abcd")],
+        [Row(*ANN, settings="0123abcd"), Row(*SNN, settings="0123abcd")],
         [StepRow("val", "snn_static", 2, 1, 0.5)],
         [LayerRow("snn_static", 2, "act, 1", 1, *(0.25,) * 7, "clipping")],
         [OperationRow("ann", 1, 0.5, *(1e6,) * 9, "45nm-fp32")],
@@ -36,7 +36,9 @@ def test_every_kind_of_row_comes_back_as_it_was_but_for_the_seventh_digit(tmp_pa
 
 def test_a_comparison_has_the_columns_of_a_result_and_its_settings(tmp_path):
     first = write_rows(tmp_path / "a.csv", [Result(*SNN)]).read_text().splitlines()
-    second = write_rows(tmp_path / "b.csv", [Row(*SNN, "0123abcd")]).read_text().splitlines()
+    second = (
+        write_rows(tmp_path / "b.csv", [Row(*SNN, settings="0123abcd")]).read_text().splitlines()
+    )
     assert second == [f"{first[0]},settings", f"{first[1]},0123abcd"]
 
 

@@ -6,9 +6,6 @@ from typing import Any, Literal
 
 from ftbc_lightning.snn.neurons import check_neuron
 
-PLAIN = "snn"
-"""How networks of plain integrate-and-fire neurons begin in the names of results."""
-
 
 def leak_of(timesteps: int) -> float:
     """The leak that `auto` takes for T steps: 1 - 0.6 / T, and none for one step.
@@ -56,17 +53,28 @@ class NeuronSettings:
 
     @property
     def name(self) -> str:
-        """How results begin that are of such neurons.
+        """What results call it: "if", the paper's, or what differs from it.
 
         >>> NeuronSettings().name, NeuronSettings(neuron="signed", levels=2).name
-        ('snn', 'snn_signed2')
-        >>> NeuronSettings(leak="auto").name, NeuronSettings(levels=2, leak=0.9).name
-        ('snn_leak', 'snn_if2_leak0.9')
+        ('if', 'signed, 2 levels')
+        >>> NeuronSettings(leak="auto").name
+        'if, leak by T'
         """
-        several = str(self.levels) if self.levels > 1 else ""
-        model = f"{self.neuron}{several}" if self.neuron != "if" or several else ""
-        value = "" if self.leak == "auto" else f"{self.leak:g}"
-        return "_".join([PLAIN, *filter(None, [model, "" if self.leak == 1 else f"leak{value}"])])
+        several = [f"{self.levels} levels"] * (self.levels > 1)
+        leaky = ["leak by T" if self.leak == "auto" else f"leak {self.leak:g}"] * (self.leak != 1)
+        return ", ".join([self.neuron, *several, *leaky])
+
+    @property
+    def needs(self) -> list[str]:
+        """What it asks of hardware beyond integrate and fire, a phrase each."""
+        signed = "a second comparison and a counter a neuron, and spikes of two signs"
+        levels = f"spikes that carry a number up to {self.levels}"
+        leak = "one multiplication of the membrane a step (LIF), and an output read with that leak"
+        return [
+            *[signed] * (self.neuron == "signed"),
+            *[levels] * (self.levels > 1),
+            *[leak] * (self.leak != 1),
+        ]
 
     def written(self) -> dict[str, Any]:
         """For a checkpoint: what differs from the plain neuron."""

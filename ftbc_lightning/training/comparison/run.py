@@ -53,14 +53,14 @@ class Comparison:
         """
         if not file.has("ann", None, None):
             (accuracy,), n = self.evaluate(lambda x: self.reference(x).unsqueeze(0), 1)
-            row = Row("test", "ann", None, accuracy, n, None, None, file.fingerprint)
+            row = Row("test", "ann", None, accuracy, n, None, None, settings=file.fingerprint)
             file.append(row)
             told(row)
         for seed in range(seeds):
             missing = [
                 variant
                 for variant in self.variants
-                if not all(file.has(variant.name, t, seed) for t in variant.reported)
+                if not all(_has(file, variant, t, seed) for t in variant.reported)
             ]
             if not missing:
                 continue
@@ -84,10 +84,10 @@ class Comparison:
                 rows = [
                     Row(
                         *("test", variant.name, t, curve[t - 1], n, seed),
-                        *(round(seconds, 3), file.fingerprint),
+                        *(round(seconds, 3), variant.neurons.name, file.fingerprint),
                     )
                     for t in variant.reported
-                    if not file.has(variant.name, t, seed)
+                    if not _has(file, variant, t, seed)
                 ]
                 file.append(*rows)
                 for row in rows:
@@ -112,3 +112,7 @@ class Comparison:
         for images, labels in self.images:
             metric.update(network(images), labels)
         return metric.curve(), int(metric.total)
+
+
+def _has(file: RowFile, variant: Variant, timesteps: int, seed: int) -> bool:
+    return file.has(variant.name, timesteps, seed, variant.neurons.name)

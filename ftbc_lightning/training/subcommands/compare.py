@@ -14,6 +14,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.comparison_rows import Row, RowFile
+from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
@@ -23,7 +24,7 @@ from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
 NAMED = tuple(field.name for field in fields(NeuronSettings))
-"""Settings that the name of a row tells: rows of several neurons stand in one table."""
+"""Settings that a row itself tells: rows of several neurons stand in one table."""
 
 
 class CompareTrainer(CalibrateTrainer):
@@ -113,4 +114,5 @@ class CompareTrainer(CalibrateTrainer):
 def _line(row: Row) -> str:
     where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
     taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
-    return f"{where}{label_of(row.method)} {100 * row.accuracy:.2f} %{taken}"
+    neuron = "" if row.neuron == PLAIN else f" ({row.neuron})"
+    return f"{where}{label_of(row.method)}{neuron} {100 * row.accuracy:.2f} %{taken}"
