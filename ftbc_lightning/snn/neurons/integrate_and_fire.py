@@ -125,9 +125,8 @@ class IFNeuron(nn.Module):
         Args:
             threshold: theta, `[C]`, above 0.
             half_threshold: "initial" sets v0 = theta/2, "per_step" adds theta/(2T) at every step
-                with v0 = 0, "none" does neither. What is left in a membrane after T steps is
-                theta/2 on average; a leak has taken its part of v0 by then, so that v0 is
-                theta/2 / leak^(T-1) there, and theta/2 in all is spread over the steps.
+                with v0 = 0, "none" does neither. The same with a leak: making up for what it takes
+                of v0 was measured, and fires neurons that ought to be silent.
         """
         self.threshold.copy_(threshold)
         self.amplitude.copy_(threshold)
@@ -135,10 +134,9 @@ class IFNeuron(nn.Module):
         self.step_charge.zero_()
         self.clear_correction()
         if half_threshold == "initial":
-            self.initial_membrane.copy_(self.threshold / 2 / self.leak ** (self.timesteps - 1))
+            self.initial_membrane.copy_(self.threshold / 2)
         elif half_threshold == "per_step":
-            left = sum(self.leak**t for t in range(self.timesteps))
-            self.step_charge.copy_(self.threshold / (2 * left))
+            self.step_charge.copy_(self.threshold / (2 * self.timesteps))
 
     @torch.no_grad()
     def clear_correction(self) -> None:
