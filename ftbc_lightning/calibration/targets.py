@@ -50,7 +50,7 @@ def ramp(layer: Layer) -> Aim:
 def ideal(layer: Layer) -> Aim:
     """The mean of the train that the neuron itself would fire on the constant current a.
 
-    It starts half a threshold high (`IFNeuron.set_threshold`), has no bias, and sees what the ANN has: what is left between
+    It starts half a threshold high, has no bias, and sees what the ANN has: what is left between
     this train and a is the coarseness of spikes alone.
     """
     neuron = layer.neuron
@@ -58,11 +58,7 @@ def ideal(layer: Layer) -> Aim:
     sums = []
     for a in layer.activations:
         current = torch.minimum(a.clamp_min(0), top)
-        v = (
-            (theta / 2 / neuron.leak ** (neuron.timesteps - 1))
-            .expand_as(current)
-            .clone(memory_format=torch.preserve_format)
-        )
+        v = (theta / 2).expand_as(current).clone(memory_format=torch.preserve_format)
         owed = torch.zeros_like(v) if neuron.remembers else None
         means = []
         for _ in range(neuron.timesteps):

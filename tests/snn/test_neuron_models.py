@@ -48,7 +48,6 @@ def slow(net, snn, model):
     for name, neuron in neurons.items():
         neuron.signed, neuron.levels = model["neuron"] == "signed", model["levels"]
         neuron.leak = model["leak"]
-        neuron.initial = neuron.threshold / 2 / neuron.leak ** (T - 1)
         neuron.bias.copy_(snn.neurons()[name].temporal_bias)
     return network, neurons
 
@@ -118,8 +117,7 @@ def test_the_ideal_target_is_the_train_of_the_constant_activation(model):
     name, neuron = next(iter(snn.neurons().items()))
     activation = torch.relu(net.bn1(net.conv1(images)))
     top = neuron.top.view(-1, 1, 1)
-    rest = neuron.threshold / 2 / model["leak"] ** (T - 1)
-    single = loops.StepNeuron(neuron.threshold, rest, T)
+    single = loops.StepNeuron(neuron.threshold, neuron.threshold / 2, T)
     single.signed, single.levels, single.leak = True, model["levels"], model["leak"]
     wanted = [single(activation.minimum(top)).mean((0, 2, 3)) for _ in range(T)]
     network, neurons = slow(net, snn, model)
@@ -157,18 +155,6 @@ def test_the_map_rebuilds_the_neurons(model):
     twin = reconvert(net, conversion_map(snn))
     twin.load_state_dict(snn.state_dict())
     assert torch.equal(twin(images), snn(images))
-
-
-@pytest.mark.parametrize("form", ["initial", "per_step"])
-@pytest.mark.parametrize("leak", [1.0, 0.9, 0.6])
-def test_the_half_threshold_makes_up_for_what_stays_in_the_membrane(form, leak):
-    neuron = NEURON_MODELS["if"](1, timesteps=8, leak=leak)
-    neuron.set_threshold(torch.tensor([1.0]), half_threshold=form)
-    current = torch.rand(20000, generator=torch.Generator().manual_seed(0)).expand(8, -1)
-    spikes, _ = neuron(current.unsqueeze(-1))
-    weights = torch.ones(8) if neuron.weights() is None else neuron.weights()
-    mean = (spikes.squeeze(-1) * weights[:, None]).mean()
-    assert float(mean - current.mean()) == pytest.approx(0, abs=0.02)
 
 
 def test_a_network_without_a_sign_or_levels_has_the_map_of_before():
