@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ftbc_lightning import calibrate, convert
+from ftbc_lightning.graph.tracing import trace
 
 SHARES = (20, 12, 0)
 """Samples of each process."""
@@ -37,13 +38,19 @@ def network():
     return nn.Sequential(*layers, nn.Linear(8, 3)).double().eval()
 
 
-@pytest.mark.parametrize("target", ["step", "cumulative"])
-@pytest.mark.parametrize("method", ["exact", "iterative", "static", "potential", "weights+exact"])
-def test_several_shares_give_the_biases_of_one(method, target):
+METHODS = ("exact", "iterative", "static", "potential", "weights+exact")
+NEURONS = ({}, {"leak": 0.8}, {"levels": 2}, {"neuron": "signed"})
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+@pytest.mark.parametrize("target", ["step", "cumulative", "ideal"])
+@pytest.mark.parametrize("method", METHODS)
+def test_several_shares_give_the_biases_of_one(method, target, neuron):
     ann, images = network(), torch.rand(sum(SHARES), 1, 8, 8).double()
-    whole = convert(ann, images[:1], [images], timesteps=3)
+    whole = convert(ann, images[:1], [images], timesteps=3, **neuron)
+    ann = trace(ann)  # here: torch.fx replaces methods for all threads while it traces
     copies = [copy.deepcopy(whole) for _ in SHARES]
-    trace = calibrate(ann, whole, [images], method=method, target=target)
+    alone = calibrate(ann, whole, [images], method=method, target=target)
     together = Together(len(SHARES))
 
     def work(rank, share):
@@ -57,5 +64,5 @@ def test_several_shares_give_the_biases_of_one(method, target):
     for snn, other in zip(copies, traces, strict=True):
         for name, value in whole.state_dict().items():
             torch.testing.assert_close(snn.state_dict()[name], value, rtol=0, atol=1e-9, msg=name)
-        for name, error in trace.last().items():
+        for name, error in alone.last().items():
             torch.testing.assert_close(other.last()[name], error, rtol=0, atol=1e-6)

@@ -38,6 +38,12 @@ METHODS = [
 ]
 BATCHES = samples(24, dtype=torch.float32).split(12)
 T = 3
+NEURONS = [
+    {"leak": 0.8},
+    {"levels": 2},
+    {"neuron": "signed"},
+    {"neuron": "signed", "levels": 2, "leak": 0.8},
+]
 
 
 class MaxPooled(nn.Sequential):
@@ -221,3 +227,30 @@ def test_mistakes_are_explained_in_every_place(place):
     broken = torch.full((2, 2, 6, 6), torch.nan, device=place)
     with pytest.raises(UserError, match="NaN or infinite"):
         convert(ann, BATCHES[0][:1], [broken], timesteps=T)
+
+
+@pytest.mark.parametrize("settings", NEURONS, ids=str)
+@pytest.mark.parametrize("target", ["auto", "cumulative", "ramp", "ideal"])
+@pytest.mark.parametrize("method", ["exact", "iterative", "weights+potential+static"])
+def test_neuron_models(method, target, settings, device):
+    found = {}
+    for place in ("cpu", "pretend"):
+        ann, snn = made(place, **settings)
+        batches = [batch.to(place) for batch in BATCHES]
+        calibrate(ann, snn, batches, method=method, target=target)
+        found[place] = snn
+    assert_same(found["cpu"], found["pretend"])
+
+
+@pytest.mark.parametrize("settings", NEURONS, ids=str)
+def test_neuron_models_with_max_pooling_step_by_step(settings, device):
+    torch.manual_seed(0)
+    net, images = MaxPooled().eval(), BATCHES[0]
+    _, here = made("cpu", net, **settings)
+    _, there = made("pretend", net, **settings)
+    away = images.to("pretend")
+    assert torch.equal(SteppedNetwork(here)(images), SteppedNetwork(there)(away).cpu())
+    sure = [
+        simulate_until_sure(snn, x, confidence=0.6) for snn, x in ((here, images), (there, away))
+    ]
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(*sure, strict=True))
