@@ -118,17 +118,18 @@ def _refuse_neurons(kind: NeuronKind) -> None:
 
 def _leak_facts(kind: NeuronKind, timesteps: int) -> dict[str, Any]:
     """What a reader of `LIF` and `LI` nodes should know."""
-    leak, after = kind.leak, 1 - kind.leak**timesteps
-    equations = f"u = {leak} * v + x + temporal_bias[t]; {kind.fire()}; v = u - threshold * s"
+    leak, read_out = kind.leak, kind.readout("what goes into it").partition(": ")[2]
+    grown = f"(1 - {leak} ** {timesteps}) / (1 - {leak} ** (t + 1))"
     return {
         "dt": DT,
         "leak": leak,
-        "equations": equations,
+        "equations": "; ".join(
+            [f"u = {leak} * v + x + temporal_bias[t]", kind.fire(), "v = u - threshold * s"]
+        ),
         "order": "leak, charge, bias, fire, reset; the network has its leak after the reset, "
         f"v = {leak} * (u - threshold * s), so initial_membrane is its v0 divided by the leak",
-        "readout": f"logits after step t: output / (1 - {leak} ** (t + 1)) * {after}; the LI node "
-        f"before the output has added up, so output is the logits after step {timesteps - 1}; "
-        f"without it: {kind.readout('what goes into it').removeprefix('logits after step t: ')}",
+        "readout": f"logits after step {timesteps - 1}: the output, which the LI node has added "
+        f"up; after step t: output * {grown}; without that node: {read_out}",
     }
 
 

@@ -65,7 +65,7 @@ def test_safetensors_and_the_numpy_reader_give_the_same_logits(make, model, tmp_
     twin, expected = load(path), simulate(snn, images)
     assert (twin.neuron, twin.levels, twin.leak) == (snn.neuron, snn.levels, snn.leak)
     torch.testing.assert_close(simulate(twin, images), expected, rtol=0, atol=1e-10)
-    reader, _ = numpy_reader()
+    reader, _ = numpy_reader(version=2)
     logits = reader["logits"](*reader["read"](path, 2), images.numpy())
     np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-10)
     assert export(twin, tmp_path / "b.safetensors").read_bytes() == path.read_bytes()
@@ -95,6 +95,15 @@ def test_the_header_states_the_equations_of_its_neurons(tmp_path):
     kinds = {o["op"]: o for o in header["operations"]}
     assert (kinds["neuron"]["signed"], kinds["neuron"]["levels"]) == (True, 2)
     assert {kinds[op]["leak"] for op in ("neuron", "max_pool", "output")} == {0.8}
+
+
+def test_the_numpy_reader_of_version_2_reads_version_1(tmp_path):
+    images = samples(12)
+    snn = calibrated(pooled_net(), images)
+    reader, _ = numpy_reader(version=2)
+    path = export(snn, tmp_path / "snn.safetensors")
+    logits = reader["logits"](*reader["read"](path, 2), images.numpy())
+    np.testing.assert_allclose(logits, simulate(snn, images).numpy(), rtol=0, atol=1e-10)
 
 
 def test_a_file_of_plain_neurons_has_the_header_of_version_1(tmp_path):
