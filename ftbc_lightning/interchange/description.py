@@ -18,11 +18,23 @@ one sample; axes count the batch axis as 0. The closed set:
 | `pad` | `pad`: `[before, after]` for each axis but the batch | | zeros around |
 | `slice` | `slices`: `[start, stop, step]` for each axis but the batch | | |
 | `neuron` | | `threshold [C]`, `initial_membrane [C]`, `temporal_bias [T, C]` | spikes 0 and 1 |
-| `output` | | | the logits of this step |
+| `output` | | | what the logits are the mean of |
 
 A neuron carries its membrane, which begins at `initial_membrane`, from step to step:
 
     u = v + x + temporal_bias[t];   s = 1 if u >= threshold else 0;   v = u - threshold * s
+
+Files of other neurons have format version 2, and these attributes where they are needed:
+
+| op | attribute | else | meaning |
+|---|---|---|---|
+| `neuron` | `levels` | 1 | K: `s = floor(u / threshold)` within 0 and K |
+| `neuron` | `signed` | false | within -K and K, and at least minus the sum of s so far |
+| `neuron` | `leak` | 1 | `v = leak * (u - threshold * s)` |
+| `max_pool` in time | `leak` | 1 | `max(leak * S + x) - leak * max(S)`, `S = leak * S + x` |
+| `output` | `leak` | 1 | logits `r / n`, `r = leak * r + output`, `n = leak * n + 1`, both from 0 |
+
+All neurons of a file are alike, and all its leaks are the same.
 
 A `max_pool` with `in_time` carries S, the sum of its inputs so far, and passes on how much the
 maximum of S has grown: `max(S + x) - max(S)`; without it (before the first spike) it is an ordinary
@@ -37,10 +49,12 @@ from typing import Any
 from torch import Tensor
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.interchange.neuron_kind import NeuronKind, kind_from
 from ftbc_lightning.version import __version__
 
 FORMAT = "ftbc-snn"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The highest that is read; a file of plain neurons is written as version 1."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "input": (),
@@ -61,6 +75,13 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 """The closed set: each operation with the names of its attributes."""
 
+OPTIONAL: dict[str, dict[str, type]] = {
+    "neuron": {"signed": bool, "levels": int, "leak": float},
+    "max_pool": {"leak": float},
+    "output": {"leak": float},
+}
+"""Attributes that are there where neurons are not plain, with the type of each: version 2."""
+
 TENSORS: dict[str, tuple[str, ...]] = {
     "conv": ("weight", "bias"),
     "linear": ("weight", "bias"),
@@ -68,18 +89,6 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "neuron": ("threshold", "initial_membrane", "temporal_bias"),
 }
 """The tensors of each operation that has any."""
-
-NEURON = {
-    "equations": [
-        "u = v + x + temporal_bias[t]",
-        "s = 1 if u >= threshold else 0",
-        "v = u - threshold * s",
-    ],
-    "order": ["charge", "bias", "fire", "reset"],
-    "reset": "subtract",
-    "initial_membrane": "v before step 0",
-    "output": "s, 0 or 1: thresholds are folded into the weights behind the neuron",
-}
 
 
 @dataclass(frozen=True)
@@ -130,16 +139,32 @@ class Description:
             for key, tensor in operation.tensors.items()
         }
 
+    def kind(self) -> NeuronKind:
+        """Of its neurons.
+
+        Raises:
+            UserError: They differ, or there is no such neuron.
+        """
+        kinds = {kind_from(o.attributes) for o in self.operations if o.kind == "neuron"}
+        leaks = {o.attributes.get("leak", 1.0) for o in self.operations if _reads_leak(o)}
+        if len(kinds) > 1 or leaks - {kind.leak for kind in (kinds or {NeuronKind()})}:
+            raise UserError(
+                "The neurons, poolings and readout of a file must have one sign, number of levels "
+                "and leak, and here they differ; export the network again."
+            )
+        return next(iter(kinds), NeuronKind())
+
     def header(self) -> dict[str, Any]:
         """All but the tensors, in values that JSON knows."""
+        kind = self.kind()
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": 1 if kind.plain else 2,
             "program": f"ftbc-lightning {__version__}",
             "timesteps": self.timesteps,
             "coding": "the sample is the input of every step",
-            "readout": "logits after step t: mean of the output over steps 0 to t",
-            "neuron": NEURON,
+            "readout": kind.readout(),
+            "neuron": kind.facts(),
             "operations": [
                 {
                     "name": operation.name,
@@ -152,6 +177,19 @@ class Description:
                 for operation in self.operations
             ],
         }
+
+
+def _reads_leak(operation: Operation) -> bool:
+    return operation.kind == "output" or bool(operation.attributes.get("in_time"))
+
+
+def _attributes(entry: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The attributes of an operation of a header, with those that it may leave out."""
+    optional = OPTIONAL.get(kind, {})
+    return {
+        **{key: entry[key] for key in ATTRIBUTES[kind]},
+        **{key: of(entry[key]) for key, of in optional.items() if key in entry},
+    }
 
 
 def from_header(
@@ -179,12 +217,14 @@ def from_header(
                     kind,
                     tuple(entry["inputs"]),
                     tuple(entry["shape"]),
-                    {key: entry[key] for key in ATTRIBUTES[kind]},
+                    _attributes(entry, kind),
                     {key: tensors[entry[key]] for key in TENSORS.get(kind, ())},
                 )
             )
-        return Description(tuple(operations), int(header["timesteps"]))
-    except (KeyError, TypeError) as error:
+        description = Description(tuple(operations), int(header["timesteps"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{where} is damaged: its header and its tensors do not fit ({error}). Export it again."
         ) from error
+    description.kind()
+    return description

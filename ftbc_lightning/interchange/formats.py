@@ -10,10 +10,11 @@ import torch
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.interchange.lowering import describe
+from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.interchange.nir_file import UNSAID, write_nir
 from ftbc_lightning.interchange.programs import write_onnx, write_torch_program
 from ftbc_lightning.interchange.tensors_file import write_safetensors
-from ftbc_lightning.interchange.unit_threshold import Bias
+from ftbc_lightning.interchange.unit_threshold import Bias, mean_charge
 from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
 
 Writer = Callable[[SpikingNetwork, Path, Bias, Sequence[int] | None], None]
@@ -77,7 +78,8 @@ def export(
 ) -> Path:
     """Write a spiking network to a file for another program.
 
-    Thresholds are folded into the weights behind each neuron, so spikes are 0 and 1.
+    Thresholds are folded into the weights behind each neuron, so spikes are 0 and 1, or whole
+    numbers where neurons have a sign or several levels.
 
     Args:
         snn: A network with thresholds set; left as it is.
@@ -94,8 +96,8 @@ def export(
         The path.
 
     Raises:
-        UserError: Unknown format, thresholds not set, the format's library is missing, or
-            operations that the format has no place for; all are named.
+        UserError: Unknown format, thresholds not set, the format's library is missing, or neurons
+            or operations that the format has no place for; all are named.
 
     >>> import tempfile
     >>> from ftbc_lightning import convert, load, simulate
@@ -114,11 +116,7 @@ def export(
             "This network corrects the start membrane of every single neuron (the method "
             "potential), and the formats hold one for each channel; export another network."
         )
-    if snn.neuron != "if":
-        raise UserError(
-            f"The neurons of this network are {snn.neuron}, and the formats hold "
-            "integrate-and-fire neurons alone; export another network."
-        )
+    kind_of(snn)
     FORMATS[format].write(snn, path, bias, input_shape)
     return path
 
@@ -152,6 +150,9 @@ def mean_bias(snn: SpikingNetwork) -> SpikingNetwork:
 
         b'[t] = (v0 + sum over t of b[t]) / T,   v0' = 0
 
+    With a leak the mean has the weights of the steps; see
+    `ftbc_lightning.interchange.unit_threshold.mean_charge`.
+
     Args:
         snn: A calibrated network; left as it is.
 
@@ -160,7 +161,7 @@ def mean_bias(snn: SpikingNetwork) -> SpikingNetwork:
     """
     twin = without_temporal_bias(snn)
     for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
-        total = original.initial_membrane + original.temporal_bias.sum(0)
-        neuron.temporal_bias.copy_((total / snn.timesteps).expand_as(neuron.temporal_bias))
+        mean = mean_charge(original.initial_membrane, original.temporal_bias, snn.leak)
+        neuron.temporal_bias.copy_(mean.expand_as(neuron.temporal_bias))
         neuron.initial_membrane.zero_()
     return twin

@@ -99,13 +99,15 @@ class LayerWriter(Writer):
     def _max_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
         spatial = len(self.operations[source].shape) - 1
         kernel = spread(settings["kernel_size"], spatial)
+        in_time = source in self.in_time
         attributes = {
             "kernel": kernel,
             "stride": spread(settings.get("stride") or kernel, spatial),
             "padding": spread(settings.get("padding") or 0, spatial),
             "dilation": spread(settings.get("dilation") or 1, spatial),
             "ceil_mode": bool(settings.get("ceil_mode")),
-            "in_time": source in self.in_time,
+            "in_time": in_time,
+            **(self._leak() if in_time else {}),
         }
         return self._emit(node.name, "max_pool", (source,), self._shape(node), attributes)
 

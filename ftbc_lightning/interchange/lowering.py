@@ -22,6 +22,7 @@ from ftbc_lightning.interchange.arguments import (
 )
 from ftbc_lightning.interchange.description import Description
 from ftbc_lightning.interchange.layers import LayerWriter, bias_of, running_affine
+from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.threshold_folding import EdgeScale, fold_thresholds
 
@@ -42,7 +43,8 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
         The description. A charge that the neuron adds at every step is part of `temporal_bias`.
 
     Raises:
-        UserError: Thresholds are not set, or a node is none of the operations; all are named.
+        UserError: Thresholds are not set, the neurons are of a model that no file holds, or a node
+            is none of the operations; all are named.
     """
     snn.check_thresholds()
     shape = snn.input_shape if input_shape is None else tuple(input_shape)
@@ -51,8 +53,9 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
             "The shape of a sample is not known, because the file was written by an earlier "
             "program; give it as input_shape, such as [3, 32, 32]."
         )
+    kind = kind_of(snn)
     folded, _ = fold_thresholds(snn)
-    return _Lowering(folded, shape).run()
+    return _Lowering(folded, shape, kind).run()
 
 
 class _Lowering(LayerWriter):
@@ -82,7 +85,8 @@ class _Lowering(LayerWriter):
         elif in_tail(node):
             raise Refused("it is computed on the mean over the steps")
         elif node.op == "output":
-            self._emit("output", "output", (self._tensor(node.args[0]),), self._shape(node.args[0]))
+            last, shape = self._tensor(node.args[0]), self._shape(node.args[0])
+            self._emit("output", "output", (last,), shape, self._leak())
         elif is_neuron(node):
             self.gives[node] = self._neuron(node)
         elif node.op == "call_module":
@@ -101,7 +105,9 @@ class _Lowering(LayerWriter):
             "temporal_bias": neuron.temporal_bias + neuron.step_charge,
         }
         source = self._tensor(node.args[0])
-        return self._emit(node.name, "neuron", (source,), self._shape(node), {}, tensors)
+        return self._emit(
+            node.name, "neuron", (source,), self._shape(node), self.kind.unusual(), tensors
+        )
 
     def _module(self, node: fx.Node, module: nn.Module) -> str:
         source, shape = self._tensor(node.args[0]), self._shape(node)

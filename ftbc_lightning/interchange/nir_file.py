@@ -5,6 +5,13 @@ and several edges into one node, which are added. Average pooling and a factor f
 convolutions with a diagonal of weights (not depthwise ones: sinabs and snnTorch do not read
 groups); taking every second pixel, padding with channels and concatenation are 1x1 convolutions
 with weights 0 and 1.
+
+Neurons with a leak are `LIF` nodes, and a leaky integrator `LI` reads the output. NIR's equation,
+
+    tau dv/dt = (v_leak - v) + R I,   in steps of dt:   v <- v + dt / tau * (v_leak - v + R I)
+
+is u = leak * v + x for dt / tau = 1 - leak, R = tau / dt and v_leak = 0. Here the leak acts after
+the reset, v = leak * (u - theta * s): the same, with NIR's v as it is before the leak.
 """
 
 import math
@@ -18,16 +25,21 @@ from torch import Tensor
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.interchange.description import NEURON, Description, Operation
+from ftbc_lightning.interchange.description import Description, Operation
+from ftbc_lightning.interchange.neuron_kind import NeuronKind
 from ftbc_lightning.interchange.unit_threshold import Bias, unit_thresholds
 from ftbc_lightning.version import __version__
 
 UNSAID = (
     "NIR has no time-varying bias and no start membrane, and its readers differ in the reset: "
-    "b[t], v0 and the flag reset=subtract are in the metadata of the IF nodes, which a reader has "
+    "b[t], v0 and the flag reset=subtract are in the metadata of the neurons, which a reader has "
     "to apply; bias=mean folds their mean into the weights instead"
 )
 """What a person has to know who hands the file on."""
+
+DT = 1e-4
+"""One time step in seconds: snnTorch takes it to be so, and any other gives the same graph with
+other time constants."""
 
 WHY_NOT = {
     "max_pool": "there is none for it; train with average pooling",
@@ -49,8 +61,10 @@ def write_nir(description: Description, path: Path, *, bias: Bias) -> None:
         bias: See `ftbc_lightning.interchange.unit_threshold.unit_thresholds`.
 
     Raises:
-        UserError: The library is missing, or operations have no primitive; all are named.
+        UserError: The library is missing, the neurons have a sign or several levels, or
+            operations have no primitive; all are named.
     """
+    _refuse_neurons(description.kind())
     try:
         import nir
     except ImportError as error:
@@ -66,6 +80,8 @@ def nir_graph(description: Description, *, bias: Bias) -> Any:
     """The `nir.NIRGraph` of a network whose thresholds are 1."""
     import nir
 
+    kind = description.kind()
+    _refuse_neurons(kind)
     writer = _Writer(description)
     refused = []
     for operation in description.operations:
@@ -83,17 +99,45 @@ def nir_graph(description: Description, *, bias: Bias) -> Any:
         "program": f"ftbc-lightning {__version__}",
         "timesteps": description.timesteps,
         "bias": bias,
-        "equations": "; ".join(NEURON["equations"]),
+        "equations": "; ".join(NeuronKind().facts()["equations"]),
         "reset": "subtract",
-        "readout": "logits after step t: mean of the output over steps 0 to t",
+        "readout": kind.readout(),
+        **(_leak_facts(kind, description.timesteps) if kind.leak != 1 else {}),
     }
     return nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata)
+
+
+def _refuse_neurons(kind: NeuronKind) -> None:
+    if kind.signed or kind.levels > 1:
+        raise UserError(
+            f"NIR has no neuron that fires {kind.values()} in a step, as those of this network do "
+            f"(neuron {kind.name}, levels {kind.levels}). Convert with neuron if and levels 1, or "
+            "export to safetensors, onnx or torch_export."
+        )
+
+
+def _leak_facts(kind: NeuronKind, timesteps: int) -> dict[str, Any]:
+    """What a reader of `LIF` and `LI` nodes should know."""
+    leak, read_out = kind.leak, kind.readout("what goes into it").partition(": ")[2]
+    grown = f"(1 - {leak} ** {timesteps}) / (1 - {leak} ** (t + 1))"
+    return {
+        "dt": DT,
+        "leak": leak,
+        "equations": "; ".join(
+            [f"u = {leak} * v + x + temporal_bias[t]", kind.fire(), "v = u - threshold * s"]
+        ),
+        "order": "leak, charge, bias, fire, reset; the network has its leak after the reset, "
+        f"v = {leak} * (u - threshold * s), so initial_membrane is its v0 divided by the leak",
+        "readout": f"logits after step {timesteps - 1}: the output, which the LI node has added "
+        f"up; after step t: output * {grown}; without that node: {read_out}",
+    }
 
 
 class _Writer:
     """Makes nodes and edges; node names sort in the order of computation, as files are read."""
 
     def __init__(self, description: Description) -> None:
+        self.leak, self.timesteps = description.kind().leak, description.timesteps
         self.shapes = {operation.name: operation.shape for operation in description.operations}
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
@@ -139,7 +183,25 @@ class _Writer:
         import nir
 
         node = nir.Output(output_type=np.array(operation.shape))
-        return self._add("output", node, self.gives[operation.inputs[0]])
+        return self._add("output", node, self._read_out(operation))
+
+    def _read_out(self, operation: Operation) -> list[str]:
+        """With a leak an `LI` node that holds, after the last step, the weighted mean.
+
+        v = leak * v + (1 - leak) * R * x,   R = 1 / (1 - leak^T)
+        """
+        import nir
+
+        sources = self.gives[operation.inputs[0]]
+        if self.leak == 1 or not sources:
+            return sources
+        gain = 1 / (1 - self.leak**self.timesteps)
+        node = nir.LI(**self._leaky(np.ones(operation.shape, dtype=np.float32), gain))
+        return self._add("readout", node, sources)
+
+    def _leaky(self, ones: Any, gain: float) -> dict[str, Any]:
+        """What `LI` and `LIF` have in common: tau = dt / (1 - leak)."""
+        return {"tau": ones * (DT / (1 - self.leak)), "r": ones * gain, "v_leak": 0 * ones}
 
     def _neuron(self, operation: Operation) -> list[str]:
         import nir
@@ -148,7 +210,12 @@ class _Writer:
             key: _array(operation.tensors[key]) for key in ("initial_membrane", "temporal_bias")
         }
         ones = np.ones(operation.shape, dtype=metadata["initial_membrane"].dtype)
-        node = nir.IF(r=ones, v_threshold=ones.copy(), metadata=metadata)
+        if self.leak == 1:
+            node = nir.IF(r=ones, v_threshold=ones.copy(), metadata=metadata)
+        else:
+            metadata |= {"dt": DT, "initial_membrane": metadata["initial_membrane"] / self.leak}
+            leaky = self._leaky(ones, 1 / (1 - self.leak))
+            node = nir.LIF(**leaky, v_threshold=ones.copy(), metadata=metadata)
         return self._add(operation.name, node, self.gives[operation.inputs[0]])
 
     def _flatten(self, operation: Operation) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
@@ -43,11 +44,12 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     """Write one time step as an ONNX model.
 
     Inputs: `images [B, ...]`, `step` (int64, 0 to T-1), and the state, `<layer>_in` for each
-    neuron (its membrane) and each max pooling in time (the sum of its inputs). At step 0 the state
-    that comes in is not read: zeros will do. Outputs: `output [B, classes]` and the state after the
-    step, `<layer>_out`, all
-    float32. The logits after step t are the mean of `output` over steps 0 to t; of a network with a
-    function behind its last layer, `output` itself, and the state has the sum that it is taken of.
+    neuron (its membrane), `<layer>.owed_in` for each with a sign (minus what it has sent) and
+    `<layer>_in` for each max pooling in time (the sum of its inputs). At step 0 the state that
+    comes in is not read: zeros will do. Outputs: `output [B, classes]` and the state after the
+    step, `<layer>_out`, all float32. The logits after step t are the mean of `output` over steps 0
+    to t, with a leak weighted by it; of a network with a function behind its last layer, `output`
+    itself, and the state has the sum that it is taken of. The file's metadata says which.
     """
     try:
         import onnx
@@ -75,14 +77,7 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
         )
     assert program is not None
     model = program.model_proto
-    readout = "`output`" if network.averages else "mean of `output` over steps 0 to t"
-    if network.leak != 1 and not network.averages:
-        readout = (
-            f"r / n, r = {network.leak} * r + `output`, n = {network.leak} * n + 1, both 0 before"
-        )
-    facts = {
-        "timesteps": str(snn.timesteps),
-        "readout": f"logits after step t: {readout}",
+    facts = _facts(snn, network, "`output`") | {
         "state": "at step 0 the state is not read",
         "state_shapes": json.dumps({name: list(state[name].shape[1:]) for name in names}),
     }
@@ -96,7 +91,8 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
 def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...]) -> None:
     """Write all T steps as a program of `torch.export`: images `[B, ...]` to logits `[T, B, K]`.
 
-    `torch.export.load(path).module()(images)` runs it, without this package, on a CPU.
+    `torch.export.load(path).module()(images)` runs it, without this package, on a CPU. The file
+    has what it is beside the program, as JSON in its part `facts.json`.
     """
     # A program is bound to a device, and that of the one who writes may not be the reader's.
     snn = copy.deepcopy(snn).cpu()
@@ -104,10 +100,27 @@ def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[i
     dtype = like.dtype if snn.input_dtype.is_floating_point else snn.input_dtype
     images = torch.zeros(BATCH, *input_shape, dtype=dtype)
     batch = torch.export.Dim("batch")
-    program = torch.export.export(
-        SteppedNetwork(snn).eval(), (images,), dynamic_shapes=({0: batch},)
-    )
-    write_whole(path, lambda beside: torch.export.save(program, beside))
+    network = SteppedNetwork(snn).eval()
+    program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+    facts = _facts(snn, network, "the output layer")
+    facts["output"] = "logits after each step, [T, B, classes]: already read out"
+    extra = {"facts.json": json.dumps(facts)}
+    write_whole(path, lambda beside: torch.export.save(program, beside, extra_files=extra))
+
+
+def _facts(snn: SpikingNetwork, network: SteppedNetwork, output: str) -> dict[str, str]:
+    """What a program computes, in words."""
+    kind = kind_of(snn)
+    mean = kind.readout(output)
+    of_mean = f"logits after step t: {output}, which is computed on the mean over steps 0 to t"
+    leaky = ", weighted by the leak" if kind.leak != 1 else ""
+    return {
+        "timesteps": str(snn.timesteps),
+        "readout": of_mean + leaky if network.averages else mean,
+        "neuron": kind.name,
+        "levels": str(kind.levels),
+        "leak": str(kind.leak),
+    }
 
 
 def _missing(extra: str, error: ImportError) -> str:

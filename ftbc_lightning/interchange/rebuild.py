@@ -24,7 +24,8 @@ def rebuild(description: Description) -> SpikingNetwork:
         description: Of a network; its tensors are copied.
 
     Returns:
-        The network with thresholds, membranes and temporal biases set; its neurons emit 0 and 1.
+        The network with thresholds, membranes and temporal biases set; its neurons emit 0 and 1,
+        or whole numbers if they have a sign or several levels.
     """
     graph, members = fx.Graph(), dict[str, Any]()
     values: dict[str, fx.Node] = {}
@@ -32,12 +33,16 @@ def rebuild(description: Description) -> SpikingNetwork:
         inputs = [values[name] for name in operation.inputs]
         values[operation.name] = _node(graph, members, operation, inputs)
     layers = fx.GraphModule(members, graph)
+    kind = description.kind()
     neurons = {o.name: o for o in description.operations if o.kind == "neuron"}
     snn = SpikingNetwork(
         layers,
         {name: neuron.shape for name, neuron in neurons.items()},
         timesteps=description.timesteps,
         input_shape=next(o.shape for o in description.operations if o.kind == "input"),
+        neuron=kind.name,
+        levels=kind.levels,
+        leak=kind.leak,
     )
     for name, neuron in snn.neurons().items():
         for key, value in neurons[name].tensors.items():

@@ -10,9 +10,33 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ftbc_lightning.graph.step_weights import step_weights
 from ftbc_lightning.interchange.description import Description, Operation
 
 Bias = Literal["metadata", "mean"]
+
+
+def mean_charge(initial_membrane: Tensor, temporal_bias: Tensor, leak: float) -> Tensor:
+    """The one bias for all steps that charges a neuron as v0 and b[t] do.
+
+        b' = (c[0] * v0 + sum over t of c[t] * b[t]) / T
+
+    c[t] is how much step t counts (`ftbc_lightning.graph.step_weights`), 1 without a leak; v0 is
+    charged at the first step.
+
+    Args:
+        initial_membrane: v0, `[C]`.
+        temporal_bias: b, `[T, C]`.
+        leak: Of the neuron.
+
+    >>> mean_charge(torch.tensor([1.0]), torch.tensor([[0.0], [2.0]]), 1.0)
+    tensor([1.5000])
+    """
+    if leak == 1:
+        return (initial_membrane + temporal_bias.sum(0)) / len(temporal_bias)
+    weights = step_weights(len(temporal_bias), leak, like=temporal_bias)
+    total = weights[0] * initial_membrane + weights @ temporal_bias
+    return total / len(temporal_bias)
 
 
 def unit_thresholds(description: Description, *, bias: Bias) -> Description:
@@ -22,7 +46,7 @@ def unit_thresholds(description: Description, *, bias: Bias) -> Description:
         description: Of a network.
         bias: "metadata" keeps the start membrane and the temporal bias apart from the weights;
             "mean" adds their mean over the steps, (v0 + sum of b[t]) / T, to the bias before the
-            neuron, and sets both to 0.
+            neuron, and sets both to 0; see `mean_charge` for neurons with a leak.
 
     Returns:
         The description of a network with the same spikes ("metadata"), or of the one that
@@ -56,7 +80,7 @@ class _Divider:
         )
         shift = torch.zeros_like(theta)
         if self.mean:
-            shift = (v0 + b.sum(0)) / (len(b) * theta)
+            shift = mean_charge(v0, b, neuron.attributes.get("leak", 1.0)) / theta
             v0, b = torch.zeros_like(v0), torch.zeros_like(b)
         source = self._divide(neuron.inputs[0], name, 1 / theta, shift)
         tensors = {

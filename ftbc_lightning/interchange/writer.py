@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.interchange.arguments import Refused, ShapeOf, shapes
 from ftbc_lightning.interchange.description import Operation
+from ftbc_lightning.interchange.neuron_kind import NeuronKind
 from ftbc_lightning.snn.network import SpikingNetwork
 
 Shape = tuple[int, ...]
@@ -19,15 +20,20 @@ class Writer:
     Args:
         snn: A network whose thresholds are folded.
         input_shape: Shape of one sample.
+        kind: Of its neurons.
     """
 
-    def __init__(self, snn: SpikingNetwork, input_shape: Shape) -> None:
-        self.snn, self.graph = snn, snn.layers
+    def __init__(self, snn: SpikingNetwork, input_shape: Shape, kind: NeuronKind) -> None:
+        self.snn, self.graph, self.kind = snn, snn.layers, kind
         self.input_shape = input_shape
         self.seen = shapes(snn.layers, input_shape, snn.input_dtype)
         self.operations: dict[str, Operation] = {}
         self.gives: dict[fx.Node, str] = {}
         self.in_time: set[str] = set()
+
+    def _leak(self) -> dict[str, float]:
+        """The attribute of what adds up over the steps, where there is a leak."""
+        return {} if self.kind.leak == 1 else {"leak": self.kind.leak}
 
     def _is_number(self, node: fx.Node) -> bool:
         value = self.seen.get(node)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class ImportedGraph:
-    """A graph with one module a node, run step by step; counts the spikes of each IF node."""
+    """A graph with one module a node, run step by step; counts the spikes of each neuron."""
 
     def __init__(self, graph: Any, module: Callable[[Any], nn.Module | None]) -> None:
         import nir
@@ -21,7 +21,8 @@ class ImportedGraph:
         self.edges = graph.edges
         self.order = sorted(graph.nodes)
         self.modules = {name: module(graph.nodes[name]) for name in self.order}
-        self.neurons = [name for name in self.order if isinstance(graph.nodes[name], nir.IF)]
+        kinds = nir.IF | nir.LIF
+        self.neurons = [name for name in self.order if isinstance(graph.nodes[name], kinds)]
         self.metadata = {name: graph.nodes[name].metadata for name in self.neurons}
 
     def run(self, images: Tensor, timesteps: int) -> tuple[list[int], Tensor]:
@@ -56,7 +57,11 @@ def by_sinabs(graph: Any, batch: int, *, as_imported: bool) -> ImportedGraph:
 
 
 def by_snntorch(graph: Any, *, as_imported: bool) -> ImportedGraph:
-    """The modules that snnTorch makes; unless `as_imported`, without leak."""
+    """The modules that snnTorch makes; unless `as_imported`, IF without leak, LIF with soft reset.
+
+    It makes nothing of an LI node, so that what the graph gives is what goes into it.
+    """
+    import nir
     import snntorch
     from snntorch.import_nir import _nir_to_snntorch_module
 
@@ -64,6 +69,8 @@ def by_snntorch(graph: Any, *, as_imported: bool) -> ImportedGraph:
     for name, module in made.modules.items():
         if isinstance(module, snntorch.Leaky):
             if not as_imported:
+                module.reset_mechanism = "subtract"
+            if not as_imported and isinstance(graph.nodes[name], nir.IF):
                 module.beta = torch.tensor(1.0)
             made.modules[name] = _Stateful(module)
     return made

@@ -23,12 +23,13 @@ def test_step_by_step_gives_what_layer_by_layer_gives(name):
     )
 
 
-def run_onnx(path, images, timesteps):
-    """T runs of one step, the state handed on."""
+def onnx_steps(path, images, timesteps):
+    """T runs of one step, the state handed on: the outputs, and the facts of the file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
-    shapes = json.loads(session.get_modelmeta().custom_metadata_map["state_shapes"])
+    facts = session.get_modelmeta().custom_metadata_map
+    shapes = json.loads(facts["state_shapes"])
     state = {
         f"{name}_in": np.full((len(images), *shape), np.nan, np.float32)
         for name, shape in shapes.items()
@@ -39,6 +40,12 @@ def run_onnx(path, images, timesteps):
         output, *after = session.run(None, feed)
         outputs.append(output)
         state = dict(zip(state, after, strict=True))
+    return outputs, facts
+
+
+def run_onnx(path, images, timesteps):
+    """The mean of the outputs up to each step."""
+    outputs, _ = onnx_steps(path, images, timesteps)
     return np.cumsum(outputs, 0) / np.arange(1, timesteps + 1)[:, None, None]
 
 
