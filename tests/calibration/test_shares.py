@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ftbc_lightning import calibrate, convert
+from ftbc_lightning.graph.tracing import trace
 
 SHARES = (20, 12, 0)
 """Samples of each process."""
@@ -41,9 +42,10 @@ def network():
 @pytest.mark.parametrize("method", ["exact", "iterative", "static", "potential", "weights+exact"])
 def test_several_shares_give_the_biases_of_one(method, target):
     ann, images = network(), torch.rand(sum(SHARES), 1, 8, 8).double()
+    ann = trace(ann)  # once and here: torch.fx replaces methods for all threads while it traces
     whole = convert(ann, images[:1], [images], timesteps=3)
     copies = [copy.deepcopy(whole) for _ in SHARES]
-    trace = calibrate(ann, whole, [images], method=method, target=target)
+    alone = calibrate(ann, whole, [images], method=method, target=target)
     together = Together(len(SHARES))
 
     def work(rank, share):
@@ -57,5 +59,5 @@ def test_several_shares_give_the_biases_of_one(method, target):
     for snn, other in zip(copies, traces, strict=True):
         for name, value in whole.state_dict().items():
             torch.testing.assert_close(snn.state_dict()[name], value, rtol=0, atol=1e-9, msg=name)
-        for name, error in trace.last().items():
+        for name, error in alone.last().items():
             torch.testing.assert_close(other.last()[name], error, rtol=0, atol=1e-6)
