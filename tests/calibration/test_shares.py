@@ -42,8 +42,8 @@ def network():
 @pytest.mark.parametrize("method", ["exact", "iterative", "static", "potential", "weights+exact"])
 def test_several_shares_give_the_biases_of_one(method, target):
     ann, images = network(), torch.rand(sum(SHARES), 1, 8, 8).double()
-    ann = trace(ann)  # once and here: torch.fx replaces methods for all threads while it traces
     whole = convert(ann, images[:1], [images], timesteps=3)
+    ann = trace(ann)  # here: torch.fx replaces methods for all threads while it traces
     copies = [copy.deepcopy(whole) for _ in SHARES]
     alone = calibrate(ann, whole, [images], method=method, target=target)
     together = Together(len(SHARES))
