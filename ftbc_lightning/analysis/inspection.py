@@ -88,7 +88,8 @@ def inspect(
 
     Args:
         network: The ANN; it stays untouched.
-        example_input: `[B, ...]`, for a network that asks for the shape of its input.
+        example_input: `[B, ...]`, for a network that asks for the shape of its input; what mixes
+            the samples of a batch is found with it alone.
         scope: Whether thresholds would be per channel or per layer.
 
     Returns:

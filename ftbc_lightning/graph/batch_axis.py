@@ -1,13 +1,25 @@
 """Samples of one batch must stay apart: steps and samples share an axis in a spiking network."""
 
+from typing import Any
+
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.shapes import Shapes, is_number, name_of
 
-ALONG = ("softmax", "logsoftmax", "softmin", "normalize", "cumsum", "cumprod", "logsumexp", "sort")
-"""Functions that keep the shape, and mix what lies along the axis that they are given."""
+ALONG: dict[str, tuple[int, Any]] = {
+    **dict.fromkeys(("softmax", "logsoftmax", "softmin", "cumsum", "cumprod"), (1, ())),
+    **dict.fromkeys(("cummax", "cummin", "logcumsumexp", "logsumexp", "flip"), (1, ())),
+    **dict.fromkeys(("sort", "argsort"), (1, -1)),
+    **dict.fromkeys(("flipud", "msort"), (1, 0)),
+    "normalize": (2, 1),
+    "diff": (2, -1),
+    "roll": (2, None),
+    "rot90": (2, (0, 1)),
+}
+"""Functions that mix what lies along the axes that they are given, and may keep the shape: the
+place of the axes among the arguments, and what they are without; None is all of them."""
 
 COUNTING = ("arange", "linspace", "eye")
 """What gives another number to each place."""
@@ -38,8 +50,10 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
     """The operations that mix the samples of a batch; see `check_batch_axis`."""
     shapes, roles = Shapes(graph, example_input), operators.roles(graph)
     constants = operators.constants_of(graph)
-    mixing = []
+    mixing: list[fx.Node] = []
     for node, role in roles.items():
+        if role == "output" and not mixing:
+            return [source for source in node.all_input_nodes if not _leads(source, shapes)]
         if role in ("input", "output") or node in constants:
             continue
         axes = shapes.batch_axes(node)
@@ -48,12 +62,16 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
                 mixing.append(node)
             continue
         lost = axes is not None and not all(axes)
-        moved = role == "neuron" and axes is not None and axes != [[0]]
-        if lost or moved or (role == "neuron" and not shapes.keeps_samples(node)):
+        if lost or (role == "neuron" and not _leads(node, shapes)):
             return [*mixing, node]  # what follows has no batch axis either
-        if role in ("front", "tail") and _runs_over_batch(node, graph, shapes):
+        if role != "refused" and _runs_over_batch(node, graph, shapes):
             mixing.append(node)
     return mixing
+
+
+def _leads(node: fx.Node, shapes: Shapes) -> bool:
+    """Say whether the samples, all of them and nothing else, lie along the first axis."""
+    return shapes.batch_axes(node) in (None, [[0]]) and shapes.keeps_samples(node)
 
 
 def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bool:
@@ -61,10 +79,26 @@ def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bo
     kind = operators.path_and_kind(node, graph)[1].lower().replace("_", "")
     if kind not in ALONG or not node.all_input_nodes:
         return False
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    if node.op == "call_module":
-        given = getattr(graph.get_submodule(str(node.target)), "dim", None)
-    before = shapes.of(node.all_input_nodes[0])[0]
-    if not isinstance(given, int) or not isinstance(before, Tensor):
+    source = node.all_input_nodes[0]
+    before = shapes.of(source)[0]
+    samples = {axis for found in shapes.batch_axes(source) or [] for axis in found}
+    if not isinstance(before, Tensor) or not samples:
         return False
-    return [given % before.ndim] in (shapes.batch_axes(node.all_input_nodes[0]) or [])
+    given = _axes_given(node, graph, *ALONG[kind])
+    axes = range(before.ndim) if given is None else given
+    return any(isinstance(axis, int) and axis % before.ndim in samples for axis in axes)
+
+
+def _axes_given(node: fx.Node, graph: fx.GraphModule, place: int, default: Any) -> Any:
+    """The axes that a function or module is given, one by one; None for all of them."""
+    if node.op == "call_module":
+        given = getattr(graph.get_submodule(str(node.target)), "dim", default)
+    elif len(node.args) > place:
+        given = node.args[place]
+        given = node.args[place:] if node.target == "flip" and isinstance(given, int) else given
+    else:
+        named = (node.kwargs[name] for name in ("dim", "dims", "axis") if name in node.kwargs)
+        given = next(named, default)
+    if isinstance(given, int):
+        return (given,)
+    return default if isinstance(given, list | tuple) and not given else given

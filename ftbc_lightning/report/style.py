@@ -1,5 +1,6 @@
 """How methods are called and drawn, the same in every table and figure."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ftbc_lightning.calibration.stage import KINDS, Stage
 from ftbc_lightning.calibration.stages import STAGES
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -57,14 +59,32 @@ MAP = "cividis"
 """Of heat maps: even in lightness, so it is read the same in grey and by colour-blind readers."""
 
 
+def stages_of(method: str) -> tuple[Stage, ...]:
+    """The stages in a method's name in results, in their order; none if it is made of others.
+
+    >>> [stage.name for stage in stages_of("snn_weights_ftbc_exact")]
+    ['weights', 'ftbc_exact']
+    """
+    named = [stage for stage in STAGES.values() if stage.name]
+    for chosen in product(*([None, *(s for s in named if s.kind == kind)] for kind in KINDS)):
+        stages = tuple(stage for stage in chosen if stage)
+        if stages and "_".join(["snn", *(stage.name for stage in stages)]) == method:
+            return stages
+    return ()
+
+
 def label_of(method: str) -> str:
     """What a method is called, by its name in results; any combination of stages has a label.
+
+    A name with a stage that is not there is its own label.
 
     >>> label_of("snn_weights_ftbc_exact")
     'SNN + weights + FTBC exact'
     """
-    stages = (stage.label for stage in STAGES.values() if stage.name and stage.name in method)
-    return LABELS.get(method) or " + ".join(["SNN", *stages])
+    if method in LABELS:
+        return LABELS[method]
+    stages = stages_of(method)
+    return " + ".join(["SNN", *(stage.label for stage in stages)]) if stages else method
 
 
 def style_of(method: str) -> dict[str, Any]:
@@ -75,9 +95,10 @@ def style_of(method: str) -> dict[str, Any]:
     """
     if method in STYLES:
         return STYLES[method]
-    before = tuple(s for s in ("weights", "backpropagation", "potential") if s in method)
+    stages = stages_of(method)
+    before = tuple(stage.name for stage in stages if stage.kind != "biases")
     color, marker = GROUPS.get(before, OTHER)
-    bias = next((style for stage, style in BIASES.items() if stage in method), NO_BIAS)
+    bias = next((BIASES[s.name] for s in stages if s.name in BIASES), NO_BIAS)
     return {"color": color, "marker": marker, **bias}
 
 

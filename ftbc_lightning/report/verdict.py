@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ftbc_lightning.analysis.diagnosis import SMALL, advice_on
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.rows import LayerRow, Result
-from ftbc_lightning.report.style import BIASES, label_of
+from ftbc_lightning.report.style import label_of, stages_of
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,11 @@ def worst_layers(
 
 
 def _advice(row: LayerRow) -> str:
+    kinds = {stage.kind for stage in stages_of(row.method)}
     words = advice_on(
         row.cause,  # type: ignore[arg-type]
         row.added,
-        bias=any(stage in row.method for stage in BIASES),
-        weights=any(stage in row.method for stage in ("weights", "backpropagation")),
+        bias="biases" in kinds,
+        weights="weights" in kinds,
     )
     return f"{row.cause}: {words}" if row.added > SMALL else words

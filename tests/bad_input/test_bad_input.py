@@ -1,6 +1,7 @@
 """Bad input, and the exact first line of what a person is told: the table is `messages.txt`.
 
-In it `~` is the test's folder, and `(...)` the name of an exception of a library.
+In it `~` is the test's folder, `(...)` the name of an exception of a library, and a word of
+`LISTS` the names that a registry has.
 """
 
 import re
@@ -12,7 +13,9 @@ from torch import nn
 
 from ftbc_lightning import UserError
 from ftbc_lightning.ann import VGG16, ResNet20, SmallCNN
-from ftbc_lightning.calibration.method import STAGES
+from ftbc_lightning.calibration.stage import KINDS
+from ftbc_lightning.calibration.stages import STAGES, of_kind
+from ftbc_lightning.snn.thresholds import RULES
 from tests.bad_input import data, files, networks
 
 EVIL = {"network": {"class_path": "os.system", "init_args": {"command": "touch executed"}}}
@@ -181,6 +184,11 @@ def longs(count: int):
 
 LINES = (Path(__file__).parent / "messages.txt").read_text().splitlines()
 MESSAGES = dict(line.split(" => ", 1) for line in LINES)
+LISTS = {
+    "METHODS": ", ".join(STAGES),
+    "GROUPS": "; ".join(" or ".join(", ".join(of_kind(k)).rsplit(", ", 1)) for k in KINDS),
+    "RULES": ", ".join(RULES),
+}
 
 
 def test_the_table_is_complete():
@@ -195,7 +203,10 @@ def test_the_first_line_says_what_is_wrong(name, tmp_path, monkeypatch):
         ROWS[name](tmp_path)
     line = str(caught.value).splitlines()[0].replace(str(tmp_path), "~")
     line = re.sub(r"\((\w*Error|error|BadZipFile)\)", "(...)", line)
-    assert line == MESSAGES[name].replace("METHODS", ", ".join(STAGES))
+    expected = MESSAGES[name]
+    for word, names in LISTS.items():
+        expected = expected.replace(word, names)
+    assert line == expected
     assert not Path("executed").exists()
 
 

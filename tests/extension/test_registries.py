@@ -11,7 +11,7 @@ from ftbc_lightning import UserError, export
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration.layer import LayerError, correct_step_by_step
 from ftbc_lightning.calibration.stage import Stage
-from ftbc_lightning.calibration.stages import STAGES
+from ftbc_lightning.calibration.stages import STAGES, of_kind
 from ftbc_lightning.calibration.static import as_it_is, static
 from ftbc_lightning.cli import main
 from ftbc_lightning.data import DigitsDataModule
@@ -51,8 +51,9 @@ def test_a_threshold_rule(fitted, tmp_path, monkeypatch, capsys):
         seen.append(layer.name)
         return 2 * layer.statistics.total / layer.statistics.count
 
+    there = ", ".join(RULES)
     monkeypatch.setitem(RULES, "twice_the_mean", Rule(twice_the_mean))
-    assert "balanced, learned, twice_the_mean." in shown(capsys, "fit")
+    assert f"{there}, twice_the_mean." in shown(capsys, "fit")
     assert calibrated(fitted, tmp_path, "--calibration.threshold_rule", "twice_the_mean")
     assert len(seen) == 2 * 2 * 6  # T = 1 and 2, none and exact, six layers
     assert "snn_ftbc_exact" in methods(tmp_path)
@@ -67,8 +68,9 @@ class Silent(IFNeuron):
 
 
 def test_a_neuron(fitted, tmp_path, monkeypatch, capsys):
+    there = ", ".join(NEURON_MODELS)
     monkeypatch.setitem(NEURON_MODELS, "silent", Silent)
-    assert "There are: if, signed, silent." in shown(capsys, "fit")
+    assert f"There are: {there}, silent." in shown(capsys, "fit")
     assert calibrated(fitted, tmp_path, "--calibration.neuron", "silent")
     with (tmp_path / "results.csv").open() as file:
         found = {row["method"]: float(row["accuracy"]) for row in csv.DictReader(file)}
@@ -87,8 +89,9 @@ def test_a_calibration_stage(fitted, tmp_path, monkeypatch, capsys):
         return trains, LayerError(first.before, last.after)
 
     stage = Stage("biases", "half", "half of the static bias", lambda settings: half_of_static, 3)
+    there = ", ".join(of_kind("biases"))
     monkeypatch.setitem(STAGES, "half", stage)
-    assert "static, iterative, exact, half." in shown(capsys, "fit")
+    assert f"{there}, half." in shown(capsys, "fit")
     assert calibrated(fitted, tmp_path, "--calibration.methods", "[static,half,weights+half]")
     assert {"snn_static", "snn_half", "snn_weights_half"} <= methods(tmp_path)
     assert "SNN + weights + half of the static bias" in capsys.readouterr().out
@@ -98,8 +101,14 @@ def test_a_calibration_stage(fitted, tmp_path, monkeypatch, capsys):
     assert torch.equal(half[first].temporal_bias, whole[first].temporal_bias / 2)
 
 
-class Flipped(nn.Module):
-    """Between its neurons an operation that the package does not know: the channels backwards."""
+@torch.fx.wrap
+def backwards(values):
+    """The channels in the opposite order: an operation that the package does not know."""
+    return values.flip(1)
+
+
+class Backwards(nn.Module):
+    """It stands between two layers of neurons."""
 
     def __init__(self):
         super().__init__()
@@ -107,17 +116,17 @@ class Flipped(nn.Module):
         self.last = nn.Linear(64, 10)
 
     def forward(self, images):
-        x = torch.fliplr(self.first(images).relu())
+        x = backwards(self.first(images).relu())
         return self.last(self.second(x).relu().flatten(1))
 
 
 def test_an_operation_of_the_graph(tmp_path, monkeypatch, capsys):
-    words = ["--config", str(DIGITS), "--model.network", f"{__name__}.Flipped"]
+    words = ["--config", str(DIGITS), "--model.network", f"{__name__}.Backwards"]
     words += ["--trainer.default_root_dir", str(tmp_path), "--data.calibration_samples", "64"]
     with pytest.raises(SystemExit):
         main(["inspect", *words])
-    assert "fliplr" in capsys.readouterr().out
-    monkeypatch.setattr(linear, "LINEAR_FUNCTIONS", linear.LINEAR_FUNCTIONS | {torch.fliplr})
+    assert "backwards" in capsys.readouterr().out
+    monkeypatch.setattr(linear, "LINEAR_FUNCTIONS", linear.LINEAR_FUNCTIONS | {backwards})
     assert main(["inspect", *words]) == 0
     assert main(["calibrate", *words, "--timesteps", "2", "--trainer.logger", "false"]) == 0
     assert "snn_ftbc_exact" in methods(tmp_path)
@@ -127,12 +136,13 @@ def test_an_export_format(fitted, tmp_path, monkeypatch, capsys):
     def thresholds_as_text(snn, path, bias, input_shape):
         path.write_text("\n".join(f"{n} {v.threshold.mean()}" for n, v in snn.neurons().items()))
 
+    there = ", ".join(FORMATS)
     monkeypatch.setitem(FORMATS, "text", Format(".txt", "thresholds alone", thresholds_as_text))
     path = tmp_path / "thresholds.txt"
     words = ["--ckpt_path", str(fitted.folder / "snn.ckpt"), "--output", str(path)]
     assert main(["export", *words, "--format", "text"]) == 0
     assert path.read_text().startswith("act1 ")
-    assert "torch_export, text" in shown(capsys, "export")
+    assert f"{there}, text" in shown(capsys, "export")
 
 
 class Margin(Classification):
@@ -143,8 +153,9 @@ class Margin(Classification):
 
 
 def test_a_task(tmp_path, monkeypatch, capsys):
+    there = ", ".join(TASKS)
     monkeypatch.setitem(TASKS, "margin", Margin)
-    assert "judged by. There are: classification, margin." in shown(capsys, "fit")
+    assert f"judged by. There are: {there}, margin." in shown(capsys, "fit")
     command = [*digits("fit", tmp_path), "--model.task", "margin"]
     assert main([*command, "--calibration.methods", "[exact]"]) == 0
     with (tmp_path / "results.csv").open() as file:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from itertools import product
+from math import prod
 
 import pytest
 
@@ -83,15 +85,16 @@ def test_a_mistake_is_one_line(fitted, tmp_path, capsys, more, message):
 
 
 def test_every_combination_of_stages_has_a_label_and_a_style_of_its_own():
+    before, biases = [of_kind("weights"), of_kind("membranes")], of_kind("biases")
     names = {
-        parse_method("+".join(filter(None, (weights, potential, bias)))).result_name
-        for weights in ("", *of_kind("weights"))
-        for potential in ("", "potential")
-        for bias in of_kind("biases")
+        parse_method("+".join(filter(None, stages))).result_name
+        for stages in product(*(["", *kind] for kind in before), biases)
     }
-    assert len(names) == 24
-    assert len({label_of(name) for name in names}) == 24
+    groups = prod(len(kind) + 1 for kind in before)
+    assert len(names) == groups * len(biases)
+    assert len({label_of(name) for name in names}) == len(names)
     styles = [style_of(name) for name in names]
     keys = ("marker", "linestyle")  # what is left in grey
-    assert len({tuple(style[key] for key in keys) for style in styles}) == 24
-    assert len({style["color"] for style in styles}) == 4 + 5
+    assert len({tuple(style[key] for key in keys) for style in styles}) == len(names)
+    # biases alone have a colour each
+    assert len({style["color"] for style in styles}) == len(biases) + groups - 1
