@@ -185,11 +185,13 @@ def _reads_leak(operation: Operation) -> bool:
 
 def _attributes(entry: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """The attributes of an operation of a header, with those that it may leave out."""
-    optional = OPTIONAL.get(kind, {})
-    return {
-        **{key: entry[key] for key in ATTRIBUTES[kind]},
-        **{key: of(entry[key]) for key, of in optional.items() if key in entry},
-    }
+    attributes = {key: entry[key] for key in ATTRIBUTES[kind]}
+    for key, of in OPTIONAL.get(kind, {}).items():
+        if key in entry:
+            attributes[key] = of(entry[key])
+            if attributes[key] != entry[key]:
+                raise ValueError(f"{key} is {entry[key]!r}")
+    return attributes
 
 
 def from_header(
@@ -222,7 +224,7 @@ def from_header(
                 )
             )
         description = Description(tuple(operations), int(header["timesteps"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{where} is damaged: its header and its tensors do not fit ({error}). Export it again."
         ) from error

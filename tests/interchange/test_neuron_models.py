@@ -132,6 +132,9 @@ def test_a_file_of_plain_neurons_has_the_header_of_version_1(tmp_path):
         ("max_pool", "leak", 0.5, "here they differ"),
         ("neuron", "levels", 1, "here they differ"),
         ("neuron", "leak", "much", "is damaged"),
+        ("neuron", "levels", 1.5, "is damaged"),
+        ("neuron", "levels", float("inf"), "is damaged"),
+        ("neuron", "signed", "no", "is damaged"),
         ("neuron", "leak", 2.0, "leak is 2.0"),
     ],
 )
