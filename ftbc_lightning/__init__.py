@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ftbc_lightning.interchange import export, load
     from ftbc_lightning.snn.conversion import convert, reconvert
     from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
-    from ftbc_lightning.snn.neurons import IFNeuron
+    from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron
     from ftbc_lightning.snn.simulation import simulate
     from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection, ResultFiles
     from ftbc_lightning.training.module import SpikingClassifier
@@ -34,6 +34,7 @@ __all__ = [
     "ForwardTemporalBiasCorrection",
     "IFNeuron",
     "ResultFiles",
+    "SignedNeuron",
     "SpikingClassifier",
     "SpikingNetwork",
     "Trainer",
@@ -60,6 +61,7 @@ _FROM = {
     "conversion_map": "snn.network",
     "without_temporal_bias": "snn.network",
     "IFNeuron": "snn.neurons",
+    "SignedNeuron": "snn.neurons",
     "simulate": "snn.simulation",
     "ForwardTemporalBiasCorrection": "training.callbacks",
     "ResultFiles": "training.callbacks",
