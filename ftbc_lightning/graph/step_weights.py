@@ -19,6 +19,7 @@ def step_weights(timesteps: int, leak: float, *, like: Tensor) -> Tensor:
     Returns:
         c, `[T]`.
 
+    >>> import torch
     >>> step_weights(2, 0.5, like=torch.zeros(())).tolist()
     [0.6666666865348816, 1.3333333730697632]
     """
@@ -36,6 +37,7 @@ def leaky_sums(values: Tensor, leak: float, before: Tensor | None = None) -> Ten
         leak: Above 0 and at most 1.
         before: S after the step before the first; nothing if None.
 
+    >>> import torch
     >>> leaky_sums(torch.ones(3), 0.5).tolist()
     [1.0, 1.5, 1.75]
     """
