@@ -119,9 +119,7 @@ def predictor(
         levels=given.levels,
         leak=given.leak,
     )
-    calibrate(
-        *(ann, snn, batches), method=method, target=given.target, shrinkage=given.shrinkage
-    )
+    calibrate(*(ann, snn, batches), method=method, target=given.target, shrinkage=given.shrinkage)
     return lambda images: simulate(snn, images)[-1]
 
 

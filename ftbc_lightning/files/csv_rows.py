@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -36,6 +36,8 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
 def read_rows(path: Path, kind: type[Row], *, advice: str = AGAIN) -> list[Row]:
     """Read what `write_rows` wrote; nothing where there is no file.
 
+    The last columns may be missing, if they have defaults: earlier programs did not write them.
+
     Args:
         path: The file.
         kind: The dataclass of its rows.
@@ -47,18 +49,17 @@ def read_rows(path: Path, kind: type[Row], *, advice: str = AGAIN) -> list[Row]:
     if not path.is_file():
         return []
     kinds = {column.name: _reader(column.type) for column in fields(kind)}  # type: ignore[arg-type]
+    required = {column.name for column in fields(kind) if column.default is MISSING}  # type: ignore[arg-type]
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         try:
-            if reader.fieldnames != list(kinds):
+            there = list(reader.fieldnames or ())
+            if there != list(kinds)[: len(there)] or not required <= set(there):
                 raise UserError(
                     f"{path} has other columns than this program writes ({', '.join(kinds)}); "
                     f"{advice}."
                 )
-            return [
-                kind(**{name: as_type(row[name]) for name, as_type in kinds.items()})
-                for row in reader
-            ]
+            return [kind(**{name: kinds[name](row[name]) for name in there}) for row in reader]
         except (TypeError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path} is damaged in line {reader.line_num}: {error}; {advice}."

@@ -93,6 +93,7 @@ def layer_rows(diagnosis: Diagnosis, method: str) -> list[LayerRow]:
             layer.firing_rate[step],
             layer.added,
             layer.cause,
+            layer.negative_share[step],
         )
         for name, layer in diagnosis.layers.items()
         for step in range(diagnosis.timesteps)
@@ -145,7 +146,9 @@ def _operations(
     for timesteps, network in sorted(networks.items()):
         if timesteps in quantized_accuracy:
             count = count_ann_operations(graph, network, images, quantized=True)
-            joules = quantized_energy(count, table, timesteps=timesteps).synapses
+            joules = quantized_energy(
+                count, table, timesteps=timesteps, levels=network.levels
+            ).synapses
             of_grid = quantized_accuracy[timesteps]
             rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))
     for variant in module.every_variant():
@@ -181,4 +184,12 @@ def _row(
         once if joules is None else joules,
         every if joules is None else joules,
         table.name,
+        count.firing_rate,
+        count.negative_share,
+        count.spike_bits,
+        count.spike_products(),
+        count.updates.products,
+        count.updates.comparisons,
+        count.updates.counter_adds,
+        energy(count, table).neurons,
     )
