@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ftbc_lightning.analysis.operation_counts import FirstLayer, OperationCount
 from ftbc_lightning.analysis.quantized_ann import bits
+from ftbc_lightning.analysis.sample_cost import FirstLayer, OperationCount
 from ftbc_lightning.errors import UserError
 
 

@@ -9,11 +9,8 @@ from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.analysis.energy import COST_TABLES, DEFAULT_TABLE, energy, quantized_energy
 from ftbc_lightning.analysis.network_variants import Variant, headline
 from ftbc_lightning.analysis.observation import watch
-from ftbc_lightning.analysis.operation_counts import (
-    OperationCount,
-    count_ann_operations,
-    count_operations,
-)
+from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
+from ftbc_lightning.analysis.sample_cost import OperationCount
 from ftbc_lightning.report.rows import (
     HistogramRow,
     LayerRow,
