@@ -17,10 +17,11 @@ from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, samples_of
 
-Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias"]
+Cause = Literal["clipping", "quantisation", "offset", "scatter", "bias", "leak"]
 
 ADVICE: dict[Cause, str] = {
     "clipping": "raise the threshold (threshold_rule percentile with a higher percent, or max)",
+    "leak": "its input is even, so its spikes would be without a leak: a leak nearer to 1",
     "quantisation": "the grid theta/T is too coarse: more time steps (or threshold_rule mse)",
     "offset": "unevenness that has a mean: calibrate the temporal bias",
     "bias": "its input is even, so its spikes were until their mean was corrected: more time steps",
@@ -54,13 +55,16 @@ def advice_on(cause: Cause, added: float, *, bias: bool = False, weights: bool =
 class LayerDiagnosis:
     """Root mean squares over samples, channels and space, as shares of the ANN's activation.
 
-    phi[t] = mean of theta * s over the steps 0..t is compared with a:
+    phi[t] = mean of theta * s over the steps 0..t is compared with a, K being how many spikes a
+    neuron emits in one step at most:
 
-        phi - a = [min(a, theta) - a] + [q(a) - min(a, theta)] + [phi - q(a)]
-                  clipping              quantisation             unevenness
+        phi - a = [min(a, K theta) - a] + [q(a) - min(a, K theta)] + [phi - q(a)]
+                  clipping                quantisation               unevenness
 
-    q(a) is the nearest of the t + 2 levels that t + 1 spikes reach. What earlier layers got wrong
-    is part of the third. FTBC removes the mean of phi - a in each channel, the offset.
+    q(a) is the nearest of the (t + 1) K + 1 levels that t + 1 steps reach without a leak. With one
+    phi is the weighted mean (`ftbc_lightning.graph.step_weights`), and what the leak makes coarser
+    is part of the third, as is what earlier layers got wrong. A negative spike takes from phi.
+    FTBC removes the mean of phi - a in each channel, the offset.
 
     Attributes:
         total: Of phi - a after each step, `[T]`.
@@ -69,8 +73,10 @@ class LayerDiagnosis:
         unevenness: Of the third, `[T]`.
         offset: Of the mean of phi - a in each channel, `[T]`.
         added: How much larger the total is at the last step than in the layers that feed this one.
-        firing_rate: Spikes for each neuron at each step, `[T]`.
+        firing_rate: Spikes of either sign, |s|, for each neuron at each step, `[T]`.
         reads_samples: Whether no other layer feeds it: its current is the same at each step.
+        leaky: Whether its membrane has a leak.
+        negative_share: The share of negative spikes among those of a step, `[T]`.
     """
 
     total: tuple[float, ...]
@@ -81,18 +87,22 @@ class LayerDiagnosis:
     added: float
     firing_rate: tuple[float, ...]
     reads_samples: bool = False
+    leaky: bool = False
+    negative_share: tuple[float, ...] = ()
 
     @property
     def cause(self) -> Cause:
         """The largest of the three at the last step; unevenness is told apart by its mean.
 
-        A layer that reads the sample fires evenly unless a bias is calibrated.
+        A layer that reads the sample fires evenly unless it has a leak or a calibrated bias.
         """
         clipping, quantisation = self.clipping[-1], self.quantisation[-1]
         if self.unevenness[-1] > max(clipping, quantisation):
             if 2 * self.offset[-1] ** 2 > self.unevenness[-1] ** 2:
                 return "offset"
-            return "bias" if self.reads_samples else "scatter"
+            if self.reads_samples:
+                return "leak" if self.leaky else "bias"
+            return "scatter"
         return "clipping" if clipping > quantisation else "quantisation"
 
 
@@ -127,23 +137,30 @@ class _Sums:
         steps, channels = neuron.timesteps, neuron.channels
         zeros = partial(torch.zeros, dtype=torch.float64, device=neuron.threshold.device)
         self.parts, self.errors = zeros(4, steps), zeros(steps, channels)
-        self.signal, self.fired, self.count = zeros(()), zeros(steps), 0
+        self.signal, self.fired, self.taken_back = zeros(()), zeros(steps), zeros(steps)
+        self.count, self.leaky = 0, neuron.leak != 1
         self.sources: tuple[str, ...] = ()
 
     def add(self, view: LayerView) -> None:
         self.sources = view.sources
         a = view.activations
-        theta = view.neuron.threshold.view(-1, *(1,) * (a.ndim - 2))
-        clipped = torch.minimum(a, theta)
+        leak, weight = view.neuron.leak, 0.0
+        clipped = torch.minimum(a, view.neuron.top.view(-1, *(1,) * (a.ndim - 2)))
         emitted = torch.zeros_like(a)
         for t in range(len(view.output)):
+            if leak != 1:
+                emitted *= leak
             emitted += view.output[t]
-            phi = emitted / (t + 1)
+            weight = leak * weight + 1
+            phi = emitted / weight
             grid = on_grid(a, view.neuron, t + 1)
             terms = (phi - a, clipped - a, grid - clipped, phi - grid)
             self.parts[:, t] += torch.stack([_square(term) for term in terms])
             self.errors[t] += by_channel(phi - a).sum(1, dtype=torch.float64)
-            self.fired[t] += (view.output[t] != 0).sum()
+        spikes = view.spikes().flatten(1)
+        self.fired += spikes.abs().sum(1, dtype=torch.float64)
+        if view.neuron.remembers:
+            self.taken_back -= spikes.clamp_max(0).sum(1, dtype=torch.float64)
         self.signal += _square(a)
         self.count += a.numel()
 
@@ -190,9 +207,12 @@ def _layers(sums: dict[str, _Sums]) -> dict[str, LayerDiagnosis]:
         total, clipping, quantisation, unevenness, offset = gathered.relative()
         inherited = max(_last(layers, gathered.sources), default=0.0)
         rate = tuple((gathered.fired / gathered.count).tolist())
+        negative = gathered.taken_back / gathered.fired.clamp_min(1)
         layers[name] = LayerDiagnosis(
             *(total, clipping, quantisation, unevenness, offset, total[-1] - inherited, rate),
             reads_samples=not gathered.sources,
+            leaky=gathered.leaky,
+            negative_share=tuple(negative.tolist()),
         )
     return layers
 

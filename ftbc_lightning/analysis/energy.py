@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ftbc_lightning.analysis.operation_counts import FirstLayer, OperationCount
 from ftbc_lightning.analysis.quantized_ann import bits
+from ftbc_lightning.analysis.sample_cost import FirstLayer, OperationCount
 from ftbc_lightning.errors import UserError
 
 
@@ -62,6 +62,8 @@ class Energy:
     Attributes:
         synapses: Of MACs and ACs, in nJ.
         additions: Of biases and of spikes that enter a sum without a layer, in nJ.
+        neurons: Of what neurons do beyond charge, one comparison and reset, in nJ: the leak's
+            products, further comparisons, which are additions, and the counters of signed ones.
         table: The cost table.
         first_layer: Whether analog inputs are multiplied once or at every step.
     """
@@ -70,11 +72,13 @@ class Energy:
     additions: float
     table: CostTable
     first_layer: FirstLayer
+    neurons: float = 0.0
 
     def __str__(self) -> str:
+        neurons = f"+ {_three(self.neurons)} nJ in neurons " if self.neurons else ""
         return (
             f"{_three(self.synapses)} nJ in synapses + {_three(self.additions)} nJ in additions "
-            f"({self.table.name}, first layer {self.first_layer.replace('_', ' ')})"
+            f"{neurons}({self.table.name}, first layer {self.first_layer.replace('_', ' ')})"
         )
 
 
@@ -92,6 +96,8 @@ def energy(count: OperationCount, table: CostTable, *, first_layer: FirstLayer =
 
         E = MACs * E_mac + ACs * E_ac
 
+    A product with the leak costs E_mac - E_ac.
+
     Args:
         count: From `ftbc_lightning.analysis.operation_counts`.
         table: What an operation costs.
@@ -99,11 +105,16 @@ def energy(count: OperationCount, table: CostTable, *, first_layer: FirstLayer =
     """
     synapses = count.macs(first_layer) * table.mac + count.acs() * table.ac
     additions = (count.bias_adds(first_layer) + sum(count.shortcut_adds)) * table.ac
-    return Energy(synapses / 1000, additions / 1000, table, first_layer)
+    updates, plain = count.updates, sum(count.neurons.values()) * count.timesteps
+    further = max(updates.comparisons - plain, 0) + updates.counter_adds
+    neurons = updates.products * (table.mac - table.ac) + further * table.ac
+    return Energy(synapses / 1000, additions / 1000, table, first_layer, neurons / 1000)
 
 
-def quantized_energy(count: OperationCount, table: CostTable, *, timesteps: int) -> Energy:
-    """Energy of the ANN whose activations have ceil(log2(T + 1)) bits, in one pass.
+def quantized_energy(
+    count: OperationCount, table: CostTable, *, timesteps: int, levels: int = 1
+) -> Energy:
+    """Energy of the ANN whose activations have ceil(log2(T * K + 1)) bits, in one pass.
 
     A product with a b-bit activation is b additions of the weight, bit by bit, and never costs
     more than the table's MAC. The first layer reads the analog sample and pays full MACs.
@@ -112,8 +123,9 @@ def quantized_energy(count: OperationCount, table: CostTable, *, timesteps: int)
         count: Of the quantised ANN (`count_ann_operations(..., quantized=True)`).
         table: What an operation costs.
         timesteps: T.
+        levels: K.
     """
-    product = min(bits(timesteps) * table.ac, table.mac)
+    product = min(bits(timesteps * levels) * table.ac, table.mac)
     first = sum(count.layers[0].effective)
     synapses = first * table.mac + (count.macs() - first) * product
     return Energy(synapses / 1000, count.bias_adds() * table.ac / 1000, table, "once")

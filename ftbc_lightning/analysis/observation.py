@@ -8,6 +8,7 @@ from torch import Tensor, fx
 
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.graph.step_weights import leaky_sums
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.simulation import chunk_sizes
@@ -22,7 +23,7 @@ class LayerView:
         neuron: The neuron.
         activations: a of the ANN, `[B, C, ...]`.
         current: x[t], `[T, B, C, ...]`.
-        output: theta * s[t], `[T, B, C, ...]`.
+        output: theta * s[t], `[T, B, C, ...]`; negative where a spike is.
         sources: Names of the layers of neurons whose spikes reach this one first.
     """
 
@@ -34,13 +35,22 @@ class LayerView:
     sources: tuple[str, ...]
 
     def membranes(self) -> Tensor:
-        """v[t] after each step, in units of theta, `[T, B, C, ...]`."""
+        """v[t] after each step, in units of theta, `[T, B, C, ...]`.
+
+        v[t] = leak * (v[t-1] + x[t] + d + b[t] - theta * s[t]),   v[-1] = v0
+        """
         neuron = self.neuron
         bias = (neuron.temporal_bias + neuron.step_charge).unsqueeze(1)
         bias = neuron.per_channel(bias, self.current)
-        charged = (self.current + bias - self.output).cumsum(0)
+        growth = self.current + bias - self.output
+        if neuron.leak != 1:
+            growth *= neuron.leak
         theta = neuron.per_channel(neuron.threshold, self.current)
-        return (neuron.rest(self.current) + charged) / theta
+        return leaky_sums(growth, neuron.leak, neuron.rest(self.current)) / theta
+
+    def spikes(self) -> Tensor:
+        """s[t], whole numbers, `[T, B, C, ...]`."""
+        return (self.output / self.neuron.per_channel(self.neuron.amplitude, self.output)).round()
 
 
 @torch.no_grad()

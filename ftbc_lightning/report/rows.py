@@ -49,7 +49,10 @@ class StepRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer after one step (`layers.csv`); errors are shares of the activation's RMS."""
+    """One layer after one step (`layers.csv`); errors are shares of the activation's RMS.
+
+    `firing_rate` counts spikes of either sign, `negative_share` is the negative ones among them.
+    """
 
     method: str
     timesteps: int
@@ -63,6 +66,7 @@ class LayerRow:
     firing_rate: float
     added: float
     cause: str
+    negative_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class OperationRow:
     """What a sample costs (`operations.csv`); synaptic operations, biases apart.
 
     `method` is that of the results, or `ann`, `ann_dense`, `ann_quantized`. Energy in nJ by the
-    cost table; `_once` and `_every_step` say how often the analog first layer is computed.
+    cost table; `_once` and `_every_step` say how often the analog first layer is computed. The
+    columns behind `table` are those of neurons with a sign, several levels or a leak.
     """
 
     method: str
@@ -98,6 +103,14 @@ class OperationRow:
     energy_once: float
     energy_every_step: float
     table: str
+    firing_rate: float = 0.0
+    negative_share: float = 0.0
+    spike_bits: int = 0
+    spike_products: float = 0.0
+    leak_products: float = 0.0
+    comparisons: float = 0.0
+    counter_adds: float = 0.0
+    energy_neurons: float = 0.0
 
 
 @dataclass(frozen=True)

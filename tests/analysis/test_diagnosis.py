@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 
@@ -102,6 +104,61 @@ def test_what_is_watched_is_what_is_simulated():
     spent = last.membranes()[-1] * last.neuron.threshold.view(-1, 1, 1)
     _, membrane = last.neuron(last.current)
     assert torch.allclose(spent, membrane)
+
+
+MODELS = [
+    {"neuron": neuron, "levels": levels, "leak": leak}
+    for neuron, levels, leak in product(("if", "signed"), (1, 2), (1.0, 0.7))
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_neuron_is_watched_as_it_runs(model):
+    ann, images = residual_net(), samples(32)
+    snn = convert(ann, images[:1], [images], timesteps=5, **model)
+    calibrate(ann, snn, [images])
+    for view in watch(trace(ann), snn, images):
+        carried = view.neuron(view.current)[1]
+        membrane = carried[0] if isinstance(carried, tuple) else carried
+        spent = view.membranes()[-1] * view.neuron.threshold.view(-1, 1, 1)
+        torch.testing.assert_close(spent, membrane)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_error_of_every_neuron_is_that_of_its_weighted_mean(model):
+    ann, images = residual_net(), samples(32)
+    snn = convert(ann, images[:1], [images], timesteps=5, **model)
+    calibrate(ann, snn, [images])
+    found = diagnose(ann, snn, [images])
+    for view in watch(trace(ann), snn, images):
+        layer, weights = found.layers[view.name], view.neuron.weights()
+        weights = torch.ones(5) if weights is None else weights
+        phi = (view.output * weights.view(-1, 1, 1, 1, 1)).mean(0)
+        a, top = view.activations, view.neuron.top.view(-1, 1, 1)
+        assert layer.total[-1] == pytest.approx(float((phi - a).norm() / a.norm()))
+        clipping = float((a.minimum(top) - a).norm() / a.norm())
+        assert layer.clipping[-1] == pytest.approx(clipping)
+        s = view.output / view.neuron.threshold.view(-1, 1, 1)
+        assert layer.firing_rate == pytest.approx(s.abs().flatten(1).mean(1).tolist())
+        negative = (s.clamp_max(0).abs().flatten(1).sum(1) / s.abs().flatten(1).sum(1)).tolist()
+        assert layer.negative_share == pytest.approx(negative)
+
+
+def test_more_levels_lower_thresholds_without_clipping():
+    ann, snn, images = network()
+    several = convert(ann, images[:1], [images], timesteps=8, levels=10)
+    for name, neuron in several.neurons().items():
+        neuron.set_threshold(snn.neurons()[name].threshold / 10, half_threshold="initial")
+    one, ten = (diagnose(ann, n, [images]).layers["act1"] for n in (snn, several))
+    assert ten.clipping == pytest.approx(one.clipping)
+    assert ten.quantisation[-1] < 0.2 * one.quantisation[-1]
+
+
+def test_an_even_input_whose_spikes_a_leak_makes_uneven_is_told_apart():
+    parts = {"total": (0.2,), "clipping": (0.05,), "quantisation": (0.1,), "unevenness": (0.15,)}
+    common = {**parts, "offset": (0.01,), "added": 0.2, "firing_rate": (0.1,)}
+    assert LayerDiagnosis(**common, reads_samples=True, leaky=True).cause == "leak"
+    assert LayerDiagnosis(**common, leaky=True).cause == "scatter"
 
 
 def test_a_shortcut_counts_as_a_source():

@@ -68,6 +68,66 @@ def test_the_energy_of_a_tiny_network_is_the_one_found_by_hand():
     assert found.synapses == pytest.approx((2 * 4.6 + 5 * 2 * 0.9) / 1000)
 
 
+def tiny_with(theta, **model):
+    """`tiny` with another neuron: currents 0.6 and 1.1, v0 = theta/2, T = 3."""
+    net, _, images = tiny()
+    snn = convert(net, images, [images], timesteps=3, **model)
+    snn.neurons()["_1"].set_threshold(torch.tensor(theta), half_threshold="initial")
+    return snn, images
+
+
+def test_the_counts_of_a_signed_neuron_are_those_found_by_hand():
+    """With b = -2 for neuron 0 at step 1.
+
+    neuron 0: u = 1.1 fire, -1.3 take back, 0.3   -> 1, -1, 0
+    neuron 1: u = 2.1 fire, 1.2, 2.3 fire         -> 1, 0, 1
+    """
+    snn, images = tiny_with([1.0, 2.0], neuron="signed")
+    snn.neurons()["_1"].temporal_bias[1, 0] = -2.0
+    count = count_operations(snn, images)
+    last = count.layers[1]
+    # neuron 0 reaches 2 weights, neuron 1 three; a negative spike as many as a positive one
+    assert (last.inputs, last.effective, last.reached) == ("spikes", (5, 2, 3), (5, 2, 3))
+    assert count.firing_rates["_1"] == (1.0, 0.5, 0.5)
+    assert count.negative_rates["_1"] == (0.0, 0.5, 0.0)
+    assert (count.negative_share, count.spike_bits) == (pytest.approx(1 / 4), 2)
+    updates = count.updates
+    # two comparisons a neuron and step, and the counter at each of the 4 spikes
+    assert (updates.products, updates.comparisons, updates.counter_adds) == (0, 12, 4)
+    found = energy(count, COST_TABLES["45nm-fp32"])
+    assert found.neurons == pytest.approx((12 - 6 + 4) * 0.9 / 1000)
+    assert "nJ in neurons" in str(found)
+
+
+def test_the_counts_of_a_neuron_with_two_levels_are_those_found_by_hand():
+    """neuron 0, theta 1/4: u = 0.725, 0.825, 0.925 -> 2, 2, 2; neuron 1, theta 1: 1, 1, 1."""
+    snn, images = tiny_with([0.25, 1.0], levels=2)
+    count = count_operations(snn, images)
+    last = count.layers[1]
+    assert (last.inputs, last.effective, last.reached) == ("spikes", (7, 7, 7), (5, 5, 5))
+    assert (count.acs(), count.spike_products()) == (21, 15)
+    assert count.firing_rates["_1"] == (1.5, 1.5, 1.5)
+    assert (count.activation_sparsity, count.firing_rate) == (0, 1.5)
+    assert (count.negative_share, count.spike_bits) == (0, 2)
+    assert (count.updates.products, count.updates.comparisons) == (0, 12)
+
+
+def test_the_counts_of_a_neuron_with_a_leak_are_those_found_by_hand():
+    """neuron 0: u = 1.1 fire, 0.65, 0.925; neuron 1: u = 2.1 fire, 1.15, 1.675."""
+    snn, images = tiny_with([1.0, 2.0], leak=0.5)
+    count = count_operations(snn, images)
+    assert count.layers[1].effective == (5, 0, 0)
+    assert (count.updates.products, count.updates.comparisons, count.spike_bits) == (6, 6, 1)
+    assert energy(count, COST_TABLES["45nm-fp32"]).neurons == pytest.approx(6 * 3.7 / 1000)
+
+
+def test_a_plain_neuron_has_nothing_beside_its_spikes():
+    _, snn, images = tiny()
+    count = count_operations(snn, images)
+    assert (count.spike_products(), count.spike_bits, count.negative_share) == (10, 1, 0)
+    assert energy(count, COST_TABLES["45nm-fp32"]).neurons == 0
+
+
 def test_temporal_biases_are_additions_of_their_own():
     _, snn, images = tiny()
     snn.neurons()["_1"].temporal_bias[1] = torch.tensor([0.0, 0.01])

@@ -21,7 +21,7 @@ from ftbc_lightning import (
 )
 from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
-from ftbc_lightning.analysis.quantized_ann import quantized_logits
+from ftbc_lightning.analysis.quantized_ann import corrected_ann, quantized_logits
 from ftbc_lightning.ann import SmallCNN
 from ftbc_lightning.calibration import parse_method
 from ftbc_lightning.snn.conversion import prepare
@@ -148,6 +148,7 @@ def everything(snn: SpikingNetwork, ann: nn.Module, images: Tensor) -> dict[str,
         "simulate_until_sure": until_sure.cpu(),
         "its steps": steps.cpu(),
         "quantized_logits": quantized_logits(ann, snn, images).cpu(),
+        "corrected_ann": corrected_ann(ann, snn, [images]).state_dict()["conv2.weight"].cpu(),
         "count_operations": count_operations(snn, images),
         "count_operations of the first steps": count_operations(shortened(snn, 2), images),
         "count_ann_operations": count_ann_operations(ann, snn, images, quantized=True),

@@ -55,3 +55,14 @@ def test_a_file_that_is_another_one_or_damaged_is_named_with_advice(tmp_path, ch
     path.write_text(change(path.read_text()))
     with pytest.raises(UserError, match=f"rows.csv (is )?{message}.*; throw it away"):
         read_rows(path, Result, advice="throw it away")
+
+
+def test_a_file_without_the_last_columns_has_their_defaults(tmp_path):
+    row = LayerRow("snn_static", 2, "act1", 1, *(0.25,) * 7, "clipping", 0.5)
+    path = write_rows(tmp_path / "rows.csv", [row])
+    earlier = "\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines())
+    path.write_text(earlier + "\n")
+    assert read_rows(path, LayerRow) == [LayerRow(*list(vars(row).values())[:-1])]
+    path.write_text("\n".join(line.rpartition(",")[0] for line in earlier.splitlines()) + "\n")
+    with pytest.raises(UserError, match="other columns"):
+        read_rows(path, LayerRow)

@@ -9,11 +9,8 @@ from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.analysis.energy import COST_TABLES, DEFAULT_TABLE, energy, quantized_energy
 from ftbc_lightning.analysis.network_variants import Variant, headline
 from ftbc_lightning.analysis.observation import watch
-from ftbc_lightning.analysis.operation_counts import (
-    OperationCount,
-    count_ann_operations,
-    count_operations,
-)
+from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
+from ftbc_lightning.analysis.sample_cost import OperationCount
 from ftbc_lightning.report.rows import (
     HistogramRow,
     LayerRow,
@@ -93,6 +90,7 @@ def layer_rows(diagnosis: Diagnosis, method: str) -> list[LayerRow]:
             layer.firing_rate[step],
             layer.added,
             layer.cause,
+            layer.negative_share[step],
         )
         for name, layer in diagnosis.layers.items()
         for step in range(diagnosis.timesteps)
@@ -145,7 +143,9 @@ def _operations(
     for timesteps, network in sorted(networks.items()):
         if timesteps in quantized_accuracy:
             count = count_ann_operations(graph, network, images, quantized=True)
-            joules = quantized_energy(count, table, timesteps=timesteps).synapses
+            joules = quantized_energy(
+                count, table, timesteps=timesteps, levels=network.levels
+            ).synapses
             of_grid = quantized_accuracy[timesteps]
             rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))
     for variant in module.every_variant():
@@ -181,4 +181,12 @@ def _row(
         once if joules is None else joules,
         every if joules is None else joules,
         table.name,
+        count.firing_rate,
+        count.negative_share,
+        count.spike_bits,
+        count.spike_products(),
+        count.updates.products,
+        count.updates.comparisons,
+        count.updates.counter_adds,
+        energy(count, table).neurons,
     )
