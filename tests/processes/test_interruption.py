@@ -48,15 +48,6 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
     assert {"snn.ckpt", "results.csv", "run.json"} <= check_files(tmp_path)
 
 
-@pytest.mark.parametrize("subcommand", kills.SUBCOMMANDS)
-def test_what_is_killed_leaves_whole_files_and_can_be_given_again(subcommand):
-    program = start([sys.executable, "-m", "tests.processes.kills", subcommand])
-    code, output = finish(program, limit=5 * LIMIT)[0]
-    assert code == 0, output
-    rows = [line for line in output.splitlines() if line.startswith(f"| {subcommand} ")]
-    assert any("write of" in row for row in rows), output
-
-
 def test_half_written_files_are_removed_with_a_message(tmp_path):
     # 1 and 3 test the folder, 2 says who holds it, 4 is config.yaml, 5 is ann.ckpt
     code, output = failing("kill@5", "os:fsync", "fit", tmp_path, *ONE_METHOD)
