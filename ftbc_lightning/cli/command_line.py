@@ -190,6 +190,10 @@ class FTBCCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Log to CSV files in the run's folder unless told otherwise; load in safe mode."""
         config = self._get(self.config_init, "trainer")
+        if config.get("fast_dev_run"):  # its figures say nothing, and real ones may lie there
+            config["default_root_dir"] = str(
+                Path(config.get("default_root_dir") or ".") / "fast_dev_run"
+            )
         if self.subcommand != "inspect":
             check_writable(Path(config.get("default_root_dir") or "."), needed=0)
         if config.get("logger") is None:

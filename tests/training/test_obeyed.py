@@ -62,3 +62,12 @@ def test_quiet_in_a_configuration_counts(fitted, tmp_path, capsys):
     ]
     assert main([*digits("calibrate", tmp_path), *ckpt]) == 0
     assert capsys.readouterr().out.lstrip().startswith("Accuracy in %")
+
+
+def test_a_trial_run_writes_beside_the_real_one(fitted, tmp_path):
+    real = tmp_path / "results.csv"
+    real.write_text("the real one\n")
+    assert main([*digits("fit", tmp_path), "--trainer.fast_dev_run", "true"]) == 0
+    assert real.read_text() == "the real one\n"
+    assert (tmp_path / "fast_dev_run" / "results.csv").is_file()
+    assert not (tmp_path / "snn.ckpt").exists()
