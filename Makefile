@@ -20,7 +20,7 @@ test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
 
 test-processes: .venv/installed
-	$(BIN)/python -m pytest -m processes -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m processes -n 2 --dist loadgroup
 
 # The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
 test-oldest: .venv-oldest/installed

@@ -17,7 +17,7 @@ from tests.processes.launch import (
     start,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group(__name__)]
 
 
 def rows(folder, split="val"):

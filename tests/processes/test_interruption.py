@@ -12,7 +12,7 @@ from PIL import Image
 from tests.processes import kills
 from tests.processes.launch import LIMIT, PROGRAM, command, failing, finish, ftbc, start
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group(__name__)]
 
 ONE_METHOD = ("--calibration.methods", "[exact]")
 
