@@ -40,7 +40,7 @@ def fired(neuron: IFNeuron, charged: Tensor, threshold: Tensor, owed: Tensor | N
     On a CPU in the type of the membrane, because other types take several times as long to
     compare and to add up; elsewhere 0 and 1 in one byte, because memory is what takes time.
     """
-    one_byte = charged.device.type != "cpu" and neuron.levels == 1 and not neuron.remembers
+    one_byte = charged.device.type != "cpu" and neuron.binary
     dtype = torch.uint8 if one_byte else charged.dtype
     return neuron.fire(charged, threshold, owed, torch.empty_like(charged, dtype=dtype))
 
@@ -162,6 +162,11 @@ class Aim:
     wanted: Callable[[int, Tensor | float], Tensor]
     reads_emitted: bool = False
 
+    @classmethod
+    def even(cls, mean: Tensor) -> "Aim":
+        """The same at every step."""
+        return cls(mean, lambda t, emitted: mean)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -223,9 +228,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, aim: Aim | None = None) -
         The spikes of each piece, and the errors.
     """
     neuron = layer.neuron
-    if aim is None:
-        mean = layer.target()
-        aim = Aim(mean, lambda t, emitted: mean)
+    aim = Aim.even(layer.target()) if aim is None else aim
     present = neuron.temporal_bias + neuron.step_charge
     height = over(neuron.threshold, layer.activations[0])
     membranes = layer.rests()
@@ -249,11 +252,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, aim: Aim | None = None) -
         for membrane, train, back in zip(membranes, trains, owed, strict=True):
             membrane += over(bias, membrane)
             spikes = fired(neuron, membrane, height, back)
-            membrane.addcmul_(spikes, height, value=-1)
-            if neuron.leak != 1:
-                membrane *= neuron.leak
-            if back is not None:
-                back -= spikes
+            neuron.settle(membrane, height, back, spikes)
             train.write(t, spikes)
             counts.append(numbers(spikes))
         after.append(layer.reduce(total(counts), "sum"))

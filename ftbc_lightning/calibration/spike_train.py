@@ -116,5 +116,4 @@ class LevelTrain(SpikeTrain):
 
 def train_of(neuron: IFNeuron, membrane: Tensor) -> SpikeTrain:
     """Room for the spikes of a neuron with this membrane, `[B, C, ...]`."""
-    one_bit = neuron.levels == 1 and not neuron.remembers
-    return (SpikeTrain if one_bit else LevelTrain)(membrane, neuron.timesteps)
+    return (SpikeTrain if neuron.binary else LevelTrain)(membrane, neuron.timesteps)

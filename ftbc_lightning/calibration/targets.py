@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.calibration.layer import Aim, Layer, by_channel, over, total
+from ftbc_lightning.graph.step_weights import leaky_sums
 
 RAMP = 0.2
 """How much more the last step of a ramp has than the mean, and the first step less."""
@@ -13,8 +14,7 @@ RAMP = 0.2
 
 def step(layer: Layer) -> Aim:
     """E[a] at every step: the paper's target."""
-    mean = layer.target()
-    return Aim(mean, lambda t, emitted: mean)
+    return Aim.even(layer.target())
 
 
 def cumulative(layer: Layer) -> Aim:
@@ -23,9 +23,9 @@ def cumulative(layer: Layer) -> Aim:
     E[theta * s[t]] = n[t] * E[a] - leak * S[t-1], S the sums so far, n their weights
     (`ftbc_lightning.graph.step_weights`).
     """
-    mean, leak, weights = layer.target(), layer.neuron.leak, [1.0]
-    for _ in range(1, layer.neuron.timesteps):
-        weights.append(leak * weights[-1] + 1)
+    mean, leak = layer.target(), layer.neuron.leak
+    ones = torch.ones(layer.neuron.timesteps, dtype=torch.float64)
+    weights = leaky_sums(ones, leak).tolist()
 
     def wanted(t: int, emitted: Tensor | float) -> Tensor:
         return torch.minimum((weights[t] * mean - leak * emitted).clamp_min(0), layer.top)
@@ -64,11 +64,7 @@ def ideal(layer: Layer) -> Aim:
         for _ in range(neuron.timesteps):
             v += current
             fired = neuron.fire(v, theta, owed)
-            v.addcmul_(fired, theta, value=-1)
-            if neuron.leak != 1:
-                v *= neuron.leak
-            if owed is not None:
-                owed -= fired
+            neuron.settle(v, theta, owed, fired)
             means.append(by_channel(fired).sum(1, dtype=torch.float64))
         sums.append(torch.stack(means))
     return _rows(layer.mean(layer.reduce(total(sums), "sum")))

@@ -114,9 +114,14 @@ class IFNeuron(nn.Module):
         return step_weights(self.timesteps, self.leak, like=self.threshold)
 
     @property
+    def binary(self) -> bool:
+        """Whether it fires 0 or 1."""
+        return self.levels == 1 and not self.remembers
+
+    @property
     def plain(self) -> bool:
         """Whether it fires 0 or 1 and has no leak."""
-        return self.levels == 1 and self.leak == 1 and not self.remembers
+        return self.binary and self.leak == 1
 
     @torch.no_grad()
     def set_threshold(self, threshold: Tensor, *, half_threshold: HalfThreshold) -> None:
@@ -177,6 +182,16 @@ class IFNeuron(nn.Module):
             fired = torch.empty_like(charged) if out is None else out
             return torch.ge(charged, threshold, out=fired)
         return torch.div(charged, threshold, out=out).floor_().clamp_(0, self.levels)
+
+    def settle(
+        self, charged: Tensor, threshold: Tensor, owed: Tensor | None, fired: Tensor
+    ) -> None:
+        """Reset, leak and count what was fired, in place; see `fire` for the arguments."""
+        charged.addcmul_(fired, threshold, value=-1)
+        if self.leak != 1:
+            charged.mul_(self.leak)
+        if owed is not None:
+            owed.sub_(fired)
 
     def crossings(self, charged: Tensor, owed: Tensor | None) -> list[Tensor]:
         """For each level the values that reach theta where a neuron reaches that level.
@@ -247,11 +262,7 @@ class IFNeuron(nn.Module):
         for x, b, fired in zip(current.unbind(), bias.unbind(), spikes.unbind(), strict=True):
             v.add_(x).add_(b)
             self.fire(v, threshold, owed, out=fired)
-            v.addcmul_(fired, threshold, value=-1)
-            if self.leak != 1:
-                v.mul_(self.leak)
-            if owed is not None:
-                owed.sub_(fired)
+            self.settle(v, threshold, owed, fired)
         torch.mul(spikes, self.per_channel(self.amplitude, current), out=output)
         return output, carried
 
