@@ -18,6 +18,7 @@ from ftbc_lightning.snn.neurons import NEURON_MODELS, IFNeuron
 from tests.interchange.test_programs import onnx_steps
 from tests.interchange.test_safetensors import calibrated, numpy_reader
 from tests.networks import residual_net, samples
+from tests.reference import loops
 
 MODELS = {
     "leak": {"leak": 0.8},
@@ -49,11 +50,7 @@ def header_of(path):
 
 def leaky_mean(outputs, leak):
     """The logits of each step, as every readout's text says."""
-    r, n, logits = 0.0, 0.0, []
-    for output in outputs:
-        r, n = leak * r + output, leak * n + 1
-        logits.append(r / n)
-    return np.stack(logits)
+    return loops.read_out(map(torch.as_tensor, outputs), leak).numpy()
 
 
 @EVERY

@@ -4,7 +4,7 @@ Nothing of `ftbc_lightning.snn` is used here, so that the fast versions have som
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,15 @@ def run(snn: nn.Module, neurons: Mapping[str, StepNeuron], images: Tensor, steps
     for neuron in neurons.values():
         neuron.rest()
     return torch.stack([snn(images) for _ in range(steps)])
+
+
+def read_out(outputs: Iterable[Tensor], leak: float) -> Tensor:
+    """The logits of each step: what an output layer with a leak has added up, over its weight."""
+    total, weight, logits = torch.zeros(()), 0.0, []
+    for output in outputs:
+        total, weight = leak * total + output, leak * weight + 1
+        logits.append(total / weight)
+    return torch.stack(logits)
 
 
 @torch.no_grad()

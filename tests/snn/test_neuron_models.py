@@ -52,14 +52,6 @@ def slow(net, snn, model):
     return network, neurons
 
 
-def read_out(outputs, leak):
-    total, weight, logits = 0.0, 0.0, []
-    for output in outputs:
-        total, weight = leak * total + output, leak * weight + 1
-        logits.append(total / weight)
-    return torch.stack(logits)
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_spikes_and_logits_are_those_of_the_loop(model):
     net, images, snn = made(model)
@@ -68,7 +60,7 @@ def test_spikes_and_logits_are_those_of_the_loop(model):
         noise = torch.randn(T, neuron.channels, generator=generator, dtype=torch.float64)
         neuron.temporal_bias.copy_(0.5 * noise * neuron.threshold)
     network, neurons = slow(net, snn, model)
-    expected = read_out(loops.run(network, neurons, images, T), model["leak"])
+    expected = loops.read_out(loops.run(network, neurons, images, T), model["leak"])
     torch.testing.assert_close(simulate(snn, images), expected, rtol=0, atol=1e-12)
 
 
