@@ -50,13 +50,14 @@ def by_neuron(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Accuracy by T of every method, a panel a neuron, with the spread over the draws as bars."""
-    groups = by_neuron(rows)
+    groups = by_neuron([row for row in rows if row.method != "ann"])
+    groups = {name: like for name, like in groups.items() if like} or groups
     ann = [row for row in rows if row.method == "ann"]
     figure = new_figure(2.5 + 5.0 * len(groups), 4.8)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
     for axes, (neuron, like) in zip(panels, groups.items(), strict=True):
-        _draw(axes, [*ann, *(row for row in like if row.method != "ann")], steps)
+        _draw(axes, [*ann, *like], steps)
         if len(groups) > 1:
             axes.set_title(f"neuron: {neuron}", fontsize=9)
     panels[0].set_ylabel("accuracy in %")
