@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test coverage test-slow test-processes test-oldest lint docs release-check clean
 
 demo: .venv/installed
-	$(BIN)/ftbc fit --config configs/digits_cnn.yaml
+	$(BIN)/ftbc fit --config configs/digits_resnet20.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2

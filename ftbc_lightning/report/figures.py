@@ -219,7 +219,7 @@ def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
             axes.annotate(
                 f"{row.timesteps}",
                 (row.energy_once, 100 * row.accuracy),
-                xytext=(0, -13 if method == "ann_quantized" else 7),
+                xytext=(0, -13 if method.startswith("ann_quantized") else 7),
                 textcoords="offset points",
                 ha="center",
                 fontsize=7,

@@ -17,7 +17,8 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 LABELS = {
     "ann": "ANN",
     "ann_dense": "ANN, all products",
-    "ann_quantized": "quantised ANN, T + 1 levels",
+    "ann_quantized": "quantised ANN",
+    "ann_quantized_weights": "quantised ANN + weights",
     "snn_uncalibrated": "SNN uncalibrated",
 }
 
@@ -25,6 +26,7 @@ LABELS = {
 STYLES: dict[str, dict[str, Any]] = {
     "ann": {"color": "black", "linestyle": "--"},
     "ann_quantized": {"color": "black", "marker": "h", "linestyle": (0, (5, 1))},
+    "ann_quantized_weights": {"color": "#009E73", "marker": "H", "linestyle": (0, (5, 1))},
     "snn_uncalibrated": {"color": "#777777", "marker": "o", "linestyle": ":"},
     "snn_static": {"color": "#E69F00", "marker": "s", "linestyle": "-."},
     "snn_ftbc_iterative": {"color": "#0072B2", "marker": "^", "linestyle": "--"},

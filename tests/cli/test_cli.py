@@ -211,10 +211,6 @@ def test_an_unknown_method(capsys, tmp_path):
     assert "best" in line
 
 
-def test_the_digits_configuration_is_the_one_of_the_demo():
-    assert f"--config {DIGITS.relative_to(ROOT)}" in (ROOT / "Makefile").read_text()
-
-
 def test_inspect_prints_the_report_and_answers_with_its_exit_code(capsys, tmp_path, monkeypatch):
     assert main(digits("inspect", tmp_path)) == 0
     printed = capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_the_example_of_a_data_module_divides_and_calibrates():
 
 def test_the_example_of_the_tutorial_reads_the_biases_of_a_run(fitted, capsys):
     (example,) = blocks(ROOT / "docs" / "tutorial.md", "python")
-    path = "runs/digits_cnn/snn.ckpt"
+    path = "runs/digits_resnet20/snn.ckpt"
     assert path in example
     exec(example.replace(path, str(fitted.folder / "snn.ckpt")).replace("_T16", "_T2"), {})
     shown = capsys.readouterr().out.splitlines()

@@ -10,6 +10,7 @@ import torch
 
 from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.analysis.quantized_ann import corrected_ann, quantized_logits
 from ftbc_lightning.cli import main, run
 from ftbc_lightning.files.csv_rows import read_rows
 from ftbc_lightning.graph.tracing import trace
@@ -32,7 +33,9 @@ def test_a_run_leaves_rows_of_its_layers(fitted):
     assert names == {"layers.csv", "histograms.csv", "operations.csv"}
     layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
     assert {row.layer for row in layers} == set(fitted.cli.model.network(_best(fitted)).shapes)
-    assert {row.method for row in layers} == {"snn_uncalibrated", "snn_ftbc_exact"}
+    model = fitted.cli.model
+    shown = shown_variant(model.results, model.every_variant()).name
+    assert {row.method for row in layers} == {"snn_uncalibrated", shown}
 
 
 def _best(fitted):
@@ -41,7 +44,7 @@ def _best(fitted):
 
 def test_the_layer_rows_are_a_diagnosis_of_the_validation_samples(fitted):
     layers = read_rows(fitted.folder / "curves" / "layers.csv", LayerRow)
-    row = [r for r in layers if r.method == "snn_ftbc_exact"][-1]
+    row = [r for r in layers if r.method != "snn_uncalibrated"][-1]
     model, data = fitted.cli.model, fitted.cli.datamodule
     samples = torch.cat([images for images, _ in data.val_dataloader()])[:32]
     variant = next(v for v in model.variants.values() if v.key == f"{row.method}_T{row.timesteps}")
@@ -83,7 +86,7 @@ def test_of_a_network_that_serves_every_t_the_first_steps_are_shown():
 
 def test_steps_hold_the_accuracy_after_each_step(fitted):
     steps = read_rows(fitted.folder / "steps.csv", StepRow)
-    assert len(steps) == 4 * (1 + 2)
+    assert len(steps) == 5 * (1 + 2)
     with (fitted.folder / "results.csv").open() as file:
         for row in csv.DictReader(file):
             if row["timesteps"]:
@@ -237,15 +240,46 @@ def test_a_sample_is_drawn_once_for_all_loggers_and_not_at_all_for_none(
     assert len(drawn) == times
 
 
-def test_the_ann_is_traced_once_for_all_batches_and_t(fitted, monkeypatch):
+def test_a_quantised_ann_with_corrected_weights_stands_beside_every_t(fitted):
+    rows = read_rows(fitted.folder / "curves" / "operations.csv", OperationRow)
+    found = {(row.method, row.timesteps): row for row in rows}
+    model, data = fitted.cli.model, fitted.cli.datamodule
+    plain = next(v for v in model.every_variant() if (v.method, v.timesteps) == ("none", 2))
+    network = model.network(plain)
+    corrected = corrected_ann(model.ann, network, list(data.calibration_dataloader()))
+    right = sum(
+        int((quantized_logits(corrected, network, images).argmax(-1) == labels).sum())
+        for images, labels in data.val_dataloader()
+    )
+    row = found["ann_quantized_weights", 2]
+    assert row.accuracy == pytest.approx(right / model.results[0].n, abs=1e-5)
+    assert row.accuracy > found["ann_quantized", 2].accuracy
+    assert row.dense_once == found["ann_quantized", 2].dense_once
+    assert ("ann_quantized_weights", 1) in found
+
+
+def test_without_a_weight_stage_no_quantised_ann_has_corrected_weights(fitted, tmp_path):
+    path = str(fitted.folder / "ann.ckpt")
+    methods = ("--calibration.methods", "[exact]", "--timesteps", "1")
+    run(fitted.args("calibrate", "--ckpt_path", path, *methods, folder=tmp_path))
+    rows = read_rows(tmp_path / "curves" / "operations.csv", OperationRow)
+    assert "ann_quantized" in {row.method for row in rows}
+    assert "ann_quantized_weights" not in {row.method for row in rows}
+
+
+def test_the_ann_is_traced_once_for_all_t_and_not_for_a_batch(fitted, monkeypatch):
     traced = []
     monkeypatch.setattr(curves, "trace", lambda *given: traced.append(given) or trace(*given))
     callback = LayerCurves()
+    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, world_size=1)
+    trainer.strategy = SimpleNamespace(batch_to_device=lambda batch: batch)
+    trainer.datamodule = fitted.cli.datamodule
+    callback.on_validation_start(trainer, fitted.cli.model)
     batch = (torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
     for _ in range(3):
-        trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False)
         callback.on_validation_batch_end(trainer, fitted.cli.model, None, batch, 0)
     assert len(traced) == 1
+    assert len(callback.quantized) == 4
 
 
 def test_samples_that_are_watched_are_as_many_as_asked_for(fitted):

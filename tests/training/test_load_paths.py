@@ -38,7 +38,7 @@ def test_validating_the_snn_file_gives_the_calibrated_figures_again(fitted, tmp_
     path = str(fitted.folder / "snn.ckpt")
     run(fitted.args("validate", "--ckpt_path", path, folder=tmp_path))
     assert rows(tmp_path, "val") == rows(fitted.folder, "val")
-    assert len(rows(tmp_path, "val")) == 1 + 2 * 4
+    assert len(rows(tmp_path, "val")) == 1 + 2 * 5
 
 
 def test_validating_a_file_does_not_write_it_again(fitted, tmp_path):
@@ -53,7 +53,7 @@ def test_testing_the_snn_file_evaluates_every_network_on_the_test_split(fitted, 
     found = rows(tmp_path, "test")
     run(fitted.args("test", "--ckpt_path", path, folder=tmp_path))
     assert rows(tmp_path, "test") == found
-    assert len(found) == 1 + 2 * 4
+    assert len(found) == 1 + 2 * 5
 
 
 def test_testing_an_ann_file_evaluates_the_ann_alone(fitted, tmp_path):
@@ -226,7 +226,9 @@ def test_linear_layers_are_stored_once(fitted):
     state = torch.load(fitted.folder / "snn.ckpt", weights_only=True)["state_dict"]
     storages = {v.untyped_storage().data_ptr() for k, v in state.items() if "conv2.weight" in k}
     own = [key for key in state if key.startswith("ann.") and "conv2.weight" in key]
-    assert len(storages) == 2 * len(own)  # the ANN's, and one folded copy of each
+    corrected = sum("weights" in variant.method for variant in fitted.cli.model.variants.values())
+    # the ANN's, one folded copy of each, and those of every network with weights of its own
+    assert len(storages) == (2 + corrected) * len(own)
 
 
 def test_testing_a_converted_network_without_calibration_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -27,8 +27,13 @@ from ftbc_lightning.snn.conversion import (
 )
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
-from ftbc_lightning.snn.statistics import Reduce, identity
+from ftbc_lightning.snn.statistics import Reduce
 from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
+from ftbc_lightning.training.callbacks.calibration_samples import (
+    calibration_batches,
+    datamodule_of,
+    reduction_over,
+)
 from ftbc_lightning.training.callbacks.device_line import total_memory
 from ftbc_lightning.training.callbacks.log_rows import by_calibration
 from ftbc_lightning.training.callbacks.loggers import Plain, log_rows, takers
@@ -83,7 +88,7 @@ class ForwardTemporalBiasCorrection(Callback):
         self,
         *,
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
-        methods: Sequence[str] = ("static", "iterative", "exact"),
+        methods: Sequence[str] = ("static", "iterative", "exact", "weights+exact"),
         max_pooling: MaxPooling = "sums",
         anytime: bool = False,
         **settings: Any,
@@ -144,7 +149,7 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Refuse a network that does not convert, or does not fit the data or the memory."""
-        data = _datamodule(trainer)
+        data = datamodule_of(trainer)
         classes = getattr(data, "num_classes", None)
         shapes = module.check_convertible(example_input(trainer), classes)
         if self.max_pooling == "refuse":
@@ -167,14 +172,13 @@ class ForwardTemporalBiasCorrection(Callback):
             or module.phase != "converted"
         ):
             return
-        loader = _datamodule(trainer).calibration_dataloader()
-        batches = [trainer.strategy.batch_to_device(batch) for batch in loader]
+        batches = calibration_batches(trainer)
         with trainer.precision_plugin.forward_context():
             loggers = trainer.loggers if trainer.is_global_zero else []
-            seconds = self._calibrate(module, batches, _reduction(trainer), takers(loggers))
+            seconds = self._calibrate(module, batches, reduction_over(trainer), takers(loggers))
         module.calibrated(seconds)
         own = torch.tensor(sum(len(batch[0]) for batch in batches), device=pl_module.device)
-        samples = int(_reduction(trainer)(own, "sum"))
+        samples = int(reduction_over(trainer)(own, "sum"))
         rank_zero_info(f"Calibrated {len(self.variants)} networks on {samples} samples.")
 
     def _calibrate(
@@ -238,16 +242,6 @@ def _classifier(module: LightningModule) -> SpikingClassifier:
     return module
 
 
-def _datamodule(trainer: Trainer) -> Any:
-    datamodule = getattr(trainer, "datamodule", None)
-    if not hasattr(datamodule, "calibration_dataloader"):
-        raise UserError(
-            "Calibration needs a datamodule with `calibration_dataloader()`, as those in "
-            "ftbc_lightning.data have; pass it as `datamodule=`."
-        )
-    return datamodule
-
-
 def makes_networks(module: LightningModule, stage: str) -> bool:
     """Say whether a run that is being set up makes networks, rather than evaluate those of a file.
 
@@ -258,7 +252,7 @@ def makes_networks(module: LightningModule, stage: str) -> bool:
 
 def example_input(trainer: Trainer) -> Tensor:
     """One empty input of the shape, and where it has one the `input_dtype`, of the datamodule."""
-    data = _datamodule(trainer)
+    data = datamodule_of(trainer)
     shape = getattr(data, "input_shape", None)
     if shape is None:
         raise UserError(
@@ -266,16 +260,3 @@ def example_input(trainer: Trainer) -> Tensor:
             "conversion needs it to know the channels of each layer."
         )
     return torch.zeros(1, *shape, dtype=getattr(data, "input_dtype", torch.float32))
-
-
-def _reduction(trainer: Trainer) -> Reduce:
-    """How sums and maxima are merged over the trainer's processes."""
-    if trainer.world_size == 1:
-        return identity
-
-    def reduce(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
-        merged = trainer.strategy.reduce(values.clone(), reduce_op=kind)
-        assert isinstance(merged, Tensor)
-        return merged
-
-    return reduce

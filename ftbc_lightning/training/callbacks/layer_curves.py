@@ -6,16 +6,19 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor, fx
+from torch import Tensor
 
-from ftbc_lightning.analysis.quantized_ann import quantized_logits
+from ftbc_lightning.analysis.quantized_ann import corrected_ann, quantized_logits
 from ftbc_lightning.files.csv_rows import write_rows
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Measurements
 from ftbc_lightning.report.run_folder import CURVES
-from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.training.callbacks.calibration_samples import (
+    calibration_batches,
+    reduction_over,
+)
 from ftbc_lightning.training.callbacks.loggers import log
-from ftbc_lightning.training.callbacks.measurements import measure
+from ftbc_lightning.training.callbacks.measurements import QuantizedANN, measure
 from ftbc_lightning.training.module import SpikingClassifier
 
 
@@ -36,15 +39,18 @@ class LayerCurves(Callback):
 
     def _clear(self) -> None:
         self.kept: list[Tensor] = []
-        self.right: dict[int, int] = {}
+        self.right: list[int] = []
         self.total = 0
-        self.graph: fx.GraphModule | None = None
-        self.plain: dict[int, SpikingNetwork] = {}
+        self.quantized: list[QuantizedANN] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Begin anew, with the quantised ANNs of the networks that have been calibrated."""
         self._clear()
         self.written = []
+        if _shows(trainer, pl_module):
+            assert isinstance(pl_module, SpikingClassifier)
+            self.quantized = _quantized(trainer, pl_module)
+            self.right = [0] * len(self.quantized)
 
     def on_validation_batch_end(
         self,
@@ -55,35 +61,47 @@ class LayerCurves(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first samples, and evaluate the quantised ANN on all of them."""
-        if not _applies(trainer, pl_module):
+        """Keep the first samples, and evaluate the quantised ANNs on all of them."""
+        if not (trainer.is_global_zero and _shows(trainer, pl_module)):
             return
-        assert isinstance(pl_module, SpikingClassifier)
         images, labels = batch
         missing = self.samples - sum(len(part) for part in self.kept)
         if missing > 0:
             self.kept.append(images[:missing])
         self.total += len(labels)
-        if self.graph is None:
-            self.graph = trace(pl_module.ann, images)
-            plain = [v for v in pl_module.every_variant() if v.method == "none"]
-            self.plain = {v.timesteps: pl_module.network(v) for v in plain}
-        for timesteps, network in self.plain.items():
-            logits = quantized_logits(self.graph, network, images)
-            right = int((logits.argmax(-1) == labels).sum())
-            self.right[timesteps] = self.right.get(timesteps, 0) + right
+        for index, one in enumerate(self.quantized):
+            logits = quantized_logits(one.graph, one.network, images)
+            self.right[index] += int((logits.argmax(-1) == labels).sum())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, write and log."""
-        if not _applies(trainer, pl_module) or not self.kept:
+        if not self.kept:
             return
         assert isinstance(pl_module, SpikingClassifier)
-        shares = {timesteps: right / self.total for timesteps, right in self.right.items()}
-        assert self.graph is not None
-        found = measure(pl_module, self.graph, torch.cat(self.kept), shares)
+        for one, right in zip(self.quantized, self.right, strict=True):
+            one.accuracy = right / self.total
+        graph = trace(pl_module.ann, self.kept[0])
+        found = measure(pl_module, graph, torch.cat(self.kept), self.quantized)
         self.written = write(Path(trainer.default_root_dir) / CURVES, found)
         log(trainer.loggers, pl_module, found)
         self._clear()
+
+
+def _quantized(trainer: Trainer, module: SpikingClassifier) -> list[QuantizedANN]:
+    """The ANN on the grid of each T, and with corrected weights if a method corrects them."""
+    variants = module.every_variant()
+    plain = sorted((v for v in variants if v.method == "none"), key=lambda v: v.timesteps)
+    networks = [module.network(variant) for variant in plain]
+    if not networks:
+        return []
+    graph = trace(module.ann, networks[0].example_input)
+    found = [QuantizedANN("ann_quantized", graph, network) for network in networks]
+    if any(variant.stages.weights for variant in variants):
+        batches, reduce = calibration_batches(trainer), reduction_over(trainer)
+        for network in networks:
+            corrected = corrected_ann(graph, network, batches, reduce=reduce)
+            found.append(QuantizedANN("ann_quantized_weights", corrected, network))
+    return found
 
 
 def write(folder: Path, found: Measurements) -> list[Path]:
@@ -96,10 +114,6 @@ def write(folder: Path, found: Measurements) -> list[Path]:
     return [write_rows(folder / name, kind) for name, kind in rows.items()]
 
 
-def _applies(trainer: Trainer, module: LightningModule) -> bool:
-    return (
-        isinstance(module, SpikingClassifier)
-        and module.phase == "calibrated"
-        and trainer.is_global_zero
-        and not trainer.sanity_checking
-    )
+def _shows(trainer: Trainer, module: LightningModule) -> bool:
+    calibrated = isinstance(module, SpikingClassifier) and module.phase == "calibrated"
+    return calibrated and not trainer.sanity_checking

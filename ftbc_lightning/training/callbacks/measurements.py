@@ -1,6 +1,7 @@
 """Measure the networks of a run on a few samples: layers, histograms, operations."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
@@ -28,11 +29,28 @@ BINS = 40
 ACTIVATION_RANGE, MEMBRANE_RANGE = (0.0, 2.0), (-1.0, 2.0)
 
 
+@dataclass
+class QuantizedANN:
+    """An ANN whose activations are rounded to the levels of a spiking network.
+
+    Attributes:
+        method: `ann_quantized`, or `ann_quantized_weights` with weights that make up for it.
+        graph: The traced ANN.
+        network: Has thresholds, T and K.
+        accuracy: On the validation split.
+    """
+
+    method: str
+    graph: fx.GraphModule
+    network: SpikingNetwork
+    accuracy: float = 0.0
+
+
 def measure(
     module: SpikingClassifier,
     graph: fx.GraphModule,
     images: Tensor,
-    quantized_accuracy: Mapping[int, float],
+    quantized: Sequence[QuantizedANN],
 ) -> Measurements:
     """Measure the uncalibrated networks and the calibrated ones that are shown.
 
@@ -40,7 +58,7 @@ def measure(
         module: Calibrated and evaluated.
         graph: Its traced ANN.
         images: A few samples.
-        quantized_accuracy: By T, of the quantised ANN.
+        quantized: Its quantised forms, with their accuracies.
     """
     best = module.headline()
     shown = shown_variant(module.results, module.every_variant())
@@ -52,7 +70,7 @@ def measure(
         found.layers += layer_rows(diagnosis, variant.name)
     found.histograms = _histograms(graph, module.network(shown), images)
     methods = {"none", best.method, shown.method}
-    found.operations = _operations(module, graph, methods, images, quantized_accuracy)
+    found.operations = _operations(module, graph, methods, images, quantized)
     return found
 
 
@@ -129,25 +147,22 @@ def _operations(
     graph: fx.GraphModule,
     methods: Collection[str],
     images: Tensor,
-    quantized_accuracy: Mapping[int, float],
+    quantized: Sequence[QuantizedANN],
 ) -> list[OperationRow]:
     table = COST_TABLES[DEFAULT_TABLE]
     accuracy = {(row.method, row.timesteps): row.accuracy for row in module.results}
-    networks = {v.timesteps: module.network(v) for v in module.every_variant()}
-    ann = count_ann_operations(graph, next(iter(networks.values())), images)
+    some = module.network(next(iter(module.every_variant())))
+    ann = count_ann_operations(graph, some, images)
     of_ann = accuracy["ann", None]
     rows = [
         _row("ann", 1, of_ann, ann, energy(ann, table).synapses),
         _row("ann_dense", 1, of_ann, ann, ann.dense() * table.mac / 1000),
     ]
-    for timesteps, network in sorted(networks.items()):
-        if timesteps in quantized_accuracy:
-            count = count_ann_operations(graph, network, images, quantized=True)
-            joules = quantized_energy(
-                count, table, timesteps=timesteps, levels=network.levels
-            ).synapses
-            of_grid = quantized_accuracy[timesteps]
-            rows.append(_row("ann_quantized", timesteps, of_grid, count, joules))
+    for one in quantized:
+        steps = one.network.timesteps
+        count = count_ann_operations(one.graph, one.network, images, quantized=True)
+        joules = quantized_energy(count, table, timesteps=steps, levels=one.network.levels)
+        rows.append(_row(one.method, steps, one.accuracy, count, joules.synapses))
     for variant in module.every_variant():
         if variant.method in methods:
             count = count_operations(module.network(variant), images)
