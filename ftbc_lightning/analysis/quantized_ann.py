@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.regression import Linear, Regression, correctable
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.weights import correct_weights
@@ -128,6 +129,7 @@ def corrected_ann(
     images, reduce = present(samples_of(batches, like=like, reduce=reduce), reduce)
     reference = trace(ann, snn.example_input)
     corrected = copy.deepcopy(reference)
+    images, first_half = sorted_by_half(images)
     plans = Plan(reference), Plan(corrected)
     pairs = [_Pair(*plans, snn.prepared(batch)) for batch in images]
     behind = {place.target.name: (n.name, place) for n, place in correctable(snn).items()}
@@ -139,7 +141,9 @@ def corrected_ann(
             name, place = behind[node.name]
             module = corrected.get_submodule(str(place.node.target))
             assert isinstance(module, Linear)
-            _correct(module, neurons[name], place.node.name, node, pairs, shrinkage, reduce)
+            _correct(
+                module, neurons[name], place.node.name, node, pairs, first_half, shrinkage, reduce
+            )
     return corrected
 
 
@@ -177,6 +181,7 @@ def _correct(
     layer: str,
     target: fx.Node,
     pairs: list[_Pair],
+    first_half: list[int],
     shrinkage: float,
     reduce: Reduce,
 ) -> None:
@@ -188,7 +193,8 @@ def _correct(
     found = [partial(means, pair) for pair in pairs]
     before = copy.deepcopy(module)
     wanted = [pair.wanted for pair in pairs]
-    correct_weights(Regression(module, neuron, found, wanted, reduce), shrinkage=shrinkage)
+    regression = Regression(module, neuron, found, wanted, first_half, reduce)
+    correct_weights(regression, shrinkage=shrinkage)
     for pair in pairs:
         r = pair.inputs.pop(layer)
         pair.rounded.values[target] = pair.rounded.values[target] + module(r) - before(r)

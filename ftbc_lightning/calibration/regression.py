@@ -50,6 +50,8 @@ class Regression:
             spiking input r, `[B, inputs, ...]`, and of the sum x that it is part of,
             `[B, outputs, ...]`.
         wanted: For each micro-batch z, what the ANN has in the place of x.
+        first_half: For each micro-batch how many samples belong to the first half of all; they
+            are in front (`ftbc_lightning.calibration.held_out`).
         reduce: Merges sums over processes.
     """
 
@@ -57,6 +59,7 @@ class Regression:
     neuron: IFNeuron
     means: Sequence[Callable[[], tuple[Tensor, Tensor]]]
     wanted: Sequence[Tensor]
+    first_half: Sequence[int]
     reduce: Reduce
 
     def samples(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

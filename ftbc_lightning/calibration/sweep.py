@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.calibration.between_neurons import read_later, stretch_before
+from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.micro_batch import MicroBatch, Room
 from ftbc_lightning.calibration.regression import Regression, correctable
@@ -71,6 +72,9 @@ def sweep(
     on_cpu = samples[0].device.type == "cpu"
     size, steps = chunk_sizes(snn, samples[0], 1 if on_cpu else snn.timesteps)
     images = [part for batch in samples for part in torch.split(fastest_layout(batch), size)]
+    first_half: list[int] = []
+    if correct_weights is not None:
+        images, first_half = sorted_by_half(images)
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
     ann = [Forward(ann_plan, part) for part in images]
@@ -90,7 +94,7 @@ def sweep(
         if place is not None and correct_weights is not None:
             means = [partial(part.means, stretch, place) for part in parts]
             wanted = [before for before, _ in found]
-            correct_weights(Regression(place.module, neuron, means, wanted, reduce))
+            correct_weights(Regression(place.module, neuron, means, wanted, first_half, reduce))
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
         activations = pieces_of([behind for _, behind in found])

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftbc_lightning.calibration.held_out import held_out_ridge
 from ftbc_lightning.calibration.regression import Linear, Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
@@ -15,14 +16,20 @@ from ftbc_lightning.calibration.stage import Stage
 def correct_weights(regression: Regression, *, shrinkage: float) -> None:
     """Change a layer's weights so that the mean current is nearer to the ANN's pre-activation.
 
+        W <- W + share * dW
         dW, db = argmin sum | dW r + db - (z' - x') |^2 + lambda * mean(diag(R R^T)) * |dW|^2
 
     r is the mean over time of the layer's spiking input, z the ANN's pre-activation at the neuron
     (after the residual addition), x the neuron's mean current; z' and x' are clipped to
     [-theta/2, theta], beyond which the neuron is silent or saturated whatever the current. Sums
-    over samples and space make one Gram matrix, which adds over micro-batches and processes; one
-    solve in float64. The bias is not shrunk, and a layer without one keeps none. Forward passes
-    only.
+    over samples and space make a Gram matrix for each half of the samples, which add over
+    micro-batches and processes; three solves in float64. The bias is not shrunk, and a layer
+    without one keeps none. Forward passes only.
+
+    `share`, one number for each output, is how much of dW holds on samples that it was not found
+    from (`ftbc_lightning.calibration.held_out`): with few samples the correction of a layer with
+    many weights follows their chance, and is taken back as far as it does. Where nothing of it
+    holds, the weights stay.
 
     Not in the FTBC paper; SNN Calibration (Li et al., ICML 2021) trains the same weights by
     back-propagation, see `backpropagation`.
@@ -32,24 +39,39 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
         shrinkage: lambda, above 0.
     """
     module = regression.module
-    groups = getattr(module, "groups", 1)
-    gram: Tensor | None = None
-    for r, x, z in regression.samples():
-        rows = patches(module, r)
-        if module.bias is not None:
-            rows = F.pad(rows, (0, 1), value=1.0)
-        gap = regression.clip(z) - regression.clip(x)
-        wanted = gap.movedim(1, -1).reshape(len(rows), groups, -1)
-        rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
-        part = (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
-        gram = part if gram is None else gram + part
-    assert gram is not None
-    inputs = module.weight[0].numel()
-    size = inputs + (module.bias is not None)
-    found = _solve(regression.reduce(gram, "sum"), size, inputs, shrinkage)
-    module.weight += found[:, :inputs].mT.reshape(module.weight.shape).to(module.weight.dtype)
+    halves, inputs = _grams(regression), module.weight[0].numel()
+    both = halves.sum(0)
+    change = held_out_ridge(halves, inputs, shrinkage)
+    module.weight += change.mT.reshape(module.weight.shape).to(module.weight.dtype)
     if module.bias is not None:
-        module.bias += found[:, inputs].flatten().to(module.bias.dtype)
+        ones = both[:, inputs:, :]
+        missing = ones[:, :, inputs + 1 :] - ones[:, :, :inputs] @ change
+        module.bias += (missing / ones[:, :, inputs, None]).flatten().to(module.bias.dtype)
+
+
+def _grams(regression: Regression) -> Tensor:
+    """Of each half, products of inputs, the constant 1 and what is wanted.
+
+    Returns:
+        `[2, groups, size, size + outputs]`.
+    """
+    module = regression.module
+    groups, outputs = getattr(module, "groups", 1), module.weight.shape[0]
+    size = module.weight[0].numel() + (module.bias is not None)
+    shape = (2, groups, size, size + outputs // groups)
+    grams = module.weight.new_zeros(shape, dtype=torch.float64)
+    for first, (r, x, z) in zip(regression.first_half, regression.samples(), strict=True):
+        gap = regression.clip(z) - regression.clip(x)
+        for gram, half in zip(grams, (slice(first), slice(first, None)), strict=True):
+            if not len(r[half]):
+                continue
+            rows = patches(module, r[half])
+            if module.bias is not None:
+                rows = F.pad(rows, (0, 1), value=1.0)
+            wanted = gap[half].movedim(1, -1).reshape(len(rows), groups, -1)
+            rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
+            gram += (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
+    return regression.reduce(grams, "sum")
 
 
 def patches(module: Linear, values: Tensor) -> Tensor:
@@ -83,17 +105,6 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
             side = 0 if isinstance(module.padding, str) else module.padding[axis]
             sides += [side, side]
     return sides
-
-
-def _solve(gram: Tensor, size: int, inputs: int, shrinkage: float) -> Tensor:
-    """DW and db of each group, `[groups, size, outputs]`, from the Gram matrix of both sides."""
-    square, right = gram[:, :, :size], gram[:, :, size:]
-    ridge = torch.zeros(size, dtype=gram.dtype, device=gram.device)
-    ridge[:inputs] = 1.0
-    strength = shrinkage * square.diagonal(dim1=1, dim2=2)[:, :inputs].mean(1)
-    strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
-    solved: Tensor = torch.linalg.solve(square + torch.diag(ridge) * strength[:, None, None], right)
-    return solved
 
 
 def _make(settings: CalibrationSettings) -> Callable[[Regression], None]:

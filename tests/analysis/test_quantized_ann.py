@@ -6,10 +6,11 @@ from torch import nn
 
 from ftbc_lightning import convert
 from ftbc_lightning.analysis.quantized_ann import bits, corrected_ann, on_grid, quantized_logits
+from ftbc_lightning.calibration.held_out import half_of
 from ftbc_lightning.calibration.regression import correctable
-from ftbc_lightning.calibration.weights import patches
 from ftbc_lightning.graph.tracing import trace
 from tests.networks import residual_net, samples
+from tests.reference.ridge import held
 
 MODELS = [
     {"neuron": neuron, "levels": levels, "leak": leak}
@@ -56,17 +57,13 @@ def test_the_first_correction_is_a_ridge_regression_on_rounded_activations():
     r, z = on_grid(first, neurons["act1"], 2), graph.conv2(first)
     x, top = graph.conv2(r), neurons["act2"].top.view(-1, 1, 1)
     z, x = z.minimum(top).maximum(-top / 2), x.minimum(top).maximum(-top / 2)
-    rows = patches(graph.conv2, r).squeeze(1)
-    gap = (z - x).movedim(1, -1).reshape(len(rows), -1)
-    rows = torch.nn.functional.pad(rows, (0, 1), value=1.0)
-    gram = rows.T @ rows
-    ridge = 0.03 * gram.diagonal()[:-1].mean() * torch.eye(len(gram), dtype=gram.dtype)
-    ridge[-1, -1] = 0
-    found = torch.linalg.solve(gram + ridge, rows.T @ gap)
+    half = half_of(images)
+    halves = [(half == which).nonzero().flatten().tolist() for which in (0, 1)]
+    weight, bias = held(graph.conv2, r, z - x, 0.03, halves)
     conv = corrected_ann(ann, snn, [images]).conv2
-    expected = graph.conv2.weight + found[:-1].T.reshape(conv.weight.shape)
+    expected = graph.conv2.weight + weight
     torch.testing.assert_close(conv.weight.data, expected, rtol=0, atol=1e-10)
-    torch.testing.assert_close(conv.bias.data, graph.conv2.bias + found[-1], rtol=0, atol=1e-10)
+    torch.testing.assert_close(conv.bias.data, graph.conv2.bias + bias, rtol=0, atol=1e-10)
 
 
 def test_a_layer_before_max_pooling_is_corrected_and_one_used_twice_is_left():

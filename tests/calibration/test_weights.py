@@ -4,6 +4,7 @@ from torch import nn
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.calibration import backpropagation
+from ftbc_lightning.calibration.held_out import half_of, sorted_by_half
 from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.tracing import trace
@@ -12,7 +13,7 @@ from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import identity
 from tests.networks import residual_net, samples
 from tests.reference import loops
-from tests.reference.ridge import ridge
+from tests.reference.ridge import held
 
 LAYERS = {
     "linear": (nn.Linear(5, 4), (5,)),
@@ -32,12 +33,19 @@ def regression(module: nn.Module, shape: tuple[int, ...], batches: int = 3) -> R
     torch.manual_seed(0)
     module = module.double().requires_grad_(False)
     inputs = [torch.rand(8, *shape, dtype=torch.float64) for _ in range(batches)]
+    inputs, first_half = sorted_by_half(inputs)
     currents = [module(r) for r in inputs]
     wanted = [x + 0.3 * torch.randn_like(x) + 0.2 * x.roll(1, 1) for x in currents]
     neuron = IFNeuron(currents[0].shape[1], timesteps=4).double()
     neuron.set_threshold(torch.rand(neuron.channels).double() + 0.2, half_threshold="initial")
     means = [lambda r=r, x=x: (r, x) for r, x in zip(inputs, currents, strict=True)]
-    return Regression(module, neuron, means, wanted, identity)
+    return Regression(module, neuron, means, wanted, first_half, identity)
+
+
+def halves_of(images):
+    """The indices of both halves."""
+    half = half_of(images)
+    return [(half == which).nonzero().flatten().tolist() for which in (0, 1)]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -46,7 +54,7 @@ def test_weights_equal_least_squares_on_unfolded_patches(name):
     problem = regression(module, shape)
     together = [torch.cat(parts) for parts in zip(*problem.samples(), strict=True)]
     gap = problem.clip(together[2]) - problem.clip(together[1])
-    weight, bias = ridge(module, together[0], gap, 0.1)
+    weight, bias = held(module, together[0], gap, 0.1, halves_of(together[0]))
     before = {key: value.clone() for key, value in module.state_dict().items()}
     correct_weights(problem, shrinkage=0.1)
     torch.testing.assert_close(module.weight, before["weight"] + weight, rtol=0, atol=1e-10)
@@ -93,7 +101,7 @@ def test_weights_equal_a_slow_walk_through_the_layers():
         theta = thresholds[name].view(-1, 1, 1)
         clip = lambda v, theta=theta: torch.minimum(torch.maximum(v, -theta / 2), theta)  # noqa: E731
         module = getattr(slow, layer)
-        weight, bias = ridge(module, r, clip(z) - clip(x), 0.1)
+        weight, bias = held(module, r, clip(z) - clip(x), 0.1, halves_of(images))
         with torch.no_grad():
             module.weight += weight
             module.bias += bias

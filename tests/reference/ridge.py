@@ -27,6 +27,37 @@ def ridge(module: nn.Module, r: Tensor, gap: Tensor, shrinkage: float) -> tuple[
     return torch.cat(weights).reshape(module.weight.shape), torch.cat(shifts)
 
 
+@torch.no_grad()
+def held(
+    module: nn.Module, r: Tensor, gap: Tensor, shrinkage: float, halves: list[list[int]]
+) -> tuple[Tensor, Tensor]:
+    """(share * dW, db): dW of all samples, as much of it as holds from one half to the other.
+
+    The multiple of a half's dW is the slope of a line through the other half: what is wanted
+    there against what dW gives there, both without their means where the layer has a bias.
+    """
+    weight, _ = ridge(module, r, gap, shrinkage)
+    axes = [axis for axis in range(gap.ndim) if axis != 1]
+
+    def given(change: Tensor, part: list[int]) -> Tensor:
+        state = {"weight": change}
+        if module.bias is not None:
+            state["bias"] = torch.zeros_like(module.bias)
+        return torch.func.functional_call(module, state, (r[part],))
+
+    def varying(values: Tensor) -> Tensor:
+        return values if module.bias is None else values - values.mean(axes, keepdim=True)
+
+    over = under = 0.0
+    for here, there in (halves, halves[::-1]):
+        change, _ = ridge(module, r[here], gap[here], shrinkage)
+        moved, wanted = varying(given(change, there)), varying(gap[there])
+        over, under = over + (moved * wanted).sum(axes), under + (moved * moved).sum(axes)
+    share = (over / under).clamp(0, 1)
+    weight = weight * share.view(-1, *[1] * (weight.ndim - 1))
+    return weight, (gap - given(weight, list(range(len(r))))).mean(axes)
+
+
 def patch_rows(module: nn.Module, r: Tensor, group: int) -> Tensor:
     """One row for each sample and output place, found by asking the layer itself.
 
