@@ -53,7 +53,7 @@ def test_the_example_of_the_tutorial_reads_the_biases_of_a_run(fitted, capsys):
     (example,) = blocks(ROOT / "docs" / "tutorial.md", "python")
     path = "runs/digits_resnet20/snn.ckpt"
     assert path in example
-    exec(example.replace(path, str(fitted.folder / "snn.ckpt")).replace("_T16", "_T2"), {})
+    exec(example.replace(path, str(fitted.folder / "snn.ckpt")).replace("_T8", "_T2"), {})
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown][:2] == ["act1", "block1_act1"]
     assert len(shown) == 6

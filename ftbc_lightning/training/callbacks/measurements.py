@@ -70,6 +70,7 @@ def measure(
         found.layers += layer_rows(diagnosis, variant.name)
     found.histograms = _histograms(graph, module.network(shown), images)
     methods = {"none", best.method, shown.method}
+    methods |= {v.method for v in module.every_variant() if v.stages.weights == "weights"}
     found.operations = _operations(module, graph, methods, images, quantized)
     return found
 
