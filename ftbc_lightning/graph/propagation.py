@@ -171,8 +171,11 @@ class Propagation:
         return fx.node.map_arg(node.args, read), fx.node.map_arg(node.kwargs, read)
 
     def _place_for_sum(self, node: fx.Node, terms: Any) -> Tensor | None:
-        """A term that only this sum reads and that has its shape: no new tensor is needed."""
-        if not all(isinstance(term, Tensor) for term in terms):
+        """A term that only this sum reads and that has its shape: no new tensor is needed.
+
+        Where gradients are wanted nothing is written over.
+        """
+        if torch.is_grad_enabled() or not all(isinstance(term, Tensor) for term in terms):
             return None
         left, right = terms
         if left.shape != right.shape or left.dtype != right.dtype:

@@ -1,0 +1,260 @@
+"""A spiking network that gradients flow through, for Lightning or for a loop of one's own."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.graph.step_weights import running_mean
+from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
+from ftbc_lightning.snn.simulation import fastest_layout
+from ftbc_lightning.snn.surrogates import Surrogate
+
+LEAST_THRESHOLD = 0.01
+"""Of its first value: a threshold that is trained does not fall below."""
+
+
+class TrainableNetwork(nn.Module):
+    """A copy of a spiking network whose weights and temporal biases are parameters.
+
+    Forwards it fires the spikes of `ftbc_lightning.snn.simulation.simulate`, to the bit; backwards
+    a surrogate stands for their derivative, at every step and through the reset. The network that
+    it was made from stays as it is, and pays nothing.
+
+    Memory of a pass, in numbers, for batches of B samples: T * B * (inputs and outputs of all
+    layers), which is 2 * T * B * neurons where each layer has a neuron of its own; with
+    `checkpointing` the square root of that many layers at a time, and one forward pass more.
+
+    Args:
+        snn: A converted network with its thresholds set.
+        surrogate: In the place of a spike's derivative.
+        thresholds: Train them too.
+        checkpointing: Compute layers again in the backward pass, in place of keeping them.
+
+    Raises:
+        UserError: The thresholds are not set.
+
+    >>> from ftbc_lightning import calibrate, convert, simulate
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> samples = torch.rand(8, 2)
+    >>> snn = convert(ann, samples[:1], [samples], timesteps=4)
+    >>> trained = TrainableNetwork(snn)
+    >>> logits = trained(samples)
+    >>> logits[-1].square().mean().backward()
+    >>> torch.equal(logits, simulate(snn, samples))
+    True
+    """
+
+    def __init__(
+        self,
+        snn: SpikingNetwork,
+        *,
+        surrogate: Surrogate | None = None,
+        thresholds: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        snn.check_thresholds()
+        self.surrogate = Surrogate() if surrogate is None else surrogate
+        self.checkpointing = checkpointing
+        self.snn = own_copy(snn)
+        self.snn.layers.requires_grad_(True)
+        self.floors: dict[str, Tensor] = {}
+        for name, neuron in self.snn.neurons().items():
+            neuron.temporal_bias = nn.Parameter(neuron.temporal_bias)
+            if thresholds:
+                folded = not torch.equal(neuron.amplitude, neuron.threshold)
+                neuron.threshold = nn.Parameter(neuron.threshold)
+                neuron.amplitude = neuron.amplitude if folded else neuron.threshold
+                self.floors[name] = LEAST_THRESHOLD * neuron.threshold.detach()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits after each step, `[T, B, classes]`; see `simulate`.
+
+        Args:
+            images: `[B, ...]`, as for the ANN.
+        """
+        self._keep_thresholds()
+        plan = Plan(self.snn.layers)
+        images = fastest_layout(self.snn.prepared(images))
+        steps = self.snn.timesteps
+        values: dict[fx.Node, Any] = {}
+        for nodes in self._parts(plan):
+            carry = _Part(plan, images, steps, self.surrogate, nodes, values)
+            if self.checkpointing and torch.is_grad_enabled():
+                values = carry.named(checkpoint(carry, *carry.given, use_reentrant=False))
+            else:
+                values = carry.named(carry(*carry.given))
+        output = values[plan.nodes[-1]]
+        output = output.view(steps, len(images), *output.shape[1:])
+        return output if plan.averages else running_mean(output, plan.leak)
+
+    def network(self) -> SpikingNetwork:
+        """What it has become, as an ordinary network of its own."""
+        self._keep_thresholds()
+        return own_copy(self.snn)
+
+    def _parts(self, plan: Plan) -> list[list[fx.Node]]:
+        """The nodes in order; with checkpointing in as many parts as each has layers."""
+        if not self.checkpointing:
+            return [plan.nodes]
+        ends = [index for index, node in enumerate(plan.nodes) if is_neuron(node)]
+        cuts = [end + 1 for end in ends[:: max(1, math.isqrt(len(ends)))]]
+        edges = [0, *cuts, len(plan.nodes)]
+        return [plan.nodes[a:b] for a, b in pairwise(edges) if a < b]
+
+    @torch.no_grad()
+    def _keep_thresholds(self) -> None:
+        for name, floor in self.floors.items():
+            threshold = self.snn.neurons()[name].threshold
+            threshold.copy_(torch.maximum(threshold, floor.to(threshold)))
+
+
+class _Part:
+    """Some nodes of a graph as a function of the values that they read.
+
+    Attributes:
+        given: The tensors that are there before, in the order of `before`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        images: Tensor,
+        steps: int,
+        surrogate: Surrogate,
+        nodes: list[fx.Node],
+        values: dict[fx.Node, Any],
+    ) -> None:
+        self.plan, self.images, self.steps = plan, images, steps
+        self.surrogate, self.nodes = surrogate, nodes
+        self.before = list(values)
+        self.given = list(values.values())
+        self.after: list[fx.Node] = []
+
+    def __call__(self, *given: Any) -> tuple[Any, ...]:
+        plan = self.plan
+        constant = Propagation(plan, self.images, steps=1)
+        carried = Propagation(plan, self.images, steps=self.steps)
+        constant.values = dict(zip(self.before, given, strict=True))
+        for node in self.nodes:
+            if node not in plan.temporal:
+                constant.values[node] = constant.evaluate(node)
+        carried.values = constant.values
+        for node in self.nodes:
+            if is_neuron(node):
+                neuron = plan.modules[str(node.target)]
+                carried.settle(node, fire(neuron, carried.current(node), self.surrogate))
+            elif node in plan.temporal:
+                carried.advance(node)
+        self.after = list(carried.values)
+        return tuple(carried.values.values())
+
+    def named(self, found: tuple[Any, ...]) -> dict[fx.Node, Any]:
+        """What is there after, by node."""
+        return dict(zip(self.after, found, strict=True))
+
+
+def own_copy(snn: SpikingNetwork) -> SpikingNetwork:
+    """The same network with layers and neurons of its own."""
+    twin = sibling(snn, timesteps=snn.timesteps, own_layers=True)
+    if snn.corrects_membranes:
+        twin.correct_membranes()
+    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
+        neuron.load_state_dict(original.state_dict())
+    return twin
+
+
+def fire(neuron: IFNeuron, current: Tensor, surrogate: Surrogate) -> Tensor:
+    """The output of a neuron with a surrogate for its derivative, `[T, B, C, ...]`.
+
+    Args:
+        neuron: The neuron.
+        current: x, `[T, B, C, ...]`.
+        surrogate: In the place of a spike's derivative.
+    """
+    own = neuron.threshold, neuron.amplitude, neuron.temporal_bias
+    fired: Tensor = _Fire.apply(current, *own, neuron, surrogate)
+    return fired
+
+
+class _Fire(torch.autograd.Function):
+    """All steps of a neuron forwards; backwards its currents are all that was kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        threshold: Tensor,
+        amplitude: Tensor,
+        bias: Tensor,
+        neuron: IFNeuron,
+        surrogate: Surrogate,
+    ) -> Tensor:
+        ctx.save_for_backward(current, threshold, amplitude)
+        ctx.neuron, ctx.surrogate = neuron, surrogate
+        fired: Tensor = neuron(current)[0]
+        return fired
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the steps.
+
+            dL/ds[t] = amplitude * dL/dy[t] - leak * theta * dL/dv[t]
+            dL/du[t] = leak * dL/dv[t] + s'(u[t]) * dL/ds[t],   dL/dv[t-1] = dL/du[t]
+            dL/dtheta = sum over t of -leak * s[t] * dL/dv[t] - u[t] / theta * s'(u[t]) * dL/ds[t]
+
+        with u the charged membrane, v = leak * (u - theta * s) and y = amplitude * s.
+        """
+        current, threshold, amplitude = ctx.saved_tensors
+        neuron: IFNeuron = ctx.neuron
+        theta = neuron.per_channel(threshold, current)
+        height = neuron.per_channel(amplitude, current)
+        u, s, slopes = _walk(neuron, current, ctx.surrogate)
+        to_v = torch.zeros_like(u[0])
+        to_current = u[0].new_empty(len(u), *u[0].shape)
+        to_theta, to_height = torch.zeros_like(u[0]), torch.zeros_like(u[0])
+        for t in reversed(range(len(u))):
+            to_s = height * given[t] - (neuron.leak * theta) * to_v
+            bent = slopes[t] * to_s
+            to_theta -= neuron.leak * s[t] * to_v + u[t] / theta * bent
+            to_height += s[t] * given[t]
+            to_v = torch.add(bent, to_v, alpha=neuron.leak)
+            to_current[t] = to_v
+        channels = [axis for axis in range(u[0].ndim) if axis != 1]
+        return (
+            to_current.to(current.dtype),
+            to_theta.sum(channels) if ctx.needs_input_grad[1] else None,
+            to_height.sum(channels) if ctx.needs_input_grad[2] else None,
+            to_current.sum([axis + 1 for axis in channels]) if ctx.needs_input_grad[3] else None,
+            *(None, None),
+        )
+
+
+def _walk(
+    neuron: IFNeuron, current: Tensor, surrogate: Surrogate
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Charged membranes, spikes and slopes of every step, as the forward pass had them."""
+    carried = neuron.started(neuron.rest(current))
+    v, owed = carried if isinstance(carried, tuple) else (carried, None)
+    theta = neuron.per_channel(neuron.threshold, current)
+    bias = neuron.per_channel(neuron.temporal_bias + neuron.step_charge, current)
+    charged, spikes, slopes = [], [], []
+    for x, b in zip(current, bias, strict=True):
+        v = v + x + b
+        charged.append(v)
+        fired = neuron.fire(v, theta, owed)
+        spikes.append(fired)
+        levels = [surrogate.slope((c - theta) / theta) for c in neuron.crossings(v, owed)]
+        slopes.append(torch.stack(levels).sum(0) / theta if len(levels) > 1 else levels[0] / theta)
+        v = v.clone()
+        neuron.settle(v, theta, owed, fired)
+    return charged, spikes, slopes
