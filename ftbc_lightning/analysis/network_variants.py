@@ -25,6 +25,7 @@ class Variant:
         seconds: What its thresholds and calibration took; 0 until they are done.
         serves: Every T that the network stands for, read after that step; T alone if empty.
         neurons: Which neurons it has.
+        labels: How many labelled samples a training after the calibration has used.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Variant:
     seconds: float = 0.0
     serves: tuple[int, ...] = ()
     neurons: NeuronSettings = PLAIN_NEURONS
+    labels: int = 0
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Variant":
@@ -42,13 +44,15 @@ class Variant:
             float(saved["seconds"]),
             tuple(saved.get("serves", ())),
             NeuronSettings.of(saved.get("neurons", {})),
+            int(saved.get("labels", 0)),
         )
 
     def saved(self) -> dict[str, Any]:
         """The entry of a checkpoint, for `of`."""
         entry = {"method": self.method, "timesteps": self.timesteps, "seconds": self.seconds}
         neurons = self.neurons.written()
-        return {**entry, "serves": self.serves, **({"neurons": neurons} if neurons else {})}
+        more = {"neurons": neurons, "labels": self.labels}
+        return {**entry, "serves": self.serves, **{k: v for k, v in more.items() if v}}
 
     @property
     def reported(self) -> tuple[int, ...]:
@@ -68,6 +72,11 @@ class Variant:
     def stages(self) -> Stages:
         """What its calibration consists of."""
         return parse_method(self.method)
+
+    @property
+    def own_layers(self) -> bool:
+        """Whether it has linear layers of its own, with other weights than the ANN's."""
+        return self.stages.weights is not None or self.stages.training is not None
 
     @property
     def name(self) -> str:
@@ -134,6 +143,8 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if timesteps not in biases or structure["timesteps"] != timesteps:
         raise ValueError(f"no biases for T={timesteps}")
     float(entry["seconds"])
+    if not (entry.get("labels", 0) == 0 or is_count(entry["labels"])):
+        raise ValueError(f"{entry['labels']} labels")
     NeuronSettings.of(entry.get("neurons", {}))
     for served in entry.get("serves", ()):
         if not (is_count(served) and served <= timesteps):

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.iterative import stops
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.method import parse_method
@@ -126,6 +127,7 @@ def calibrate(
     chosen = CalibrationSettings(
         target=target, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
     )
+    refuse_training([stages.method])
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
     reference = trace(ann, snn.example_input)

@@ -1,9 +1,9 @@
 """The names of calibration methods: stages joined by `+`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftbc_lightning.calibration.stage import KINDS
-from ftbc_lightning.calibration.stages import STAGES, of_kind
+from ftbc_lightning.calibration.stages import CALIBRATING, STAGES, of_kind
 from ftbc_lightning.errors import UserError
 
 UNCALIBRATED = "snn_uncalibrated"
@@ -18,17 +18,29 @@ class Stages:
         weights: Such as "weights", ridge regression in closed form; None leaves them.
         membranes: Such as "potential"; None leaves the start membranes.
         biases: Such as "exact"; "none" leaves the temporal biases at zero.
+        training: "finetuned" if the network was trained after its calibration.
     """
 
     weights: str | None
     membranes: str | None
     biases: str
+    training: str | None = None
 
     @property
     def method(self) -> str:
         """The method as it is written."""
         first = [stage for stage in (self.weights, self.membranes) if stage]
-        return "+".join([*first, *([self.biases] if self.biases != "none" or not first else [])])
+        biases = [self.biases] if self.biases != "none" or not first else []
+        return "+".join([*first, *biases, *([self.training] if self.training else [])])
+
+    @property
+    def calibration(self) -> str:
+        """The method without a training behind it.
+
+        >>> parse_method("weights+exact+finetuned").calibration
+        'weights+exact'
+        """
+        return replace(self, training=None).method
 
     @property
     def result_name(self) -> str:
@@ -41,6 +53,7 @@ def parse_method(method: str) -> Stages:
     """Read a method: one stage of each kind at most, in this order, joined by `+`.
 
         [weights | backpropagation] + [potential] + [none | static | iterative | exact]
+            + [finetuned]
 
     A stage of weights or membranes alone leaves the temporal biases at zero: `weights` and
     `weights+none` are one method.
@@ -56,14 +69,14 @@ def parse_method(method: str) -> Stages:
     given = str(method).split("+")
     places = [KINDS.index(STAGES[name].kind) for name in given if name in STAGES]
     if len(places) < len(given) or places != sorted(set(places)):
-        groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS)
+        groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS if kind != "training")
         raise UserError(
-            f"Calibration method {method!r} is unknown; choose one of {', '.join(STAGES)}, or "
+            f"Calibration method {method!r} is unknown; choose one of {', '.join(CALIBRATING)}, or "
             f"join them by + in this order, one of each group at most: {groups} (such as "
             "weights+exact)."
         )
     by_kind = dict(zip(places, given, strict=True))
-    return Stages(by_kind.get(0), by_kind.get(1), by_kind.get(2, "none"))
+    return Stages(by_kind.get(0), by_kind.get(1), by_kind.get(2, "none"), by_kind.get(3))
 
 
 def _listed(names: list[str]) -> str:

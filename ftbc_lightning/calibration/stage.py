@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from ftbc_lightning.calibration.settings import CalibrationSettings
 
-Kind = Literal["weights", "membranes", "biases"]
+Kind = Literal["weights", "membranes", "biases", "training"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which they are done at a layer, and stand in the name of a method."""

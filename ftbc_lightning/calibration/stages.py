@@ -3,6 +3,7 @@
 from ftbc_lightning.calibration import (
     backpropagation,
     exact,
+    finetuned,
     iterative,
     potential,
     static,
@@ -18,7 +19,12 @@ STAGES: dict[str, Stage] = {
     "static": static.STAGE,
     "iterative": iterative.STAGE,
     "exact": exact.STAGE,
+    "finetuned": finetuned.STAGE,
 }
+
+
+CALIBRATING = {name: stage for name, stage in STAGES.items() if stage.kind != "training"}
+"""Those that a calibration consists of."""
 
 
 def of_kind(kind: str) -> list[str]:

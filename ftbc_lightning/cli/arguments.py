@@ -56,7 +56,7 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     >>> with_configuration(["predict", "--ckpt_path", "last", "--data.folder", "a"])
     ['predict', '--ckpt_path', 'last', '--folder', 'a']
     """
-    if not words or words[0] not in ("validate", "test", "predict", "diagnose"):
+    if not words or words[0] not in ("validate", "test", "predict", "diagnose", "finetune"):
         return list(words)
     if words[0] == "predict":
         words = [

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.calibration.stages import STAGES
+from ftbc_lightning.calibration.stages import CALIBRATING
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
     check_given,
@@ -46,6 +46,7 @@ from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.subcommands import finetune
 from ftbc_lightning.training.subcommands.obeyed import refuse_nothing_to_do
 from ftbc_lightning.training.tasks import TASKS
 from ftbc_lightning.training.trainer import Trainer
@@ -65,13 +66,14 @@ NOISE = (
     ".*when logging on epoch level in distributed setting.*",  # counts are merged before
     ".*args parameter is intended to run from within Python.*",  # a run's own configuration
     ".*skip_none parameter was deprecated.*",  # inside Lightning
+    ".*in eval mode at the start of training.*",  # spiking networks stay so
 )
 """Warnings of libraries that a person can do nothing about."""
 
 
 SAID_OTHERWISE = re.compile(
     r"litlogger|^(GPU|TPU|HPU) available: |^Seed set to |^LOCAL_RANK: |^You are using a CUDA device"
-    r"|^`Trainer\.\w+` stopped: "
+    r"|^`Trainer\.\w+` stopped: |^Loading `train_dataloader` to estimate"
 )
 """Lines of Lightning: advertisements, and what the line on the device and the record say."""
 
@@ -98,7 +100,7 @@ def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
 CHOICES: Mapping[str, Collection[str]] = {
     "calibration.threshold_rule": RULES,
     "calibration.neuron": NEURON_MODELS,
-    "calibration.methods": STAGES,
+    "calibration.methods": CALIBRATING,
     "model.task": TASKS,
 }
 """Each option whose values are names, and the registry of those."""
@@ -108,7 +110,7 @@ READING = ("inspect", "diagnose")
 
 
 class FTBCCLI(LightningCLI):
-    """`ftbc fit | validate | test | predict | calibrate | compare | inspect | diagnose`."""
+    """`ftbc fit | validate | test | predict | calibrate | compare | finetune | ...`."""
 
     given: Sequence[str] = ()
     ends = ExitStack()
@@ -117,7 +119,7 @@ class FTBCCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The subcommands, and the arguments of each that are not offered."""
-        evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare")
+        evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare", "finetune")
         subcommands = (*evaluating, "inspect", "diagnose")
         return {subcommand: set(NOT_FOR_PEOPLE) for subcommand in subcommands}
 
@@ -156,6 +158,10 @@ class FTBCCLI(LightningCLI):
         if "seed" in data and data["seed"] is None and type(chosen.seed_everything) is int:
             data["seed"] = chosen.seed_everything
         trainer = chosen.trainer
+        if self.subcommand == "finetune":  # beside the run, whose files stay
+            folder = finetune.folder_of(Path(trainer.default_root_dir or "."))
+            trainer.default_root_dir = chosen.checkpoint.dirpath = str(folder)
+            chosen.checkpoint.filename = finetune.FILE
         CalibrationProgress.quiet = CalibrationProgress.quiet or chosen.quiet
         if CalibrationProgress.quiet:
             trainer.enable_progress_bar = False
@@ -168,7 +174,7 @@ class FTBCCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build everything; samples are divided as when the network was trained."""
         super().instantiate_classes()
-        if self.subcommand == "fit":
+        if self.subcommand in ("fit", "finetune"):
             self.resolve_last()
         weights = self._get(self.config, "model").get("weights")
         trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
@@ -220,7 +226,7 @@ class FTBCCLI(LightningCLI):
 
     def resolve_last(self) -> None:
         """Let `--ckpt_path last` mean the file that this command's own runs write."""
-        config = self.config_init["fit"]
+        config = self.config_init[self.subcommand]
         if config.ckpt_path == "last":
             checkpoint = self._get(self.config, "checkpoint")
             own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
@@ -258,6 +264,11 @@ class FTBCCLI(LightningCLI):
     def after_calibrate(self) -> None:
         """Say what to do next."""
         self._say_next()
+
+    def after_finetune(self) -> None:
+        """Say what to do next."""
+        if self.trainer.is_global_zero and not CalibrationProgress.quiet:
+            print(f"Next: ftbc test --ckpt_path {self.trainer.default_root_dir}/snn.ckpt")
 
     def _say_next(self) -> None:
         if not self.trainer.is_global_zero or CalibrationProgress.quiet:

@@ -1,5 +1,6 @@
-"""Commands and configurations of earlier versions: accepted, with one line for each new name."""
+"""Commands and configurations of earlier versions and other subcommands: accepted as they are."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +8,19 @@ from typing import Any
 from jsonargparse import get_loader, set_loader
 
 from ftbc_lightning.files.old_names import in_configuration, in_words
+from ftbc_lightning.files.run_configuration import is_finetuning
+from ftbc_lightning.training.subcommands.finetune import FineTuneTrainer
+
+OWN = inspect.signature(FineTuneTrainer.finetune).parameters.values()
+OF_FINETUNING = {"ckpt_path", *(one.name for one in OWN if one.kind is one.KEYWORD_ONLY)}
+"""The settings of `ftbc finetune` alone."""
 
 
 def names_of_today(words: Sequence[str]) -> list[str]:
     """The words of a command with today's option names; from here on files are read so too.
 
-    Each old name is told once, on standard error.
+    Each old name is told once, on standard error. What a fine-tuning alone reads is left out of its
+    configuration where another subcommand is given it.
     """
     said: set[str] = set()
 
@@ -22,7 +30,10 @@ def names_of_today(words: Sequence[str]) -> list[str]:
             print(f"Note: {old} is called {new} now.", file=sys.stderr)
 
     def load(text: str) -> Any:
-        return in_configuration(plain(text), told)
+        content = in_configuration(plain(text), told)
+        if isinstance(content, dict) and is_finetuning(content) and words[:1] != ["finetune"]:
+            return {key: value for key, value in content.items() if key not in OF_FINETUNING}
+        return content
 
     plain = getattr(get_loader("yaml"), "before", get_loader("yaml"))
     load.before = plain  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "test": "Evaluate the networks of a checkpoint on the test split.",
     "calibrate": "Convert and calibrate an ANN that is trained already.",
     "compare": "Compare all methods at every T over several calibration draws.",
+    "finetune": "Train a calibrated spiking network by back-propagation.",
     "inspect": "Say what each node of a network becomes, or why it cannot be converted.",
     "diagnose": "Say in which layer accuracy is lost, and by which cause.",
     "predict": "Classify samples and write a row for each.",

@@ -1,5 +1,6 @@
 """Which configuration a run was made with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,5 +41,11 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def is_finetuning(configuration: Mapping[str, Any]) -> bool:
+    """Whether it is that of `ftbc finetune`."""
+    return "surrogate" in configuration
+
+
 def _evaluates_networks(configuration: dict[str, Any]) -> bool:
-    return str(configuration.get("ckpt_path")).endswith("snn.ckpt")
+    given = str(configuration.get("ckpt_path"))
+    return given.endswith("snn.ckpt") and not is_finetuning(configuration)

@@ -14,11 +14,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ftbc_lightning.analysis.energy import COST_TABLES
+from ftbc_lightning.files.run_configuration import is_finetuning
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import Picture, accuracy_picture, layer_pictures
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.tables import training_note
 from ftbc_lightning.report.verdict import recommend, worst_layers
 from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS
 
@@ -62,6 +64,7 @@ def page(run: FinishedRun) -> str:
         name=run.folder.resolve().name,
         recommendation=recommendation,
         neurons=_neurons(run),
+        trained=training_note(run.results),
         tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
         tested=_tested(run),
         layers=worst_layers(before, after, plain=plain),
@@ -196,6 +199,7 @@ def _commands(run: FinishedRun) -> list[str]:
         return []
     trained = run.config.get("ckpt_path") or (run.config.get("model") or {}).get("weights")
     subcommand = "calibrate" if trained else "fit"
+    subcommand = "finetune" if is_finetuning(run.config) else subcommand
     config, file, folder = (
         shlex.quote(str(path)) for path in (run.config_file, run.folder / "snn.ckpt", run.folder)
     )

@@ -21,9 +21,10 @@ class Result:
         accuracy: 0 to 1.
         n: How many samples.
         seed: Of the calibration draw.
-        seconds: What thresholds and calibration took; of a network that serves every T, the same
-            for each.
+        seconds: What thresholds, calibration and a training after it took; of a network that
+            serves every T, the same for each.
         neuron: Which neurons the network has; "if", the paper's, also for the ANN.
+        labels: How many labelled samples a training after the calibration has used.
     """
 
     split: str
@@ -34,6 +35,7 @@ class Result:
     seed: int | None
     seconds: float | None
     neuron: str = PLAIN
+    labels: int = 0
 
 
 @dataclass(frozen=True)

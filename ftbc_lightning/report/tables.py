@@ -7,7 +7,7 @@ from rich.table import Table
 from ftbc_lightning.analysis.diagnosis import Diagnosis
 from ftbc_lightning.analysis.inspection import Inspection
 from ftbc_lightning.report.rows import PLAIN, Result
-from ftbc_lightning.report.style import label_of
+from ftbc_lightning.report.style import label_of, stages_of
 from ftbc_lightning.snn.early_exit import ExitPoint
 
 DIAGNOSIS_CAPTION = (
@@ -24,7 +24,7 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     others = dict.fromkeys(row.neuron for row in results if row.neuron != PLAIN)
     neuron = "".join(f"\nneuron: {name}" for name in others)
     title = f"Accuracy in % on {results[0].n} {names.get(split, split)} samples{neuron}"
-    shown = Table(title=title)
+    shown = Table(title=title, caption=training_note(results) or None)
     shown.add_column("", no_wrap=True)
     for number in steps:
         shown.add_column(f"T={number}", justify="right")
@@ -33,6 +33,27 @@ def table(results: Sequence[Result], *, split: str) -> Table:
         cells = [rows.get(number, rows.get(None)) for number in steps]
         shown.add_row(label_of(method), *("" if c is None else f"{100 * c:.2f}" for c in cells))
     return shown
+
+
+def training_note(results: Sequence[Result]) -> str:
+    """What fine-tuned networks have used beside the calibration, or nothing.
+
+    >>> tuned = Result("val", "snn_ftbc_exact_finetuned", 4, 0.9, 100, 0, 61.2, labels=500)
+    >>> training_note([tuned])
+    'fine-tuned: trained by back-propagation after the calibration, T = 4 in 61 seconds, 500 labels'
+    """
+    tuned = {
+        row.timesteps: row
+        for row in results
+        if any(stage.kind == "training" for stage in stages_of(row.method))
+    }
+    if not tuned:
+        return ""
+    used = "; ".join(
+        f"T = {steps} in {row.seconds:.0f} seconds, {row.labels or 'no'} labels"
+        for steps, row in tuned.items()
+    )
+    return f"fine-tuned: trained by back-propagation after the calibration, {used}"
 
 
 def diagnosis_table(before: Diagnosis, after: Diagnosis, *, title: str) -> Table:

@@ -36,8 +36,9 @@ class SpikingClassifier(LightningModule):
     """Train an ANN and keep the spiking networks that it is converted to.
 
     `phase` is "ann" while there is no spiking network, "converted" when their structure is there,
-    "calibrated" when thresholds and biases are set. A checkpoint carries the phase, and loading
-    it makes the structure follow the file in both directions.
+    "calibrated" when thresholds and biases are set; `unsaved` says that some are in no file yet. A
+    checkpoint carries the phase, and loading it makes the structure follow the file in both
+    directions.
 
     Args:
         network: The ANN: any network with one input tensor that `ftbc_lightning.snn.convert` can
@@ -85,6 +86,7 @@ class SpikingClassifier(LightningModule):
     def reset(self) -> None:
         """Drop the spiking networks: the ANN is about to change."""
         self.phase: Phase = "ann"
+        self.unsaved = False
         self.variants: dict[str, Variant] = {}
         self.snns = nn.ModuleDict()
         self.ann_accuracy = self._metric(1)
@@ -146,15 +148,26 @@ class SpikingClassifier(LightningModule):
             self.variants[key] = replace(variant, seconds=seconds[key])
         self.phase = "calibrated"
 
+    def add(self, variant: Variant, network: SpikingNetwork) -> None:
+        """Take in a network that was made elsewhere, and keep of the others those of its T."""
+        kept = {v.key: v for v in self.every_variant() if v.timesteps == variant.timesteps}
+        networks = {key: self.network(one) for key, one in kept.items()}
+        self.reset()
+        for key, one in {**kept, variant.key: variant}.items():
+            self.variants[key] = one
+            self.snns[key] = network if key == variant.key else networks[key]
+            self.snn_accuracy[key] = self._metric(one.timesteps)
+        self.snns.to(self.device)
+        self.phase, self.unsaved = "calibrated", True
+
     def _adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
         self.reset()
         for variant in variants:
             self.variants[variant.key] = variant
-            own_layers = variant.stages.weights is not None
             network = sibling(
                 first,
                 timesteps=variant.timesteps,
-                own_layers=own_layers,
+                own_layers=variant.own_layers,
                 neurons=variant.neurons,
             )
             if variant.stages.membranes:
@@ -279,6 +292,7 @@ class SpikingClassifier(LightningModule):
                 Result(
                     *(split, variant.name, t, curve[t - 1], n, seed, variant.seconds),
                     neuron=variant.neurons.name,
+                    labels=variant.labels,
                 )
                 for t in variant.reported
             ]

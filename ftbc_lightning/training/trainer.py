@@ -2,9 +2,10 @@
 
 from ftbc_lightning.training.subcommands.compare import CompareTrainer
 from ftbc_lightning.training.subcommands.diagnose import DiagnoseTrainer
+from ftbc_lightning.training.subcommands.finetune import FineTuneTrainer
 from ftbc_lightning.training.subcommands.inspect import InspectTrainer
 from ftbc_lightning.training.subcommands.predict import PredictTrainer
 
 
-class Trainer(InspectTrainer, DiagnoseTrainer, CompareTrainer, PredictTrainer):
-    """Lightning's Trainer, which also inspects, calibrates, compares, diagnoses and predicts."""
+class Trainer(InspectTrainer, DiagnoseTrainer, CompareTrainer, PredictTrainer, FineTuneTrainer):
+    """Lightning's Trainer, which also inspects, calibrates, compares, predicts and fine-tunes."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import calibrate, parse_method
+from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
 from ftbc_lightning.errors import UserError, check_choice
@@ -99,6 +100,7 @@ class ForwardTemporalBiasCorrection(Callback):
             check_timesteps(number)
         self.settings = Settings(**settings)
         chosen = [parse_method(method).method for method in methods]
+        refuse_training(chosen)
         check_choice("max_pooling", max_pooling, get_args(MaxPooling))
         self.max_pooling = max_pooling
         names = list(dict.fromkeys(["none", *chosen]))
@@ -245,9 +247,10 @@ def _classifier(module: LightningModule) -> SpikingClassifier:
 def makes_networks(module: LightningModule, stage: str) -> bool:
     """Say whether a run that is being set up makes networks, rather than evaluate those of a file.
 
-    It trains an ANN, or its networks are converted and not calibrated yet.
+    It trains an ANN, or its networks are converted and not calibrated yet, or are in no file.
     """
-    return stage == "fit" or getattr(module, "phase", None) == "converted"
+    made = getattr(module, "phase", None) == "converted" or getattr(module, "unsaved", False)
+    return stage == "fit" or made
 
 
 def example_input(trainer: Trainer) -> Tensor:

@@ -84,7 +84,9 @@ class Comparison:
                 rows = [
                     Row(
                         *("test", variant.name, t, curve[t - 1], n, seed),
-                        *(round(seconds, 3), variant.neurons.name, file.fingerprint),
+                        seconds=round(seconds, 3),
+                        neuron=variant.neurons.name,
+                        settings=file.fingerprint,
                     )
                     for t in variant.reported
                     if not _has(file, variant, t, seed)
@@ -95,11 +97,10 @@ class Comparison:
 
     def network(self, variant: Variant) -> SpikingNetwork:
         """The structure of a variant."""
-        own_layers = variant.stages.weights is not None
         return sibling(
             self.structure,
             timesteps=variant.timesteps,
-            own_layers=own_layers,
+            own_layers=variant.own_layers,
             neurons=variant.neurons,
         )
 

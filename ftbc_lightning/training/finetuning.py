@@ -1,0 +1,143 @@
+"""The LightningModule that trains a calibrated spiking network over its steps."""
+
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.snn.surrogates import Surrogate
+from ftbc_lightning.snn.trainable import TrainableNetwork
+from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.tasks import Classification
+
+Loss = Literal["kl", "labels", "both"]
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam with a learning rate of 1e-3."""
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+class FineTuning(LightningModule):
+    """Train a spiking network by the error signal, through surrogates for its spikes.
+
+        L = temperature^2 * KL(softmax(ann / temperature) || softmax(snn[T] / temperature))
+        or the loss of the task on labels, or the sum of both
+
+    snn[T] is what the network says after its last step, ann what the ANN says of the same sample,
+    which needs no labels. Back-propagation: this is no part of FTBC, which is its start.
+
+    Args:
+        ann: The network that was converted; it stays as it is.
+        snn: Its calibrated conversion; a copy is trained.
+        task: Its loss on labels, and what the network is judged by.
+        optimizer: Made from the parameters.
+        lr_scheduler: Made from the optimizer and stepped after each epoch; if None the learning
+            rate falls to zero along a cosine, step by step.
+        surrogate: In the place of a spike's derivative.
+        loss: "kl", "labels" or "both".
+        temperature: Of the softened probabilities, above 0.
+        thresholds: Train them too.
+        checkpointing: See `TrainableNetwork`.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        ann: nn.Module,
+        snn: SpikingNetwork,
+        *,
+        task: Classification,
+        optimizer: OptimizerCallable = adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        surrogate: Surrogate | None = None,
+        loss: Loss = "kl",
+        temperature: float = 1.0,
+        thresholds: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("loss", loss, get_args(Loss))
+        if not temperature > 0:
+            raise UserError(f"temperature is {temperature}; it must be above 0.")
+        self.trained = TrainableNetwork(
+            snn, surrogate=surrogate, thresholds=thresholds, checkpointing=checkpointing
+        )
+        self.reference = [ann]  # in a list: it is no part of what is trained and saved
+        self.task, self.loss, self.temperature = task, loss, temperature
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self.accuracy = task.metric(snn.timesteps)
+        self.source: dict[str, Any] = {}
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether the loss reads labels."""
+        return self.loss != "kl"
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over weights, biases and if asked thresholds, and the scheduler."""
+        optimizer = self._optimizer(self.trained.parameters())
+        if self._lr_scheduler is not None:
+            return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
+        steps = int(self.trainer.estimated_stepping_batches)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": falling, "interval": "step"},
+        }
+
+    def on_fit_start(self) -> None:
+        """Bring the ANN to where the training is."""
+        self.reference[0].to(self.device).eval()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss after the last step."""
+        images, labels = batch
+        outputs = self.trained(images)[-1]
+        loss: Tensor = outputs.new_zeros(())
+        if self.loss != "labels":
+            loss = loss + self._divergence(outputs, images)
+        if self.uses_labels:
+            loss = loss + self.task.loss(outputs, labels, images)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    def _divergence(self, outputs: Tensor, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.task.scores(self.reference[0](images), images) / self.temperature
+        found = self.task.scores(outputs, images) / self.temperature
+        divergence = F.kl_div(
+            *(found.log_softmax(-1), wanted.log_softmax(-1)),
+            reduction="batchmean",
+            log_target=True,
+        )
+        found_loss: Tensor = divergence * self.temperature**2
+        return found_loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """What the network says after each step."""
+        images, labels = batch
+        assert isinstance(self.accuracy, StepAccuracy)
+        self.accuracy.update(simulate(self.trained.snn, images), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy after the last step."""
+        self.log("val/acc", self.accuracy.curve()[-1], prog_bar=True)
+        self.accuracy.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down on what this training rests, so that it can be gone on with."""
+        checkpoint[FINETUNING_KEY] = self.source
+
+
+FINETUNING_KEY = "ftbc_finetuning"
+"""Where the checkpoint of a fine-tuning says what it began with."""

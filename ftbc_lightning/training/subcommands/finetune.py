@@ -1,0 +1,151 @@
+"""`ftbc finetune`: train a calibrated spiking network by back-propagation."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning import LightningDataModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+from ftbc_lightning.calibration.finetuned import NAME
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import read_checkpoint
+from ftbc_lightning.snn.surrogates import Surrogate
+from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.training.finetuning import FINETUNING_KEY, FineTuning, Loss, adam
+from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.reload import choose, fill
+
+FOLDER = "finetuned"
+"""Where a fine-tuning writes, in the folder of the run."""
+
+FILE = "finetuning"
+"""The name of its checkpoint."""
+
+
+class FineTuneTrainer(lightning.Trainer):
+    """A Trainer that trains a calibrated spiking network."""
+
+    def finetune(
+        self,
+        model: SpikingClassifier,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        *,
+        at: int | None = None,
+        method: str | None = None,
+        epochs: int = 1,
+        optimizer: OptimizerCallable = adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        surrogate: str = "triangle",
+        width: float = 1.0,
+        loss: Loss = "kl",
+        temperature: float = 1.0,
+        thresholds: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        """Train one network of a run over its steps, and compare it with those it stands beside.
+
+        It becomes the method that it began with, and `+finetuned`, in a file with all networks of
+        the same T. See `ftbc_lightning.training.finetuning.FineTuning` for the equations.
+
+        Args:
+            model: Holds the ANN.
+            datamodule: Its training samples, augmented as it says.
+            ckpt_path: The snn.ckpt of a run, or the checkpoint of a fine-tuning to go on with.
+            at: T of the network to begin with; the largest if not given.
+            method: Whose calibration it begins with; exact, or the last in the file, if not given.
+            epochs: Passes over the training samples, at least 1; those of the ANN
+                (trainer.max_epochs) say nothing here.
+            optimizer: Made from the parameters. Adam with 1e-3 by default.
+            lr_scheduler: Made from the optimizer and stepped after each epoch; by default the
+                learning rate falls to zero along a cosine, step by step.
+            surrogate: What stands for the derivative of a spike: triangle, arctan or sigmoid.
+            width: Of the surrogate, in thresholds.
+            loss: "kl" brings the outputs to the ANN's and reads no labels, "labels" is the loss of
+                the task, "both" their sum.
+            temperature: Of the softened probabilities of kl.
+            thresholds: Train thresholds too.
+            checkpointing: Compute layers again in the backward pass, in place of keeping them.
+
+        Raises:
+            UserError: The checkpoint cannot be read or has no such network, or a setting is out
+                of range.
+        """
+        if ckpt_path is None:
+            raise UserError("finetune begins with a calibrated network: give --ckpt_path snn.ckpt.")
+        if epochs < 1:
+            raise UserError(f"epochs is {epochs}; give at least 1.")
+        begun = read_checkpoint(ckpt_path).get(FINETUNING_KEY)
+        path = ckpt_path if begun is None else _source(begun, ckpt_path)
+        fill(model, path)
+        if begun is not None:
+            method, at = begun["method"], begun["timesteps"]
+        start = choose(model, method=method, timesteps=at)
+        module = FineTuning(
+            *(model.ann, model.network(start)),
+            task=model.task,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            surrogate=Surrogate(surrogate, width),
+            loss=loss,
+            temperature=temperature,
+            thresholds=thresholds,
+            checkpointing=checkpointing,
+        )
+        module.source = {
+            "path": str(Path(path).resolve()),
+            "method": start.method,
+            "timesteps": start.timesteps,
+        }
+        self._leave_out_calibration()
+        self.fit_loop.max_epochs = epochs
+        began = time.perf_counter()
+        self.fit(module, datamodule=datamodule, ckpt_path=None if begun is None else ckpt_path)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        seconds = time.perf_counter() - began
+        labels = len(getattr(datamodule, "train_indices", ())) if module.uses_labels else 0
+        tuned = replace(
+            start,
+            method=finetuned(start.method),
+            seconds=start.seconds + seconds,
+            labels=labels,
+        )
+        model.add(tuned, module.trained.network())
+        self.validate(model, datamodule=datamodule, verbose=False)
+
+    def _leave_out_calibration(self) -> None:
+        """What is trained here is no ANN to be converted."""
+        callbacks = self.callbacks  # type: ignore[has-type]
+        self.callbacks = [c for c in callbacks if not isinstance(c, ForwardTemporalBiasCorrection)]
+
+
+def folder_of(run: Path) -> Path:
+    """Where a fine-tuning writes."""
+    return run if run.name == FOLDER else run / FOLDER
+
+
+def finetuned(method: str) -> str:
+    """The method of a network that begins with `method`.
+
+    >>> finetuned("exact"), finetuned("exact+finetuned")
+    ('exact+finetuned', 'exact+finetuned')
+    """
+    return method if method.split("+")[-1] == NAME else f"{method}+{NAME}"
+
+
+def _source(begun: Any, ckpt_path: str) -> str:
+    """The file that a fine-tuning began with."""
+    path = begun.get("path") if isinstance(begun, Mapping) else None
+    if not isinstance(path, str) or {"method", "timesteps"} - set(begun):
+        raise UserError(f"{ckpt_path} does not tell what its training began with; begin anew.")
+    if not Path(path).is_file():
+        raise UserError(
+            f"The fine-tuning of {ckpt_path} began with {path}, which is not there any more; put "
+            "it back, or begin anew with --ckpt_path snn.ckpt."
+        )
+    return path
