@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.calibration import sweep
-from ftbc_lightning.snn import simulation
+from ftbc_lightning.snn import simulation, trainable
 from tests import pretend_device
 from tests.conftest import DIGITS
 
@@ -36,6 +36,7 @@ def device():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulation, "fastest_layout", as_on_a_cpu)
         patch.setattr(sweep, "fastest_layout", as_on_a_cpu)
+        patch.setattr(trainable, "fastest_layout", as_on_a_cpu)
         yield torch.device("pretend", 0)
 
 

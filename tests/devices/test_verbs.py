@@ -102,6 +102,16 @@ def test_calibrate_in_another_precision(both, capsys, precision, method):
     assert rows(here.folder / "results.csv") == rows(there.folder / "results.csv")
 
 
+def test_finetune(both, capsys):
+    more = ("--at", "2", "--method", "exact", "--thresholds", "true", "--checkpointing", "true")
+    here, there = both(capsys, "finetune", *more)
+    for name in ("snn.ckpt", "finetuning.ckpt"):
+        assert same_state(here.folder / "finetuned" / name, there.folder / "finetuned" / name)
+    for name in ("results.csv", "steps.csv"):
+        own, others = (rows(found.folder / "finetuned" / name) for found in (here, there))
+        assert own == others
+
+
 def test_compare_over_several_draws(both, capsys):
     more = ("--seeds", "2", "--calibration.methods", "[exact, weights]")
     here, there = both(capsys, "compare", *more, file="ann.ckpt")

@@ -20,7 +20,7 @@ from ftbc_lightning.training.callbacks.ftbc import (
 )
 from ftbc_lightning.training.module import SpikingClassifier
 
-KEPT = ("ann.ckpt", "snn.ckpt", "results.csv")
+KEPT = ("ann.ckpt", "finetuning.ckpt", "snn.ckpt", "results.csv")
 
 FIGURES = 1_000_000
 """Bytes for tables and figures."""
@@ -59,7 +59,8 @@ class Safeguard(Callback):
         folder = self._path(trainer)
         kept = [str(folder / name) for name in KEPT if (folder / name).is_file()]
         message = f"Interrupted. Finished and kept: {', '.join(kept) or 'nothing yet'}."
-        if trainer.state.fn == TrainerFn.FITTING and (folder / "ann.ckpt").is_file():
+        begun = any((folder / name).is_file() for name in KEPT[:2])
+        if trainer.state.fn == TrainerFn.FITTING and begun:
             message += " Go on with the same command and --ckpt_path last."
         elif (folder / "ann.ckpt").is_file():
             message += f" Calibrate with: ftbc calibrate ... --ckpt_path {folder / 'ann.ckpt'}"
