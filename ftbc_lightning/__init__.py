@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
     from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron
     from ftbc_lightning.snn.simulation import simulate
+    from ftbc_lightning.snn.surrogates import Surrogate
+    from ftbc_lightning.snn.trainable import TrainableNetwork
     from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection, ResultFiles
     from ftbc_lightning.training.module import SpikingClassifier
     from ftbc_lightning.training.trainer import Trainer
@@ -37,6 +39,8 @@ __all__ = [
     "SignedNeuron",
     "SpikingClassifier",
     "SpikingNetwork",
+    "Surrogate",
+    "TrainableNetwork",
     "Trainer",
     "UserError",
     "__version__",
@@ -63,6 +67,8 @@ _FROM = {
     "IFNeuron": "snn.neurons",
     "SignedNeuron": "snn.neurons",
     "simulate": "snn.simulation",
+    "Surrogate": "snn.surrogates",
+    "TrainableNetwork": "snn.trainable",
     "ForwardTemporalBiasCorrection": "training.callbacks",
     "ResultFiles": "training.callbacks",
     "SpikingClassifier": "training.module",

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.step_weights import running_mean
@@ -33,13 +34,13 @@ class TrainableNetwork(nn.Module):
     `checkpointing` the square root of that many layers at a time, and one forward pass more.
 
     Args:
-        snn: A converted network with its thresholds set.
+        snn: A converted network with its thresholds set and not folded into weights.
         surrogate: In the place of a spike's derivative.
         thresholds: Train them too.
         checkpointing: Compute layers again in the backward pass, in place of keeping them.
 
     Raises:
-        UserError: The thresholds are not set.
+        UserError: The thresholds are not set, or folded.
 
     >>> from ftbc_lightning import calibrate, convert, simulate
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -62,6 +63,10 @@ class TrainableNetwork(nn.Module):
     ) -> None:
         super().__init__()
         snn.check_thresholds()
+        if any(not torch.equal(n.amplitude, n.threshold) for n in snn.neurons().values()):
+            raise UserError(
+                "The network's thresholds are folded into its weights; train the one before it."
+            )
         self.surrogate = Surrogate() if surrogate is None else surrogate
         self.checkpointing = checkpointing
         self.snn = own_copy(snn)
@@ -70,10 +75,8 @@ class TrainableNetwork(nn.Module):
         for name, neuron in self.snn.neurons().items():
             neuron.temporal_bias = nn.Parameter(neuron.temporal_bias)
             if thresholds:
-                folded = not torch.equal(neuron.amplitude, neuron.threshold)
+                self.floors[name] = LEAST_THRESHOLD * neuron.threshold
                 neuron.threshold = nn.Parameter(neuron.threshold)
-                neuron.amplitude = neuron.amplitude if folded else neuron.threshold
-                self.floors[name] = LEAST_THRESHOLD * neuron.threshold.detach()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits after each step, `[T, B, classes]`; see `simulate`.
@@ -113,8 +116,9 @@ class TrainableNetwork(nn.Module):
     @torch.no_grad()
     def _keep_thresholds(self) -> None:
         for name, floor in self.floors.items():
-            threshold = self.snn.neurons()[name].threshold
-            threshold.copy_(torch.maximum(threshold, floor.to(threshold)))
+            neuron = self.snn.neurons()[name]
+            neuron.threshold.copy_(torch.maximum(neuron.threshold, floor.to(neuron.threshold)))
+            neuron.amplitude.copy_(neuron.threshold)
 
 
 class _Part:
@@ -180,8 +184,7 @@ def fire(neuron: IFNeuron, current: Tensor, surrogate: Surrogate) -> Tensor:
         current: x, `[T, B, C, ...]`.
         surrogate: In the place of a spike's derivative.
     """
-    own = neuron.threshold, neuron.amplitude, neuron.temporal_bias
-    fired: Tensor = _Fire.apply(current, *own, neuron, surrogate)
+    fired: Tensor = _Fire.apply(current, neuron.threshold, neuron.temporal_bias, neuron, surrogate)
     return fired
 
 
@@ -193,12 +196,11 @@ class _Fire(torch.autograd.Function):
         ctx: Any,
         current: Tensor,
         threshold: Tensor,
-        amplitude: Tensor,
         bias: Tensor,
         neuron: IFNeuron,
         surrogate: Surrogate,
     ) -> Tensor:
-        ctx.save_for_backward(current, threshold, amplitude)
+        ctx.save_for_backward(current, threshold)
         ctx.neuron, ctx.surrogate = neuron, surrogate
         fired: Tensor = neuron(current)[0]
         return fired
@@ -208,33 +210,31 @@ class _Fire(torch.autograd.Function):
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through the steps.
 
-            dL/ds[t] = amplitude * dL/dy[t] - leak * theta * dL/dv[t]
+            dL/ds[t] = theta * (dL/dy[t] - leak * dL/dv[t])
             dL/du[t] = leak * dL/dv[t] + s'(u[t]) * dL/ds[t],   dL/dv[t-1] = dL/du[t]
-            dL/dtheta = sum over t of -leak * s[t] * dL/dv[t] - u[t] / theta * s'(u[t]) * dL/ds[t]
+            dL/dtheta = sum over t of s[t] * (dL/dy[t] - leak * dL/dv[t])
+                                      - u[t] / theta * s'(u[t]) * dL/ds[t]
 
-        with u the charged membrane, v = leak * (u - theta * s) and y = amplitude * s.
+        with u the charged membrane, v = leak * (u - theta * s) and y = theta * s.
         """
-        current, threshold, amplitude = ctx.saved_tensors
+        current, threshold = ctx.saved_tensors
         neuron: IFNeuron = ctx.neuron
         theta = neuron.per_channel(threshold, current)
-        height = neuron.per_channel(amplitude, current)
         u, s, slopes = _walk(neuron, current, ctx.surrogate)
         to_v = torch.zeros_like(u[0])
         to_current = u[0].new_empty(len(u), *u[0].shape)
-        to_theta, to_height = torch.zeros_like(u[0]), torch.zeros_like(u[0])
+        to_theta = torch.zeros_like(u[0])
         for t in reversed(range(len(u))):
-            to_s = height * given[t] - (neuron.leak * theta) * to_v
-            bent = slopes[t] * to_s
-            to_theta -= neuron.leak * s[t] * to_v + u[t] / theta * bent
-            to_height += s[t] * given[t]
+            through = given[t] - neuron.leak * to_v
+            bent = slopes[t] * (theta * through)
+            to_theta += s[t] * through - u[t] / theta * bent
             to_v = torch.add(bent, to_v, alpha=neuron.leak)
             to_current[t] = to_v
         channels = [axis for axis in range(u[0].ndim) if axis != 1]
         return (
             to_current.to(current.dtype),
             to_theta.sum(channels) if ctx.needs_input_grad[1] else None,
-            to_height.sum(channels) if ctx.needs_input_grad[2] else None,
-            to_current.sum([axis + 1 for axis in channels]) if ctx.needs_input_grad[3] else None,
+            to_current.sum([axis + 1 for axis in channels]) if ctx.needs_input_grad[2] else None,
             *(None, None),
         )
 

@@ -103,8 +103,9 @@ def test_calibrate_in_another_precision(both, capsys, precision, method):
 
 
 def test_finetune(both, capsys):
-    more = ("--at", "2", "--method", "exact", "--thresholds", "true", "--checkpointing", "true")
-    here, there = both(capsys, "finetune", *more)
+    # SGD: torch's Adam adds in another order on devices that it has joined operations for
+    more = ("--at", "2", "--thresholds", "true", "--checkpointing", "true")
+    here, there = both(capsys, "finetune", *more, "--optimizer", "SGD", "--optimizer.lr", "0.01")
     for name in ("snn.ckpt", "finetuning.ckpt"):
         assert same_state(here.folder / "finetuned" / name, there.folder / "finetuned" / name)
     for name in ("results.csv", "steps.csv"):

@@ -8,7 +8,13 @@ from ftbc_lightning.ann import SmallCNN
 from tests.conftest import ROOT
 from tests.docs.pages import blocks
 
-PAGES = ["README.md", "docs/howto/network.md", "docs/howto/export.md", "docs/howto/predict.md"]
+PAGES = [
+    "README.md",
+    "docs/howto/network.md",
+    "docs/howto/export.md",
+    "docs/howto/predict.md",
+    "docs/howto/finetune.md",
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +28,7 @@ def given():
     return {
         **{"snn": snn, "samples": samples, "simulate": simulate},
         **{"calibration_samples": samples, "calibration_labels": labels},
+        "batches": [(samples, labels)],
     }
 
 

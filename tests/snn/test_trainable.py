@@ -10,6 +10,7 @@ from ftbc_lightning import UserError, calibrate, convert, simulate
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.network import conversion_map
 from ftbc_lightning.snn.surrogates import SHAPES, Surrogate
+from ftbc_lightning.snn.threshold_folding import fold_thresholds
 from ftbc_lightning.snn.trainable import TrainableNetwork
 from tests.networks import residual_net, samples
 
@@ -40,7 +41,6 @@ def test_forwards_it_is_the_simulation_to_the_bit(model, dtype, checkpointing):
 def relaxed_steps(neuron, current, surrogate):
     """The neuron's steps with smooth levels in place of jumps, for autograd to differentiate."""
     theta = neuron.per_channel(neuron.threshold, current)
-    height = neuron.per_channel(neuron.amplitude, current)
     v = neuron.rest(current)
     owed = torch.zeros_like(v) if neuron.remembers else None
     bias = neuron.per_channel(neuron.temporal_bias, current)
@@ -56,7 +56,7 @@ def relaxed_steps(neuron, current, surrogate):
         v = neuron.leak * (u - theta * spikes)
         if owed is not None:  # what may be taken back is a matter of whole spikes
             owed = owed - neuron.fire(u.detach(), theta.detach(), owed)
-        outputs.append(height * spikes)
+        outputs.append(theta * spikes)
     return torch.stack(outputs)
 
 
@@ -201,6 +201,12 @@ def test_a_level_rises_by_one_and_its_slope_is_the_derivative(shape):
     assert surrogate.slope(z).sum() * 1e-3 == pytest.approx(1, abs=1e-3)
     rise = (surrogate.relaxed(z + 1e-6) - surrogate.relaxed(z - 1e-6)) / 2e-6
     torch.testing.assert_close(rise, surrogate.slope(z), rtol=0, atol=1e-4)
+
+
+def test_folded_thresholds_are_refused():
+    folded, _ = fold_thresholds(made()[0])
+    with pytest.raises(UserError, match="folded"):
+        TrainableNetwork(folded)
 
 
 def test_an_unset_threshold_is_refused():
