@@ -15,6 +15,9 @@ VERSION_KEY = "pytorch-lightning_version"
 CHECKPOINT_KEY = "ftbc"
 """Where this package's own part of a checkpoint is."""
 
+FINETUNING_KEY = "ftbc_finetuning"
+"""Where the checkpoint of a fine-tuning under way says what it began with."""
+
 
 def read_file(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint or state dict without executing anything in it.
@@ -72,7 +75,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def division_seed(path: str | Path) -> int | None:
     """The seed by which the run of a checkpoint divided its samples; None if it does not tell."""
-    saved = read_file(path, mapped=True).get(CHECKPOINT_KEY)
+    content = read_file(path, mapped=True)
+    saved = content.get(CHECKPOINT_KEY, content.get(FINETUNING_KEY))
     seed = saved.get("data_seed") if isinstance(saved, Mapping) else None
     return seed if type(seed) is int else None
 

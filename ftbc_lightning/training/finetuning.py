@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.files.checkpoint import FINETUNING_KEY
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.snn.surrogates import Surrogate
@@ -136,8 +137,6 @@ class FineTuning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down on what this training rests, so that it can be gone on with."""
-        checkpoint[FINETUNING_KEY] = self.source
-
-
-FINETUNING_KEY = "ftbc_finetuning"
-"""Where the checkpoint of a fine-tuning says what it began with."""
+        data = getattr(self._trainer, "datamodule", None)
+        seed = getattr(data, "division_seed", None)
+        checkpoint[FINETUNING_KEY] = {**self.source, "data_seed": seed}

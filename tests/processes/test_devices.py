@@ -55,6 +55,16 @@ def test_a_fit_in_two_processes_leaves_all_files_and_counts_each_sample_once(fit
     assert float(rows(fitted)[0][2]) > 0.5
 
 
+def test_two_processes_fine_tune_one_network(fitted, tmp_path):
+    given = ("--ckpt_path", str(fitted / "snn.ckpt"), "--at", "2", "--epochs", "2")
+    output = ftbc("finetune", tmp_path, *devices(2), *given)
+    assert "MEMBER: 2/2" in output
+    found = {name: float(accuracy) for name, _, accuracy, _ in rows(tmp_path / "finetuned")}
+    assert found["snn_ftbc_exact_finetuned"] > found["snn_ftbc_exact"]
+    before, after = state(fitted), state(tmp_path / "finetuned")
+    assert all(torch.equal(value, before[name]) for name, value in after.items() if name in before)
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_calibration_does_not_depend_on_the_number_of_processes(fitted, alone, tmp_path, number):
     output = ftbc("calibrate", tmp_path, *devices(number), "--ckpt_path", str(fitted / "ann.ckpt"))

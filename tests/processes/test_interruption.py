@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -46,6 +47,40 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
     assert output.count("Restoring states from the checkpoint path") == 1
     assert torch.load(tmp_path / "ann.ckpt", weights_only=True)["epoch"] == 1
     assert {"snn.ckpt", "results.csv", "run.json"} <= check_files(tmp_path)
+
+
+def tuned(folder):
+    return torch.load(folder / "finetuned" / "snn.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_killed_fine_tuning_goes_on_from_its_last_epoch_as_if_nothing_had_been(tmp_path):
+    place = "ftbc_lightning.training.finetuning:FineTuning.training_step"
+    ftbc("fit", tmp_path / "run", *ONE_METHOD)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    epochs = ("--epochs", "2")
+    begin = {name: ("--ckpt_path", str(tmp_path / name / "snn.ckpt")) for name in ("run", "whole")}
+    code, output = failing("kill@25", place, "finetune", tmp_path / "run", *begin["run"], *epochs)
+    assert code == -9, output
+    left = tmp_path / "run" / "finetuned"
+    assert {path.name for path in left.glob("[!.]*")} == {"finetuning.ckpt", "logs"}
+    output = ftbc("finetune", tmp_path / "run", "--ckpt_path", "last", *epochs)
+    assert output.count("Restoring states from the checkpoint path") == 1
+    ftbc("finetune", tmp_path / "whole", *begin["whole"], *epochs)
+    own, others = tuned(tmp_path / "run"), tuned(tmp_path / "whole")
+    assert own.keys() == others.keys()
+    assert all(torch.equal(value, others[name]) for name, value in own.items())
+
+
+def test_ctrl_c_in_a_fine_tuning_says_how_to_go_on(tmp_path):
+    place = "ftbc_lightning.training.finetuning:FineTuning.training_step"
+    ftbc("fit", tmp_path, *ONE_METHOD)
+    begin = ("--ckpt_path", str(tmp_path / "snn.ckpt"), "--epochs", "2")
+    code, output = failing("interrupt@25", place, "finetune", tmp_path, *begin)
+    assert code == 1, output
+    assert f"Interrupted. Finished and kept: {tmp_path}/finetuned/finetuning.ckpt." in output
+    assert "--ckpt_path last" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "finetuned" / "snn.ckpt").exists()
 
 
 def test_half_written_files_are_removed_with_a_message(tmp_path):

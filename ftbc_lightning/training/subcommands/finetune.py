@@ -12,10 +12,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from ftbc_lightning.calibration.finetuned import NAME
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.files.checkpoint import read_checkpoint
+from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
 from ftbc_lightning.snn.surrogates import Surrogate
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.training.finetuning import FINETUNING_KEY, FineTuning, Loss, adam
+from ftbc_lightning.training.finetuning import FineTuning, Loss, adam
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import choose, fill
 
