@@ -1,6 +1,5 @@
 """The LightningModule that trains a calibrated spiking network over its steps."""
 
-from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,14 +15,10 @@ from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.snn.surrogates import Surrogate
 from ftbc_lightning.snn.trainable import TrainableNetwork
 from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.relative_adam import RelativeAdam, rise_and_fall
 from ftbc_lightning.training.tasks import Classification
 
 Loss = Literal["kl", "labels", "both"]
-
-
-def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam with a learning rate of 1e-3."""
-    return torch.optim.Adam(parameters, lr=1e-3)
 
 
 class FineTuning(LightningModule):
@@ -41,7 +36,7 @@ class FineTuning(LightningModule):
         task: Its loss on labels, and what the network is judged by.
         optimizer: Made from the parameters.
         lr_scheduler: Made from the optimizer and stepped after each epoch; if None the learning
-            rate falls to zero along a cosine, step by step.
+            rate rises for a tenth of all steps and falls to zero along a cosine.
         surrogate: In the place of a spike's derivative.
         loss: "kl", "labels" or "both".
         temperature: Of the softened probabilities, above 0.
@@ -58,7 +53,7 @@ class FineTuning(LightningModule):
         snn: SpikingNetwork,
         *,
         task: Classification,
-        optimizer: OptimizerCallable = adam,
+        optimizer: OptimizerCallable = RelativeAdam,
         lr_scheduler: LRSchedulerCallable | None = None,
         surrogate: Surrogate | None = None,
         loss: Loss = "kl",
@@ -90,10 +85,10 @@ class FineTuning(LightningModule):
         if self._lr_scheduler is not None:
             return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
         steps = int(self.trainer.estimated_stepping_batches)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        scheduler = rise_and_fall(optimizer, steps)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": falling, "interval": "step"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
     def on_fit_start(self) -> None:

@@ -15,8 +15,9 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
 from ftbc_lightning.snn.surrogates import Surrogate
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.training.finetuning import FineTuning, Loss, adam
+from ftbc_lightning.training.finetuning import FineTuning, Loss
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.relative_adam import RelativeAdam
 from ftbc_lightning.training.reload import choose, fill
 
 FOLDER = "finetuned"
@@ -38,7 +39,7 @@ class FineTuneTrainer(lightning.Trainer):
         at: int | None = None,
         method: str | None = None,
         epochs: int = 1,
-        optimizer: OptimizerCallable = adam,
+        optimizer: OptimizerCallable = RelativeAdam,
         lr_scheduler: LRSchedulerCallable | None = None,
         surrogate: str = "triangle",
         width: float = 1.0,
@@ -60,9 +61,10 @@ class FineTuneTrainer(lightning.Trainer):
             method: Whose calibration it begins with; exact, or the last in the file, if not given.
             epochs: Passes over the training samples, at least 1; those of the ANN
                 (trainer.max_epochs) say nothing here.
-            optimizer: Made from the parameters. Adam with 1e-3 by default.
+            optimizer: Made from the parameters. By default Adam with a rate in proportion to the
+                size of each tensor.
             lr_scheduler: Made from the optimizer and stepped after each epoch; by default the
-                learning rate falls to zero along a cosine, step by step.
+                learning rate rises for a tenth of all steps and falls to zero along a cosine.
             surrogate: What stands for the derivative of a spike: triangle, arctan or sigmoid.
             width: Of the surrogate, in thresholds.
             loss: "kl" brings the outputs to the ANN's and reads no labels, "labels" is the loss of
