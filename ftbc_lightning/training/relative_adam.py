@@ -33,7 +33,7 @@ class RelativeAdam(torch.optim.Adam):
     [0.02, 0.002]
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.02, **settings: Any) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.01, **settings: Any) -> None:
         tensors = list(params)
         sizes = [float(tensor.detach().square().mean().sqrt()) for tensor in tensors]
         least = LEAST * sorted(sizes)[len(sizes) // 2]
