@@ -52,6 +52,9 @@ BIASES = {
 }
 """Dashes and the filling of the marker by the bias stage."""
 
+TRAINED = {"marker": "*", "markersize": 9, "linestyle": (0, (3, 1, 1, 1))}
+"""Of what was trained after its calibration, in the colour of what it began with."""
+
 NO_BIAS = {"linestyle": ":", "fillstyle": "none"}
 
 BEFORE, AFTER = "#777777", "#D55E00"
@@ -92,12 +95,17 @@ def label_of(method: str) -> str:
 def style_of(method: str) -> dict[str, Any]:
     """Colour, marker and dashes of a method; the same in every figure.
 
+    A method that was trained on has the colour of its start.
+
     >>> style_of("snn_weights_ftbc_exact")["color"], style_of("snn_weights")["color"]
     ('#009E73', '#009E73')
     """
     if method in STYLES:
         return STYLES[method]
     stages = stages_of(method)
+    trained = [stage.name for stage in stages if stage.kind == "training"]
+    if trained:
+        return {**style_of(method.removesuffix(f"_{trained[0]}")), **TRAINED}
     before = tuple(stage.name for stage in stages if stage.kind != "biases")
     color, marker = GROUPS.get(before, OTHER)
     bias = next((BIASES[s.name] for s in stages if s.name in BIASES), NO_BIAS)
