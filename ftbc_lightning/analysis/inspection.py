@@ -11,6 +11,7 @@ from ftbc_lightning.graph.batch_axis import MIXES, WAY_OUT, mixing_nodes
 from ftbc_lightning.graph.batch_norm import FOLDED
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS, NeuronSettings
 from ftbc_lightning.snn.threshold_folding import weights_behind
 
 Scope = Literal["channel", "layer"]
@@ -82,7 +83,11 @@ class Inspection:
 
 
 def inspect(
-    network: nn.Module, example_input: Tensor | None = None, *, scope: Scope = "channel"
+    network: nn.Module,
+    example_input: Tensor | None = None,
+    *,
+    scope: Scope = "channel",
+    neurons: NeuronSettings = PLAIN_NEURONS,
 ) -> Inspection:
     """Say of every node what it becomes, or why it cannot be converted.
 
@@ -91,6 +96,7 @@ def inspect(
         example_input: `[B, ...]`, for a network that asks for the shape of its input; what mixes
             the samples of a batch is found with it alone.
         scope: Whether thresholds would be per channel or per layer.
+        neurons: Which neurons it would have.
 
     Returns:
         The report.
@@ -107,15 +113,20 @@ def inspect(
         if node.op == "call_module":
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     mixing = [] if example_input is None else mixing_nodes(graph, example_input)
-    rows = [*_nodes(graph, calls, scope, mixing), *_folded(graph)]
+    rows = [*_nodes(graph, calls, scope, mixing, neurons), *_folded(graph)]
     return Inspection(type(network).__name__, tuple(rows))
 
 
 def _nodes(
-    graph: fx.GraphModule, calls: dict[str, int], scope: Scope, mixing: list[fx.Node]
+    graph: fx.GraphModule,
+    calls: dict[str, int],
+    scope: Scope,
+    mixing: list[fx.Node],
+    neurons: NeuronSettings,
 ) -> Iterator[Row]:
+    plain = neurons == PLAIN_NEURONS
     becomes = {
-        "neuron": "IF neuron",
+        "neuron": "IF neuron" if plain else f"neuron ({neurons.name})",
         "linear": "kept",
         "pool": "kept",
         "front": FRONT,
@@ -137,15 +148,15 @@ def _nodes(
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
             way_out=operators.advice(node, graph) if role == "refused" else "",
-            spikes=_spikes(node, graph) if role == "neuron" else "",
+            spikes=_spikes(node, graph, neurons) if role == "neuron" else "",
         )
 
 
-def _spikes(neuron: fx.Node, graph: fx.GraphModule) -> str:
+def _spikes(neuron: fx.Node, graph: fx.GraphModule, neurons: NeuronSettings) -> str:
     """What `fold_thresholds` will do with the threshold on each way out of a neuron."""
     ways = {user: weights_behind(user, graph) for user in neuron.users}
     held = [user.name for user, ends in ways.items() if ends is None and not is_number(user)]
-    return f"theta stays before {', '.join(held)}" if held else "0 and 1"
+    return f"theta stays before {', '.join(held)}" if held else neurons.values
 
 
 def _folded(graph: fx.GraphModule) -> Iterator[Row]:

@@ -1,6 +1,8 @@
+import pytest
 from torch import nn
 
 from ftbc_lightning.analysis.inspection import inspect
+from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from tests.networks import ResidualNet
 from tests.snn.test_conversion import Functional, Mixed
 
@@ -38,3 +40,16 @@ def test_a_batch_norm_that_cannot_be_folded_is_kept():
 
 def test_a_network_without_relu_is_said_not_to_convert():
     assert "has no ReLU" in inspect(nn.Sequential(nn.Linear(2, 2))).verdict
+
+
+@pytest.mark.parametrize(
+    ("neurons", "becomes", "spikes"),
+    [
+        (NeuronSettings(neuron="signed", levels=2), "neuron (signed, 2 levels)", "-2 to 2"),
+        (NeuronSettings(levels=3), "neuron (if, 3 levels)", "0 to 3"),
+        (NeuronSettings(leak=0.8), "neuron (if, leak 0.8)", "0 and 1"),
+    ],
+)
+def test_it_says_which_neurons_were_asked_for(neurons, becomes, spikes):
+    rows = {row.node: row for row in inspect(ResidualNet(), neurons=neurons).rows}
+    assert (rows["act2"].becomes, rows["act2"].spikes) == (becomes, spikes)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ftbc_lightning.snn.neurons import check_neuron
+from ftbc_lightning.snn.neurons import check_neuron, model_named
 
 
 def leak_of(timesteps: int) -> float:
@@ -63,6 +63,16 @@ class NeuronSettings:
         several = [f"{self.levels} levels"] * (self.levels > 1)
         leaky = ["leak by T" if self.leak == "auto" else f"leak {self.leak:g}"] * (self.leak != 1)
         return ", ".join([self.neuron, *several, *leaky])
+
+    @property
+    def values(self) -> str:
+        """What it may fire in one step, thresholds apart.
+
+        >>> NeuronSettings().values, NeuronSettings(neuron="signed", levels=2).values
+        ('0 and 1', '-2 to 2')
+        """
+        lowest = -self.levels * model_named(self.neuron).below
+        return "0 and 1" if (lowest, self.levels) == (0, 1) else f"{lowest} to {self.levels}"
 
     @property
     def needs(self) -> list[str]:

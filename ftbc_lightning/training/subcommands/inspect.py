@@ -1,12 +1,15 @@
 """`ftbc inspect`: what becomes of each node of a network."""
 
+from typing import Any
+
 import lightning
 import torch
-from lightning import LightningDataModule
+from lightning import Callback, LightningDataModule
 from rich.console import Console
 
 from ftbc_lightning import report
 from ftbc_lightning.analysis.inspection import Inspection, inspect
+from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
 from ftbc_lightning.training.module import SpikingClassifier
 
 
@@ -29,7 +32,13 @@ class InspectTrainer(lightning.Trainer):
             UserError: The network cannot be traced.
         """
         shape = getattr(datamodule, "input_shape", None)
-        found = inspect(model.ann, None if shape is None else torch.zeros(1, *shape))
+        example = None if shape is None else torch.zeros(1, *shape)
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+        asked = [c.settings for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
+        chosen: dict[str, Any] = {}
+        if asked:
+            chosen = {"scope": asked[0].scope, "neurons": asked[0].neurons}
+        found = inspect(model.ann, example, **chosen)
         console = Console()
         console.print(report.inspection_table(found))
         console.print(found.verdict)
