@@ -46,7 +46,7 @@ class Stages:
     def result_name(self) -> str:
         """How the method is called in results, `snn_weights_ftbc_exact`."""
         names = [STAGES[stage].name for stage in self.method.split("+")]
-        return "_".join(["snn", *names]) if any(names) else UNCALIBRATED
+        return "_".join(["snn", *filter(None, names)]) if any(names) else UNCALIBRATED
 
 
 def parse_method(method: str) -> Stages:
@@ -63,6 +63,8 @@ def parse_method(method: str) -> Stages:
 
     >>> parse_method("weights+exact").result_name
     'snn_weights_ftbc_exact'
+    >>> parse_method("none+finetuned").result_name
+    'snn_finetuned'
     >>> parse_method("weights+none").method
     'weights'
     """
