@@ -163,6 +163,20 @@ def test_training_lowers_the_loss_and_leaves_the_first_network_as_it_is():
     assert not any(p.requires_grad for p in network.parameters())
 
 
+@pytest.mark.parametrize("model", [{}, {"neuron": "signed", "leak": 0.8}])
+def test_in_mixed_precision_gradients_are_near_those_in_float32(model):
+    snn, images = made(torch.float32, **model)
+    gradients = []
+    for mixed in (False, True):
+        trained = TrainableNetwork(snn, thresholds=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            outputs = trained(images)
+        outputs.float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in trained.parameters()]))
+    assert gradients[1].dtype == torch.float32
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9
+
+
 def test_thresholds_stay_above_zero():
     snn, images = made()
     trained = TrainableNetwork(snn, thresholds=True)
