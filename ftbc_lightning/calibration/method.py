@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ftbc_lightning.calibration.stage import KINDS
-from ftbc_lightning.calibration.stages import CALIBRATING, STAGES, of_kind
+from ftbc_lightning.calibration.stages import STAGES, calibrating, of_kind
 from ftbc_lightning.errors import UserError
 
 UNCALIBRATED = "snn_uncalibrated"
@@ -73,7 +73,7 @@ def parse_method(method: str) -> Stages:
     if len(places) < len(given) or places != sorted(set(places)):
         groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS if kind != "training")
         raise UserError(
-            f"Calibration method {method!r} is unknown; choose one of {', '.join(CALIBRATING)}, or "
+            f"Calibration method {method!r} is unknown; choose one of {', '.join(calibrating())}, or "
             f"join them by + in this order, one of each group at most: {groups} (such as "
             "weights+exact)."
         )

@@ -23,8 +23,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
-CALIBRATING = {name: stage for name, stage in STAGES.items() if stage.kind != "training"}
-"""Those that a calibration consists of."""
+def calibrating() -> list[str]:
+    """The names of those that a calibration consists of."""
+    return [name for name, stage in STAGES.items() if stage.kind != "training"]
 
 
 def of_kind(kind: str) -> list[str]:

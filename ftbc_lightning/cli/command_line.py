@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ftbc_lightning.calibration.stages import CALIBRATING
+from ftbc_lightning.calibration.stages import calibrating
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
     check_given,
@@ -100,7 +100,6 @@ def _listen_to_lightning(*, quiet: bool, verbose: bool) -> None:
 CHOICES: Mapping[str, Collection[str]] = {
     "calibration.threshold_rule": RULES,
     "calibration.neuron": NEURON_MODELS,
-    "calibration.methods": CALIBRATING,
     "model.task": TASKS,
 }
 """Each option whose values are names, and the registry of those."""
@@ -146,7 +145,7 @@ class FTBCCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        list_choices(parser, CHOICES)
+        list_choices(parser, {**CHOICES, "calibration.methods": calibrating()})
         parser.link_arguments("timesteps", "calibration.timesteps")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 

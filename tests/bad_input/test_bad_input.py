@@ -14,7 +14,7 @@ from torch import nn
 from ftbc_lightning import UserError
 from ftbc_lightning.ann import VGG16, ResNet20, SmallCNN
 from ftbc_lightning.calibration.stage import KINDS
-from ftbc_lightning.calibration.stages import STAGES, of_kind
+from ftbc_lightning.calibration.stages import calibrating, of_kind
 from ftbc_lightning.snn.thresholds import RULES
 from tests.bad_input import data, files, networks
 
@@ -185,8 +185,8 @@ def longs(count: int):
 LINES = (Path(__file__).parent / "messages.txt").read_text().splitlines()
 MESSAGES = dict(line.split(" => ", 1) for line in LINES)
 LISTS = {
-    "METHODS": ", ".join(STAGES),
-    "GROUPS": "; ".join(" or ".join(", ".join(of_kind(k)).rsplit(", ", 1)) for k in KINDS),
+    "METHODS": ", ".join(calibrating()),
+    "GROUPS": "; ".join(" or ".join(", ".join(of_kind(k)).rsplit(", ", 1)) for k in KINDS[:3]),
     "RULES": ", ".join(RULES),
 }
 
