@@ -73,8 +73,8 @@ def parse_method(method: str) -> Stages:
     if len(places) < len(given) or places != sorted(set(places)):
         groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS if kind != "training")
         raise UserError(
-            f"Calibration method {method!r} is unknown; choose one of {', '.join(calibrating())}, or "
-            f"join them by + in this order, one of each group at most: {groups} (such as "
+            f"Calibration method {method!r} is unknown; choose one of "
+            f"{', '.join(calibrating())}, or join them by + in this order, one of each group at most: {groups} (such as "
             "weights+exact)."
         )
     by_kind = dict(zip(places, given, strict=True))
