@@ -10,6 +10,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.files.csv_rows import read_rows
 from ftbc_lightning.files.run_configuration import read_configuration, run_configuration
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import (
     BiasRow,
     HistogramRow,
@@ -35,7 +36,7 @@ class FinishedRun:
     Attributes:
         folder: Where.
         results: Of all splits.
-        steps: Accuracies after each step.
+        steps: The measure after each step.
         measured: Layers, biases, operations; empty where the files are missing.
         config: The configuration, or nothing where there is none.
         config_file: Its path.
@@ -84,6 +85,7 @@ def read_run(folder: Path) -> FinishedRun:
         layers,
         read_rows(folder / CURVES / "histograms.csv", HistogramRow),
         read_rows(folder / CURVES / "operations.csv", OperationRow),
+        measure_of(results).name,
     )
     config_file = run_configuration(path)
     config = {} if config_file is None else read_configuration(config_file)
