@@ -53,7 +53,7 @@ def by_neuron(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """The measure by T of every method, a panel a neuron, with the spread over the draws as bars."""
+    """The measure by T of every method, a panel a neuron; bars are the spread over the draws."""
     groups = by_neuron([row for row in rows if row.method != "ann"])
     groups = {name: like for name, like in groups.items() if like} or groups
     ann = [row for row in rows if row.method == "ann"]

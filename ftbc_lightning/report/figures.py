@@ -24,7 +24,7 @@ BAR, LEGEND = 0.9, 0.3
 
 
 def steps_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
-    """Left: the measure by T, each T converted for itself. Right: after each step of the largest."""
+    """Left: the measure by T, each T converted for itself. Right: by step of the largest."""
     figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = [row for row in results if row.split == split]

@@ -86,8 +86,9 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
             "energy",
             f"{measure.heading} against energy",
             "An estimate from counted operations, without memory traffic. "
-            f"{'Higher' if measure.higher_is_better else 'Lower'} and further left is better. The quantised ANN is what a spiking network has to beat: one pass with "
-            "activations of ceil(log2(T + 1)) bits, each of which costs an addition.",
+            f"{'Higher' if measure.higher_is_better else 'Lower'} and further left is better. The "
+            "quantised ANN is what a spiking network has to beat: one pass with activations of "
+            "ceil(log2(T + 1)) bits, each of which costs an addition.",
             f"{measure.heading} against estimated energy for a sample: {said}.",
             energy_figure(found.operations, measure, split="val"),
         )

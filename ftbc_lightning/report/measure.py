@@ -85,12 +85,13 @@ class Measure:
         """Mean and standard deviation of several draws; of one draw, the value.
 
         >>> ACCURACY.spread([0.98, 0.99]), RMSE.spread([0.71, 0.73]), RMSE.spread([0.71])
-        ('98.5 ±0.7', '0.7200 ±0.014', '0.7100')
+        ('98.5 ±0.7', '0.7200 ±0.0141', '0.7100')
         """
         if len(values) == 1:
             return self.cell(values[0])
+        middle = self.short(mean(values))
         apart = stdev([self.drawn(value) for value in values])
-        return f"{self.short(mean(values))} ±{f'{apart:.1f}' if self.percent else f'{apart:.2g}'}"
+        return f"{middle} ±{apart:.{len(middle.partition('.')[2])}f}"
 
     def size(self, difference: float) -> str:
         """How large a difference is, in a sentence.

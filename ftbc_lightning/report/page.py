@@ -189,8 +189,9 @@ def _uses(run: FinishedRun, chosen: Result) -> list[str]:
     if run.config_file is None or chosen.method not in methods:
         return []
     which = f"--ckpt_path {shlex.quote(str(path))} --method {methods[chosen.method]}"
+    samples = " --data.folder IMAGES" if run.reads_images else ""
     return [
-        f"ftbc predict {which} --at {chosen.timesteps} --data.folder IMAGES",
+        f"ftbc predict {which} --at {chosen.timesteps}{samples}",
         f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
         f"ftbc diagnose {which} --at {chosen.timesteps}",
     ]

@@ -90,8 +90,9 @@ class OperationRow:
     """What a sample costs (`operations.csv`); synaptic operations, biases apart.
 
     `accuracy` is in the measure of the results. `method` is theirs, or `ann`, `ann_dense`,
-    `ann_quantized`. Energy in nJ by the cost table; `_once` and `_every_step` say how often the analog first layer is computed. The
-    columns behind `table` are those of neurons with a sign, several levels or a leak.
+    `ann_quantized`. Energy in nJ by the cost table; `_once` and `_every_step` say how often the
+    analog first layer is computed. The columns behind `table` are those of neurons with a sign,
+    several levels or a leak.
     """
 
     method: str

@@ -41,6 +41,7 @@ class FinishedRun:
         config: The configuration, or nothing where there is none.
         config_file: Its path.
         variants: The networks of `snn.ckpt`, one for each T that has a result.
+        reads_images: Whether an input has the shape of an image, as far as the file tells.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class FinishedRun:
     config: dict[str, Any]
     config_file: Path | None
     variants: list[Variant]
+    reads_images: bool
 
     def split(self, name: str) -> list[Result]:
         """The results of one split."""
@@ -91,7 +93,9 @@ def read_run(folder: Path) -> FinishedRun:
     config = {} if config_file is None else read_configuration(config_file)
     steps = read_rows(folder / "steps.csv", StepRow)
     variants = [one for variant in networks for one in variant.each]
-    return FinishedRun(folder, results, steps, measured, config, config_file, variants)
+    shapes = [each.get("input") for each in networks.values()]
+    images = all(shape is None or len(shape) == 3 for shape in shapes)
+    return FinishedRun(folder, results, steps, measured, config, config_file, variants, images)
 
 
 def _biases(

@@ -220,9 +220,9 @@ class SpikingClassifier(LightningModule):
         Returns:
             What the task makes of the outputs (`Task.predictions`): of classification `label` and
             `confidence`, `[T, B]`, of regression `value`, `[T, B, outputs]`; T = 1 for the ANN. Of
-            the network in `chosen`, or if that is None the one that stands for all; `steps`, how many steps each sample ran,
-            `[B]`: T, or fewer where `early_exit` is set, a confidence at which a sample stops;
-            `target`, `[B]` or `[B, outputs]`, where it is known.
+            the network in `chosen`, or if that is None the one that stands for all. `steps`, how
+            many steps each sample ran, `[B]`: T, or fewer where `early_exit` is set, a confidence
+            at which a sample stops. `target`, `[B]` or `[B, outputs]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
         steps = None
