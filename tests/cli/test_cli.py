@@ -24,6 +24,7 @@ def test_fit_leaves_its_files_and_says_what_is_next(fitted):
         reader = csv.DictReader(file)
         found = list(reader)
     expected = ["split", "method", "timesteps", "accuracy", "n", "seed", "seconds", "neuron"]
+    expected += ["labels", "measure"]
     assert reader.fieldnames == expected
     assert [row["method"] for row in found[:5]] == [
         "ann",
