@@ -109,8 +109,8 @@ class StepRMSE(StepMetric, MeanSquaredError):
 
     >>> metric = StepRMSE(timesteps=2)
     >>> metric.update(torch.tensor([[[3.0], [4.0]], [[1.0], [1.0]]]), torch.tensor([0.0, 0.0]))
-    >>> metric.curve()
-    [3.5355339050292969, 1.0]
+    >>> [round(error, 4) for error in metric.curve()]
+    [3.5355, 1.0]
     """
 
     seen: Tensor
