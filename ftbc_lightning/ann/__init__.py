@@ -1,11 +1,13 @@
 """What is pretrained: networks and activations that convert. Pure torch."""
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
+from ftbc_lightning.ann.mlp import MLP
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
 from ftbc_lightning.ann.vgg import VGG11, VGG16
 
 __all__ = [
+    "MLP",
     "QCFS",
     "VGG11",
     "VGG16",

@@ -74,8 +74,8 @@ def parse_method(method: str) -> Stages:
         groups = "; ".join(_listed(of_kind(kind)) for kind in KINDS if kind != "training")
         raise UserError(
             f"Calibration method {method!r} is unknown; choose one of "
-            f"{', '.join(calibrating())}, or join them by + in this order, one of each group at most: {groups} (such as "
-            "weights+exact)."
+            f"{', '.join(calibrating())}, or join them by + in this order, one of each group at "
+            f"most: {groups} (such as weights+exact)."
         )
     by_kind = dict(zip(places, given, strict=True))
     return Stages(by_kind.get(0), by_kind.get(1), by_kind.get(2, "none"), by_kind.get(3))

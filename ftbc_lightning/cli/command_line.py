@@ -27,7 +27,7 @@ from ftbc_lightning.cli.arguments import (
 from ftbc_lightning.cli.choices import list_choices
 from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.names_of_today import names_of_today
-from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.folder_lock import folder_locked
 from ftbc_lightning.report.run_folder import LOGS
@@ -177,7 +177,7 @@ class FTBCCLI(LightningCLI):
             self.resolve_last()
         weights = self._get(self.config, "model").get("weights")
         trained = trained_division(self._get(self.config_init, "ckpt_path"), weights)
-        if trained is not None and isinstance(self.datamodule, ClassificationDataModule):
+        if trained is not None and isinstance(self.datamodule, DividedDataModule):
             self.datamodule.division_seed = trained
         settings = self.config[self.subcommand].data.get("init_args") or {}
         if settings.get("image_size", 0) is None:  # a finished run must not choose another one
@@ -289,7 +289,7 @@ def run(args: Sequence[str] | None = None, *, program: type[FTBCCLI] = FTBCCLI) 
     with ExitStack() as FTBCCLI.ends, finished_runs():
         return program(
             SpikingClassifier,
-            ClassificationDataModule,
+            DividedDataModule,
             subclass_mode_data=True,
             trainer_class=Trainer,
             parser_class=OneLineParser,

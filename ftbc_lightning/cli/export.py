@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,9 @@ from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
+
+if TYPE_CHECKING:
+    from ftbc_lightning.training.tasks import Task
 
 
 def export(
@@ -58,30 +61,29 @@ def export(
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
     if bias == "mean":
-        print(cost_of_mean_bias(snn, run_configuration(ckpt_path)))
+        print(cost_of_mean_bias(snn, module.task, run_configuration(ckpt_path)))
 
 
-def cost_of_mean_bias(snn: SpikingNetwork, config: Path | None) -> str:
-    """One line: the accuracy with b[t] and with its mean, on the validation split of the run."""
+def cost_of_mean_bias(snn: SpikingNetwork, task: "Task", config: Path | None) -> str:
+    """One line: the measure with b[t] and with its mean, on the validation split of the run."""
     if config is None:
         return (
             "Note: what the mean bias costs is not known, because the run's config.yaml does not "
             "lie beside the checkpoint."
         )
-    from ftbc_lightning.training.metrics import StepAccuracy
     from ftbc_lightning.training.reload import datamodule
 
     data: Any = datamodule(config)
     data.prepare_data()
     data.setup("validate")
     networks = snn, mean_bias(snn)
-    accuracy = [StepAccuracy(timesteps=snn.timesteps) for _ in networks]
+    metrics = [task.metric(snn.timesteps) for _ in networks]
     with torch.no_grad():
         for images, labels in data.val_dataloader():
-            for network, metric in zip(networks, accuracy, strict=True):
+            for network, metric in zip(networks, metrics, strict=True):
                 metric.update(simulate(network, images), labels)
-    own, mean = (100 * metric.curve()[-1] for metric in accuracy)
+    own, mean = (task.measure.exactly(metric.curve()[-1]) for metric in metrics)
     return (
-        f"Note: on {int(accuracy[0].total)} validation samples the accuracy is {own:.2f} % with "
-        f"b[t] and v0, {mean:.2f} % with their mean, as written."
+        f"Note: on {metrics[0].samples} validation samples the {task.measure.label} is {own} with "
+        f"b[t] and v0, {mean} with their mean, as written."
     )

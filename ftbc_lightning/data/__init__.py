@@ -1,9 +1,11 @@
 """One data module a data set; all share splits, loaders and the calibration draw."""
 
 from ftbc_lightning.data.array import ArrayDataModule
-from ftbc_lightning.data.base import ClassificationDataModule
+from ftbc_lightning.data.base import ClassificationDataModule, DividedDataModule
+from ftbc_lightning.data.diabetes import DiabetesDataModule
 from ftbc_lightning.data.digits import DigitsDataModule
 from ftbc_lightning.data.folder import ImageFolderDataModule, ImageNetDataModule
+from ftbc_lightning.data.regression import RegressionDataModule
 from ftbc_lightning.data.torchvision_sets import (
     CIFAR10DataModule,
     CIFAR100DataModule,
@@ -15,8 +17,11 @@ __all__ = [
     "CIFAR10DataModule",
     "CIFAR100DataModule",
     "ClassificationDataModule",
+    "DiabetesDataModule",
     "DigitsDataModule",
+    "DividedDataModule",
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "ImageNetDataModule",
+    "RegressionDataModule",
 ]

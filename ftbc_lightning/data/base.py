@@ -17,19 +17,18 @@ Split = Literal["train", "test"]
 Batch = tuple[Tensor, Tensor]
 
 
-class ClassificationDataModule(LightningDataModule, ABC):
-    """Train, validation, test and calibration loaders over one labelled data set.
+class DividedDataModule(LightningDataModule, ABC):
+    """Train, validation, test and calibration loaders over one data set, whatever the task.
 
-    The training split is divided once, class by class, into a part that trains and a part that
-    validates. Calibration samples are drawn from the part that trains, with the transforms of
-    evaluation: neither validation nor test samples ever choose anything.
+    The training split is divided once into a part that trains and a part that validates.
+    Calibration samples are drawn from the part that trains, with the transforms of evaluation:
+    neither validation nor test samples ever choose anything.
 
-    A subclass sets `num_classes` and `input_shape` in `__init__`, because the command line links
-    them into the network, and answers `labels` and `dataset`. It takes the settings below as
-    `**settings` and hands them on; one that has another default there it names, without a text.
+    A subclass sets `input_shape` in `__init__`, and answers `divided` and `dataset`. It takes the
+    settings below as `**settings` and hands them on; one that has another default there it names,
+    without a text.
 
     Attributes:
-        num_classes: Number of classes.
         input_shape: Shape of one input, `(C, H, W)`.
         division_seed: Of the division alone, `seed` at first: whoever evaluates a trained network
             sets it to that of the training, before `setup`.
@@ -45,7 +44,6 @@ class ClassificationDataModule(LightningDataModule, ABC):
         UserError: A setting is out of range.
     """
 
-    num_classes: int
     input_shape: tuple[int, ...]
 
     def __init__(
@@ -80,8 +78,12 @@ class ClassificationDataModule(LightningDataModule, ABC):
         self._is_set_up = False
 
     @abstractmethod
-    def labels(self, split: Split) -> Sequence[int]:
-        """The class of every sample of a split, in order."""
+    def divided(self) -> tuple[list[int], list[int]]:
+        """Indices of the training split that train, and those that validate.
+
+        Raises:
+            UserError: The targets are not those of the task, or there are too few samples.
+        """
 
     @abstractmethod
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
@@ -98,14 +100,7 @@ class ClassificationDataModule(LightningDataModule, ABC):
         """Divide the training split; done once, whatever the stage."""
         if self._is_set_up:
             return
-        labels = torch.as_tensor(self.labels("train"))
-        check_labels(labels, self.num_classes, where=type(self).__name__)
-        if bool((labels == labels[0]).all()):
-            raise UserError(
-                f"{type(self).__name__} has training samples of class {int(labels[0])} alone; at "
-                "least two classes are needed."
-            )
-        self.train_indices, self.validation_indices = self.divide(labels)
+        self.train_indices, self.validation_indices = self.divided()
         plain = self.dataset("train", augmented=False)
         augmented = self.dataset("train", augmented=True)
         self.train_set = Drawn(augmented, self.train_indices, seed=self.seed)
@@ -114,21 +109,28 @@ class ClassificationDataModule(LightningDataModule, ABC):
         self.test_set = self.dataset("test", augmented=False)
         self._is_set_up = True
 
-    def divide(self, labels: Tensor) -> tuple[list[int], list[int]]:
-        """Indices that train and indices that validate: the same share of each class."""
+    def shared_out(self, groups: Iterable[Tensor]) -> tuple[list[int], list[int]]:
+        """Indices that train and indices that validate: the same share of each group.
+
+        Args:
+            groups: The indices of the samples of each.
+
+        Raises:
+            UserError: There are too few samples.
+        """
         generator = torch.Generator().manual_seed(self.division_seed)
         train: list[int] = []
         validation: list[int] = []
-        for label in range(self.num_classes):
-            members = (labels == label).nonzero().flatten()
+        for members in groups:
             members = members[torch.randperm(len(members), generator=generator)]
             count = round(len(members) * self.validation_fraction)
             validation += members[:count].tolist()
             train += members[count:].tolist()
         if not train or not validation:
             raise UserError(
-                f"{len(labels)} training samples cannot be divided into a part that trains and a "
-                f"validation part of {self.validation_fraction}; give more samples."
+                f"{len(train) + len(validation)} training samples cannot be divided into a part "
+                f"that trains and a validation part of {self.validation_fraction}; give more "
+                "samples."
             )
         return sorted(train), sorted(validation)
 
@@ -220,6 +222,45 @@ class ClassificationDataModule(LightningDataModule, ABC):
         )
 
 
+class ClassificationDataModule(DividedDataModule):
+    """A data module of labelled samples, divided class by class.
+
+    A subclass sets `num_classes` and `input_shape` in `__init__`, and answers `labels` and
+    `dataset`.
+
+    Attributes:
+        num_classes: Number of classes.
+
+    Args:
+        settings: Those of `DividedDataModule`.
+    """
+
+    num_classes: int
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+    @abstractmethod
+    def labels(self, split: Split) -> Sequence[int]:
+        """The class of every sample of a split, in order."""
+
+    def divided(self) -> tuple[list[int], list[int]]:
+        """See `divide`, once the labels of the training split are checked."""
+        labels = torch.as_tensor(self.labels("train"))
+        check_labels(labels, self.num_classes, where=type(self).__name__)
+        if bool((labels == labels[0]).all()):
+            raise UserError(
+                f"{type(self).__name__} has training samples of class {int(labels[0])} alone; at "
+                "least two classes are needed."
+            )
+        return self.divide(labels)
+
+    def divide(self, labels: Tensor) -> tuple[list[int], list[int]]:
+        """Indices that train and indices that validate: the same share of each class."""
+        classes = range(self.num_classes)
+        return self.shared_out((labels == label).nonzero().flatten() for label in classes)
+
+
 def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:
     """Raise `UserError` if there is no label or one is out of range.
 
@@ -263,4 +304,5 @@ def collate(samples: Any) -> Batch:
             f"Samples of one batch have different shapes ({', '.join(map(str, sorted(shapes)))});"
             " give data.image_size."
         )
-    return torch.stack(images), torch.tensor(labels)
+    targets = torch.stack(labels) if isinstance(labels[0], Tensor) else torch.tensor(labels)
+    return torch.stack(images), targets

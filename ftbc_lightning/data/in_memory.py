@@ -15,8 +15,8 @@ class InMemorySamples(Dataset[Batch]):
     """Samples and labels as tensors.
 
     Args:
-        images: `[N, C, H, W]`, uint8 or float.
-        labels: int64 `[N]`.
+        images: `[N, C, H, W]`, or `[N, ...]` without transforms; uint8 or float.
+        labels: Classes, int64 `[N]`, or targets, float `[N, outputs]`.
         augment: Applied to a batch of raw samples, a new draw for each.
         prepare: Applied after it, the same for all.
     """

@@ -56,8 +56,13 @@ def preparation(like: LightningDataModule) -> v2.Transform:
     if isinstance(like, ImageFolderDataModule):
         return imagenet_evaluation(like.mean, like.std, like.image_size)
     shape = getattr(like, "input_shape", None)
-    if shape is None or len(shape) != 3:
+    if shape is None:
         raise UserError(f"{type(like).__name__} does not say the shape of an image (input_shape).")
+    if len(shape) != 3:
+        raise UserError(
+            f"Samples of {type(like).__name__} have the shape {list(shape)} and are no images; "
+            "leave --data.folder out."
+        )
     channels, height, width = shape
     steps: list[Any] = [
         v2.Grayscale() if channels == 1 else v2.Identity(),

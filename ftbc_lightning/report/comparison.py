@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ftbc_lightning.report.comparison_rows import Row
+from ftbc_lightning.report.measure import Measure, measure_of
 from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, new_figure, style_of
 
@@ -26,6 +27,7 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
         title: Says on which samples; how many draws is added.
     """
     steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
+    measure = measure_of(rows)
     shown = Table(title=f"{title}\n{draws_of(rows)}")
     shown.add_column("", no_wrap=True)
     for number in steps:
@@ -37,7 +39,9 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
             shown.add_row(f"neuron: {neuron}", style="italic")
         for method in dict.fromkeys(row.method for row in like):
             own = [row for row in like if row.method == method]
-            cells = [_cell([r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps]
+            cells = [
+                _cell(measure, [r.accuracy for r in own if r.timesteps in (t, None)]) for t in steps
+            ]
             shown.add_row(label_of(method), *cells, _seconds(own))
     return shown
 
@@ -49,7 +53,7 @@ def by_neuron(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Accuracy by T of every method, a panel a neuron, with the spread over the draws as bars."""
+    """The measure by T of every method, a panel a neuron; bars are the spread over the draws."""
     groups = by_neuron([row for row in rows if row.method != "ann"])
     groups = {name: like for name, like in groups.items() if like} or groups
     ann = [row for row in rows if row.method == "ann"]
@@ -60,20 +64,22 @@ def comparison_figure(rows: Sequence[Row], *, title: str) -> Figure:
         _draw(axes, [*ann, *like], steps)
         if len(groups) > 1:
             axes.set_title(f"neuron: {neuron}", fontsize=9)
-    panels[0].set_ylabel("accuracy in %")
+    panels[0].set_ylabel(measure_of(rows).axis)
     figure.suptitle(f"{title}\n{draws_of(rows)}", fontsize=9)
     return figure
 
 
 def _draw(axes: Axes, rows: Sequence[Row], steps: Sequence[int]) -> None:
+    measure = measure_of(rows)
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
         if method == "ann":
-            level = 100 * own[0].accuracy
-            axes.axhline(level, label=f"{label_of(method)} {level:.1f} %", **style_of(method))
+            level = own[0].accuracy
+            label = f"{label_of(method)} {measure.said(level)}"
+            axes.axhline(measure.drawn(level), label=label, **style_of(method))
             continue
         there = [t for t in steps if any(row.timesteps == t for row in own)]
-        values = [[100 * row.accuracy for row in own if row.timesteps == t] for t in there]
+        values = [[measure.drawn(row.accuracy) for row in own if row.timesteps == t] for t in there]
         spread = [stdev(found) if len(found) > 1 else 0.0 for found in values]
         style = {"markersize": 5, "capsize": 2, "linewidth": 1.2, **style_of(method)}
         axes.errorbar(there, list(map(mean, values)), spread, label=label_of(method), **style)
@@ -81,7 +87,7 @@ def _draw(axes: Axes, rows: Sequence[Row], steps: Sequence[int]) -> None:
     axes.set_xticks(steps, [str(number) for number in steps])
     axes.set_xlabel("time steps T")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=7, loc="lower right" if measure.higher_is_better else "upper right")
 
 
 def draws_of(rows: Sequence[Row]) -> str:
@@ -102,13 +108,8 @@ def draws_of(rows: Sequence[Row]) -> str:
     return f"mean \u00b1 standard deviation over {some} calibration draws"
 
 
-def _cell(accuracies: Sequence[float]) -> str:
-    if not accuracies:
-        return ""
-    percent = [100 * accuracy for accuracy in accuracies]
-    if len(percent) == 1:
-        return f"{percent[0]:.2f}"
-    return f"{mean(percent):.1f} \u00b1{stdev(percent):.1f}"
+def _cell(measure: Measure, values: Sequence[float]) -> str:
+    return measure.spread(values) if values else ""
 
 
 def _seconds(rows: Sequence[Row]) -> str:

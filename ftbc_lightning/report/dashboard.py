@@ -98,7 +98,6 @@ def definition(project: str, entity: str) -> Any:
             *(
                 wr.MediaBrowser(title=title, media_keys=[f"figures/{name}"])
                 for name, title in PICTURES.items()
-                if name != "energy"
             ),
         ],
         "Calibration, layer by layer": [

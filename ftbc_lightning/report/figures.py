@@ -1,4 +1,4 @@
-"""Figures of one run: accuracy, biases, and what it costs. Drawn from rows alone."""
+"""Figures of one run: the measure, biases, and what it costs. Drawn from rows alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
+from ftbc_lightning.report.measure import Measure, measure_of
 from ftbc_lightning.report.rows import BiasRow, OperationRow, Result, StepRow
 from ftbc_lightning.report.style import AFTER, MAP, label_of, new_figure, style_of
 
@@ -22,28 +23,31 @@ BAR, LEGEND = 0.9, 0.3
 """Inches more at the right for a colour bar, and less below without a legend."""
 
 
-def accuracy_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
-    """Left: accuracy by T, each T converted for itself. Right: after each step of the largest."""
+def steps_figure(results: Sequence[Result], steps: Sequence[StepRow], *, split: str) -> Figure:
+    """Left: the measure by T, each T converted for itself. Right: by step of the largest."""
     figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = [row for row in results if row.split == split]
+    measure = measure_of(rows)
     ann = next(row for row in rows if row.method == "ann")
+    level, label = measure.drawn(ann.accuracy), f"ANN {measure.said(ann.accuracy)}"
     largest = max(row.timesteps or 0 for row in rows)
     for axes in (left, right):
-        axes.axhline(100 * ann.accuracy, label=f"ANN {100 * ann.accuracy:.1f} %", **style_of("ann"))
+        axes.axhline(level, label=label, **style_of("ann"))
         axes.grid(alpha=0.3)
     for method in dict.fromkeys(row.method for row in rows if row.timesteps):
         style = {"label": label_of(method), "markersize": 4, **style_of(method)}
         by_t = [row for row in rows if row.method == method and row.timesteps]
-        left.plot([row.timesteps for row in by_t], [100 * row.accuracy for row in by_t], **style)
+        values = [measure.drawn(row.accuracy) for row in by_t]
+        left.plot([row.timesteps for row in by_t], values, **style)
         curve = [
-            (row.step, 100 * row.accuracy)
+            (row.step, measure.drawn(row.accuracy))
             for row in steps
             if (row.split, row.method, row.timesteps) == (split, method, largest)
         ]
-        right.plot([step for step, _ in curve], [accuracy for _, accuracy in curve], **style)
+        right.plot([step for step, _ in curve], [value for _, value in curve], **style)
     log_ticks(left, sorted({row.timesteps for row in rows if row.timesteps}))
-    left.set(xlabel="time steps T", ylabel=f"accuracy in % ({SPLITS[split]}, n = {ann.n})")
+    left.set(xlabel="time steps T", ylabel=f"{measure.axis} ({SPLITS[split]}, n = {ann.n})")
     left.set_title("converted for each T", fontsize=10)
     right.set(xlabel="time step")
     step_ticks(right, largest)
@@ -196,8 +200,8 @@ def bias_map_figure(biases: Sequence[BiasRow], *, title: str) -> Figure:
     return figure
 
 
-def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
-    """Accuracy against energy: each point is a T; the ANN dense, effective and quantised."""
+def energy_figure(rows: Sequence[OperationRow], measure: Measure, *, split: str) -> Figure:
+    """The measure against energy: each point is a T; the ANN dense, effective and quantised."""
     figure = new_figure(7.5, 4.8)
     axes = figure.subplots()
     single = {"ann": "ANN, products that are not 0", "ann_dense": "ANN, all products"}
@@ -207,18 +211,18 @@ def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
             style: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": marker}
             fill = "black" if row.method == "ann" else "none"
             label = single[row.method]
-            axes.plot(
-                row.energy_once, 100 * row.accuracy, mfc=fill, label=label, markersize=9, **style
-            )
+            value = measure.drawn(row.accuracy)
+            axes.plot(row.energy_once, value, mfc=fill, label=label, markersize=9, **style)
     for method in dict.fromkeys(row.method for row in rows if row.method not in single):
         line = [row for row in rows if row.method == method]
         style = {"label": label_of(method), "markersize": 5, **style_of(method)}
-        axes.plot([r.energy_once for r in line], [100 * r.accuracy for r in line], **style)
+        values = [measure.drawn(row.accuracy) for row in line]
+        axes.plot([row.energy_once for row in line], values, **style)
         # Uncalibrated points lie beside the calibrated ones of the same T: one number is enough.
         for row in line if method != "snn_uncalibrated" else ():
             axes.annotate(
                 f"{row.timesteps}",
-                (row.energy_once, 100 * row.accuracy),
+                (row.energy_once, measure.drawn(row.accuracy)),
                 xytext=(0, -13 if method.startswith("ann_quantized") else 7),
                 textcoords="offset points",
                 ha="center",
@@ -229,7 +233,7 @@ def energy_figure(rows: Sequence[OperationRow], *, split: str) -> Figure:
     _readable_energies(axes, [row.energy_once for row in rows])
     axes.set(
         xlabel=f"nJ for a sample in synapses (estimate, {rows[0].table}, first layer once)",
-        ylabel=f"accuracy in % ({SPLITS[split]})",
+        ylabel=f"{measure.axis} ({SPLITS[split]})",
     )
     axes.margins(y=0.12)
     axes.grid(alpha=0.3)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from ftbc_lightning.report.figures import (
-    accuracy_figure,
     bias_figure,
     bias_map_figure,
     energy_figure,
+    steps_figure,
 )
 from ftbc_lightning.report.layer_figures import (
     error_figure,
@@ -18,11 +18,11 @@ from ftbc_lightning.report.layer_figures import (
     step_map_figure,
     threshold_figure,
 )
+from ftbc_lightning.report.measure import MEASURES, measure_of
 from ftbc_lightning.report.rows import Measurements, Result, StepRow
 from ftbc_lightning.report.style import label_of
 
 PICTURES = {
-    "energy": "Accuracy against energy",
     "error_by_layer": "Where the error is",
     "error_and_rates_by_step": "Errors and firing rates, step by step",
     "bias_curves": "The temporal bias",
@@ -30,7 +30,8 @@ PICTURES = {
     "thresholds": "Thresholds against activations",
     "membranes": "Membranes",
 }
-"""The pictures of the layers and their titles, in the order in which they are read."""
+"""The pictures of the layers and their titles, in the order in which they are read; before them
+comes `energy`."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,22 @@ class Picture:
     figure: Figure
 
 
-def accuracy_picture(results: Sequence[Result], steps: Sequence[StepRow]) -> Picture:
-    """Accuracy by T and by step."""
+def steps_picture(results: Sequence[Result], steps: Sequence[StepRow]) -> Picture:
+    """The measure by T and by step."""
+    measure = measure_of(results)
     rows = [row for row in results if row.split == "val"]
     said = ", ".join(
         f"{label_of(row.method)}{f' T={row.timesteps}' if row.timesteps else ''} "
-        f"{100 * row.accuracy:.1f} %"
+        f"{measure.said(row.accuracy)}"
         for row in rows
     )
     return Picture(
-        "accuracy_by_step",
-        "Accuracy by time steps",
+        f"{measure.name}_by_step",
+        f"{measure.heading} by time steps",
         "Left: each T with a network of its own (of an anytime run: its first steps). Right: the "
         "networks for the largest T, stopped after each step.",
-        f"Line chart of validation accuracy by time steps: {said}.",
-        accuracy_figure(results, steps, split="val"),
+        f"Line chart of validation {measure.label} by time steps: {said}.",
+        steps_figure(results, steps, split="val"),
     )
 
 
@@ -74,6 +76,7 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
     """The pictures of the layers, in the order in which they are read."""
     before, after = found.of(calibrated=False), found.of(calibrated=True)
     label, timesteps = label_of(found.method), found.timesteps
+    measure = MEASURES[found.measure]
     if found.operations:
         said = ", ".join(
             f"{label_of(row.method)} T={row.timesteps} {row.energy_once:.3g} nJ"
@@ -81,12 +84,13 @@ def layer_pictures(found: Measurements) -> Iterator[Picture]:
         )
         yield Picture(
             "energy",
-            PICTURES["energy"],
-            "An estimate from counted operations, without memory traffic. Higher and further left "
-            "is better. The quantised ANN is what a spiking network has to beat: one pass with "
-            "activations of ceil(log2(T + 1)) bits, each of which costs an addition.",
-            f"Accuracy against estimated energy for a sample: {said}.",
-            energy_figure(found.operations, split="val"),
+            f"{measure.heading} against energy",
+            "An estimate from counted operations, without memory traffic. "
+            f"{'Higher' if measure.higher_is_better else 'Lower'} and further left is better. The "
+            "quantised ANN is what a spiking network has to beat: one pass with activations of "
+            "ceil(log2(T + 1)) bits, each of which costs an addition.",
+            f"{measure.heading} against estimated energy for a sample: {said}.",
+            energy_figure(found.operations, measure, split="val"),
         )
     if after:
         errors = ", ".join(f"{name} {row.total:.2f}" for name, row in last_steps(after).items())

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from ftbc_lightning.analysis.energy import COST_TABLES
 from ftbc_lightning.files.run_configuration import is_finetuning
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.report.gallery import Picture, accuracy_picture, layer_pictures
+from ftbc_lightning.report.gallery import Picture, layer_pictures, steps_picture
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
@@ -28,7 +29,7 @@ SHOWN_LAYERS = 5
 
 
 def report(run: str, *, out: str | None = None) -> None:
-    """Write one self-contained page on a finished run: which T to use, where accuracy is lost.
+    """Write one self-contained page on a finished run: which T to use, which layer is worst.
 
     Args:
         run: The run's folder, as `ftbc fit` or `ftbc calibrate` wrote it.
@@ -55,7 +56,7 @@ def page(run: FinishedRun) -> str:
         lstrip_blocks=True,
     )
     measured = run.measured
-    pictures = [accuracy_picture(run.results, run.steps), *layer_pictures(measured)]
+    pictures = [steps_picture(run.results, run.steps), *layer_pictures(measured)]
     before, after = measured.of(calibrated=False), measured.of(calibrated=True)
     recommendation = recommend(run.split("val"))
     plain = recommendation.chosen.method == "snn_uncalibrated" and bool(before)
@@ -63,6 +64,7 @@ def page(run: FinishedRun) -> str:
     return environment.get_template("page.html.jinja").render(
         name=run.folder.resolve().name,
         recommendation=recommendation,
+        measure=recommendation.measure,
         neurons=_neurons(run),
         trained=training_note(run.results),
         tables=[_table(run, split) for split in ("val", "test") if run.split(split)],
@@ -126,9 +128,10 @@ def _tested(run: FinishedRun) -> str:
     ann = [row for row in rows if row.method == "ann"]
     if not found or not ann:
         return ""
+    measure = measure_of(found)
     return (
-        f"On {found[0].n} test samples, which chose nothing: {100 * found[0].accuracy:.1f} %, "
-        f"the ANN {100 * ann[0].accuracy:.1f} %."
+        f"On {found[0].n} test samples, which chose nothing: {measure.said(found[0].accuracy)}, "
+        f"the ANN {measure.said(ann[0].accuracy)}."
     )
 
 
@@ -186,8 +189,9 @@ def _uses(run: FinishedRun, chosen: Result) -> list[str]:
     if run.config_file is None or chosen.method not in methods:
         return []
     which = f"--ckpt_path {shlex.quote(str(path))} --method {methods[chosen.method]}"
+    samples = " --data.folder IMAGES" if run.reads_images else ""
     return [
-        f"ftbc predict {which} --at {chosen.timesteps} --data.folder IMAGES",
+        f"ftbc predict {which} --at {chosen.timesteps}{samples}",
         f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
         f"ftbc diagnose {which} --at {chosen.timesteps}",
     ]

@@ -22,8 +22,9 @@ def names_of(dataset: Dataset[Any], count: int) -> list[str]:
 
 
 def join(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The predictions of all batches: `label` and `confidence` `[T, N]`, the others `[N]`."""
-    return {key: torch.cat([b[key].cpu() for b in batches], dim=-1) for key in batches[0]}
+    """The predictions of all batches: `steps` and `target` `[N, ...]`, the others `[T, N, ...]`."""
+    axis = {key: 0 if key in ("steps", "target") else 1 for key in batches[0]}
+    return {key: torch.cat([b[key].cpu() for b in batches], dim=at) for key, at in axis.items()}
 
 
 def write_predictions(

@@ -18,13 +18,14 @@ class Result:
         split: The samples it was measured on.
         method: Its name in results.
         timesteps: T.
-        accuracy: 0 to 1.
+        accuracy: The figure that `measure` names: an accuracy from 0 to 1, or an error.
         n: How many samples.
         seed: Of the calibration draw.
         seconds: What thresholds, calibration and a training after it took; of a network that
             serves every T, the same for each.
         neuron: Which neurons the network has; "if", the paper's, also for the ANN.
         labels: How many labelled samples a training after the calibration has used.
+        measure: What `accuracy` holds, by its name in `ftbc_lightning.report.measure`.
     """
 
     split: str
@@ -36,11 +37,12 @@ class Result:
     seconds: float | None
     neuron: str = PLAIN
     labels: int = 0
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """Accuracy of one network after one of its steps (`steps.csv`)."""
+    """One network after one of its steps (`steps.csv`), in the measure of `results.csv`."""
 
     split: str
     method: str
@@ -87,9 +89,10 @@ class HistogramRow:
 class OperationRow:
     """What a sample costs (`operations.csv`); synaptic operations, biases apart.
 
-    `method` is that of the results, or `ann`, `ann_dense`, `ann_quantized`. Energy in nJ by the
-    cost table; `_once` and `_every_step` say how often the analog first layer is computed. The
-    columns behind `table` are those of neurons with a sign, several levels or a leak.
+    `accuracy` is in the measure of the results. `method` is theirs, or `ann`, `ann_dense`,
+    `ann_quantized`. Energy in nJ by the cost table; `_once` and `_every_step` say how often the
+    analog first layer is computed. The columns behind `table` are those of neurons with a sign,
+    several levels or a leak.
     """
 
     method: str
@@ -127,7 +130,7 @@ class BiasRow:
 
 @dataclass
 class Measurements:
-    """What a run leaves to be drawn besides its accuracies.
+    """What a run leaves to be drawn besides its results.
 
     Attributes:
         method: The calibration that stands for all.
@@ -137,6 +140,7 @@ class Measurements:
         layers: Uncalibrated and calibrated.
         histograms: Of the calibrated network.
         operations: Of the ANN and of each T.
+        measure: What networks are compared by.
     """
 
     method: str
@@ -146,6 +150,7 @@ class Measurements:
     layers: list[LayerRow] = field(default_factory=list)
     histograms: list[HistogramRow] = field(default_factory=list)
     operations: list[OperationRow] = field(default_factory=list)
+    measure: str = "accuracy"
 
     def of(self, *, calibrated: bool) -> list[LayerRow]:
         """The layers of one of the two networks."""

@@ -10,6 +10,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.files.csv_rows import read_rows
 from ftbc_lightning.files.run_configuration import read_configuration, run_configuration
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import (
     BiasRow,
     HistogramRow,
@@ -35,11 +36,12 @@ class FinishedRun:
     Attributes:
         folder: Where.
         results: Of all splits.
-        steps: Accuracies after each step.
+        steps: The measure after each step.
         measured: Layers, biases, operations; empty where the files are missing.
         config: The configuration, or nothing where there is none.
         config_file: Its path.
         variants: The networks of `snn.ckpt`, one for each T that has a result.
+        reads_images: Whether an input has the shape of an image, as far as the file tells.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class FinishedRun:
     config: dict[str, Any]
     config_file: Path | None
     variants: list[Variant]
+    reads_images: bool
 
     def split(self, name: str) -> list[Result]:
         """The results of one split."""
@@ -84,12 +87,15 @@ def read_run(folder: Path) -> FinishedRun:
         layers,
         read_rows(folder / CURVES / "histograms.csv", HistogramRow),
         read_rows(folder / CURVES / "operations.csv", OperationRow),
+        measure_of(results).name,
     )
     config_file = run_configuration(path)
     config = {} if config_file is None else read_configuration(config_file)
     steps = read_rows(folder / "steps.csv", StepRow)
     variants = [one for variant in networks for one in variant.each]
-    return FinishedRun(folder, results, steps, measured, config, config_file, variants)
+    shapes = [each.get("input") for each in networks.values()]
+    images = all(shape is None or len(shape) == 3 for shape in shapes)
+    return FinishedRun(folder, results, steps, measured, config, config_file, variants, images)
 
 
 def _biases(

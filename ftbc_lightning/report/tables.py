@@ -6,6 +6,7 @@ from rich.table import Table
 
 from ftbc_lightning.analysis.diagnosis import Diagnosis
 from ftbc_lightning.analysis.inspection import Inspection
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import PLAIN, Result
 from ftbc_lightning.report.style import label_of, stages_of
 from ftbc_lightning.snn.early_exit import ExitPoint
@@ -18,12 +19,13 @@ DIAGNOSIS_CAPTION = (
 
 
 def table(results: Sequence[Result], *, split: str) -> Table:
-    """Methods by T, accuracy in percent."""
+    """Methods by T, in the measure of the results."""
     steps = sorted({row.timesteps for row in results if row.timesteps is not None})
     names = {"val": "validation", "test": "test"}
     others = dict.fromkeys(row.neuron for row in results if row.neuron != PLAIN)
     neuron = "".join(f"\nneuron: {name}" for name in others)
-    title = f"Accuracy in % on {results[0].n} {names.get(split, split)} samples{neuron}"
+    measure = measure_of(results)
+    title = f"{measure.title} on {results[0].n} {names.get(split, split)} samples{neuron}"
     shown = Table(title=title, caption=training_note(results) or None)
     shown.add_column("", no_wrap=True)
     for number in steps:
@@ -31,7 +33,7 @@ def table(results: Sequence[Result], *, split: str) -> Table:
     for method in dict.fromkeys(row.method for row in results):
         rows = {row.timesteps: row.accuracy for row in results if row.method == method}
         cells = [rows.get(number, rows.get(None)) for number in steps]
-        shown.add_row(label_of(method), *("" if c is None else f"{100 * c:.2f}" for c in cells))
+        shown.add_row(label_of(method), *("" if c is None else measure.cell(c) for c in cells))
     return shown
 
 

@@ -1,11 +1,11 @@
 """What a run says, in sentences: which T to use, which layer is worst."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftbc_lightning.analysis.diagnosis import SMALL, advice_on
 from ftbc_lightning.report.layer_figures import last_steps
+from ftbc_lightning.report.measure import Measure, measure_of
 from ftbc_lightning.report.rows import LayerRow, Result
 from ftbc_lightning.report.style import label_of, stages_of
 
@@ -18,15 +18,17 @@ class Recommendation:
         chosen: Its result on validation samples.
         ann: That of the ANN.
         baseline: The uncalibrated network of the same T, if there is one.
-        standard_error: Of the ANN's accuracy.
-        reached: Whether it is within one standard error of the ANN.
-        helped: Where calibration gains most: its result, and the gain in points.
+        measure: What networks are compared by.
+        margin: How much worse than the ANN a network may be, see `Measure.margin`.
+        reached: Whether it is within the margin.
+        helped: Where calibration gains most: its result, and the gain.
     """
 
     chosen: Result
     ann: Result
     baseline: Result | None
-    standard_error: float
+    measure: Measure
+    margin: float
     reached: bool
     helped: tuple[Result, float] | None = None
 
@@ -38,62 +40,77 @@ class Recommendation:
     @property
     def reason(self) -> str:
         """Why, with the figures."""
-        chosen, ann = 100 * self.chosen.accuracy, 100 * self.ann.accuracy
-        error = 100 * self.standard_error
-        found = f"{chosen:.1f} % on {self.ann.n} validation samples; the ANN has {ann:.1f} %"
+        measure, margin = self.measure, self.measure.margin_said(self.margin)
+        found = (
+            f"{measure.said(self.chosen.accuracy)} on {self.ann.n} validation samples; the ANN has "
+            f"{measure.said(self.ann.accuracy)}"
+        )
         if self.reached:
-            why = f"the smallest T within one standard error ({error:.1f} points) of the ANN"
-        else:
-            why = (
-                f"no T comes within one standard error ({error:.1f} points) of the ANN; this one "
-                f"is nearest, {ann - chosen:.1f} points below"
-            )
-        return f"{found}. It is {why}." if self.reached else f"{found}. {why[0].upper()}{why[1:]}."
+            return f"{found}. It is the smallest T within {margin} of the ANN."
+        behind = measure.gain(self.ann.accuracy, self.chosen.accuracy)
+        return (
+            f"{found}. No T comes within {margin} of the ANN; this one is nearest, "
+            f"{measure.size(behind)} {'below' if measure.higher_is_better else 'above'}."
+        )
 
     @property
     def gain(self) -> str:
         """What calibration adds at this T, or where it would add something."""
         if self.baseline is None:
             return ""
+        measure = self.measure
         if self.baseline.method == self.chosen.method:
             found = f"At T = {self.chosen.timesteps} no calibration is needed"
-            if self.helped is None or self.helped[1] <= 200 * self.standard_error:
-                return f"{found}, and at no T does it gain more than chance could."
-            best, points = self.helped
+            if self.helped is None or self.helped[1] <= 2 * self.margin:
+                return f"{found}, and at no T does it gain more than {measure.little(self.margin)}."
+            best, gain = self.helped
             return (
-                f"{found}. It gains most at T = {best.timesteps}: {points:+.1f} points with "
-                f"{label_of(best.method)} ({100 * best.accuracy:.1f} %)."
+                f"{found}. It gains most at T = {best.timesteps}: {measure.gained(gain)} with "
+                f"{label_of(best.method)} ({measure.said(best.accuracy)})."
             )
-        points = 100 * (self.chosen.accuracy - self.baseline.accuracy)
+        change = measure.change(self.chosen.accuracy - self.baseline.accuracy)
         return (
-            f"Calibration changes accuracy by {points:+.1f} points at T = {self.chosen.timesteps} "
-            f"(uncalibrated {100 * self.baseline.accuracy:.1f} %); below about "
-            f"{200 * self.standard_error:.1f} points this may be chance."
+            f"Calibration changes {measure.label} by {change} at T = {self.chosen.timesteps} "
+            f"(uncalibrated {measure.said(self.baseline.accuracy)}){measure.doubt(self.margin)}."
         )
+
+    @property
+    def explanation(self) -> str:
+        """What the margin is."""
+        return self.measure.margin_explained(self.margin)
 
 
 def recommend(results: Sequence[Result]) -> Recommendation:
-    """The smallest T within one standard error of the ANN, and its best network.
+    """The smallest T that is as good as the ANN within the measure's margin, and its best network.
+
+    The margin of an accuracy is one standard error of the ANN's, that of an error 5 % of the
+    ANN's.
 
     Args:
         results: Of the validation split: test samples choose nothing.
     """
     ann = next(row for row in results if row.method == "ann")
-    error = math.sqrt(ann.accuracy * (1 - ann.accuracy) / ann.n)
+    measure = measure_of(results)
+    margin = measure.margin(ann.accuracy, ann.n)
     networks = [row for row in results if row.timesteps is not None]
-    good = [row for row in networks if row.accuracy >= ann.accuracy - error]
+
+    def lead(row: Result) -> float:
+        return measure.gain(row.accuracy, ann.accuracy)
+
+    good = [row for row in networks if lead(row) >= -margin]
     if good:
-        chosen = min(good, key=lambda row: (row.timesteps, -row.accuracy))
+        chosen = min(good, key=lambda row: (row.timesteps, -lead(row)))
     else:
-        chosen = max(networks, key=lambda row: (row.accuracy, -(row.timesteps or 0)))
+        chosen = max(networks, key=lambda row: (lead(row), -(row.timesteps or 0)))
     plain = {row.timesteps: row for row in networks if row.method == "snn_uncalibrated"}
     gains = [
-        (row, 100 * (row.accuracy - plain[row.timesteps].accuracy))
+        (row, measure.gain(row.accuracy, plain[row.timesteps].accuracy))
         for row in networks
         if row.timesteps in plain and row.method != "snn_uncalibrated"
     ]
     helped = max(gains, key=lambda pair: pair[1], default=None)
-    return Recommendation(chosen, ann, plain.get(chosen.timesteps), error, bool(good), helped)
+    baseline = plain.get(chosen.timesteps)
+    return Recommendation(chosen, ann, baseline, measure, margin, bool(good), helped)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -14,9 +13,9 @@ from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.snn.surrogates import Surrogate
 from ftbc_lightning.snn.trainable import TrainableNetwork
-from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.metrics import StepMetric
 from ftbc_lightning.training.relative_adam import RelativeAdam, rise_and_fall
-from ftbc_lightning.training.tasks import Classification
+from ftbc_lightning.training.tasks import Task
 
 Loss = Literal["kl", "labels", "both"]
 
@@ -27,7 +26,8 @@ class FineTuning(LightningModule):
         L = temperature^2 * KL(softmax(ann / temperature) || softmax(snn[T] / temperature))
         or the loss of the task on labels, or the sum of both
 
-    snn[T] is what the network says after its last step, ann what the ANN says of the same sample,
+    Of regression, the mean squared distance to the ANN's outputs stands in the place of KL. snn[T]
+    is what the network says after its last step, ann what the ANN says of the same sample,
     which needs no labels. Back-propagation: this is no part of FTBC, which is its start.
 
     Args:
@@ -52,7 +52,7 @@ class FineTuning(LightningModule):
         ann: nn.Module,
         snn: SpikingNetwork,
         *,
-        task: Classification,
+        task: Task,
         optimizer: OptimizerCallable = RelativeAdam,
         lr_scheduler: LRSchedulerCallable | None = None,
         surrogate: Surrogate | None = None,
@@ -71,7 +71,7 @@ class FineTuning(LightningModule):
         self.reference = [ann]  # in a list: it is no part of what is trained and saved
         self.task, self.loss, self.temperature = task, loss, temperature
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
-        self.accuracy = task.metric(snn.timesteps)
+        self.metric = task.metric(snn.timesteps)
         self.source: dict[str, Any] = {}
 
     @property
@@ -109,26 +109,19 @@ class FineTuning(LightningModule):
 
     def _divergence(self, outputs: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.task.scores(self.reference[0](images), images) / self.temperature
-        found = self.task.scores(outputs, images) / self.temperature
-        divergence = F.kl_div(
-            *(found.log_softmax(-1), wanted.log_softmax(-1)),
-            reduction="batchmean",
-            log_target=True,
-        )
-        found_loss: Tensor = divergence * self.temperature**2
-        return found_loss
+            wanted = self.reference[0](images)
+        return self.task.divergence(outputs, wanted, images, temperature=self.temperature)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """What the network says after each step."""
         images, labels = batch
-        assert isinstance(self.accuracy, StepAccuracy)
-        self.accuracy.update(simulate(self.trained.snn, images), labels)
+        assert isinstance(self.metric, StepMetric)
+        self.metric.update(simulate(self.trained.snn, images), labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy after the last step."""
-        self.log("val/acc", self.accuracy.curve()[-1], prog_bar=True)
-        self.accuracy.reset()
+        """Log the measure after the last step."""
+        self.log(f"val/{self.task.measure.key}", self.metric.curve()[-1], prog_bar=True)
+        self.metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down on what this training rests, so that it can be gone on with."""

@@ -1,8 +1,12 @@
-"""Accuracy after every time step, as one metric."""
+"""What networks are compared by, after every time step, as one metric."""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanSquaredError, Metric
+
+from ftbc_lightning.errors import UserError
 
 
 def step_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -21,23 +25,66 @@ def step_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(-1) == labels).sum(-1)
 
 
-class StepAccuracy(Metric):
-    """Accuracy after each of T steps; merges over processes by adding counts.
+def targets_like(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Targets, float32, in the shape of the outputs.
+
+    Args:
+        outputs: `[B, outputs]`.
+        targets: `[B, outputs]`, or `[B]` if there is one output.
+
+    Raises:
+        UserError: A sample has more or fewer targets than outputs.
+
+    >>> targets_like(torch.zeros(2, 1), torch.tensor([3, 4])).tolist()
+    [[3.0], [4.0]]
+    """
+    if targets.numel() != outputs.numel():
+        raise UserError(
+            f"The network returns {list(outputs.shape)}, but the targets are "
+            f"{list(targets.shape)}; each sample needs as many targets as outputs."
+        )
+    return targets.reshape(outputs.shape).float()
+
+
+class StepMetric(Metric, ABC):
+    """A figure after each of T steps; merges over processes by adding sums.
 
     Attributes:
         samples: Over how many samples of all processes `compute` was taken last.
+    """
+
+    full_state_update = False
+    samples = 0
+
+    @abstractmethod
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch: outputs `[T, B, outputs]`, targets `[B]` or `[B, outputs]`."""
+
+    @abstractmethod
+    def compute(self) -> Tensor:
+        """The figure after each step, `[T]`; a scalar if T is 1."""
+
+    def curve(self) -> list[float]:
+        """`compute` as T numbers; torchmetrics makes a scalar of one that has a single step."""
+        return [float(value) for value in self.compute().reshape(-1)]
+
+    def own_curve(self) -> list[float]:
+        """`curve` over the samples of this process alone, without waiting for others."""
+        return [float(value) for value in type(self).compute(self).reshape(-1)]
+
+
+class StepAccuracy(StepMetric):
+    """Accuracy after each of T steps.
 
     Args:
         timesteps: T; 1 for an ANN.
     """
 
-    full_state_update = False
     correct: Tensor
     total: Tensor
 
     def __init__(self, *, timesteps: int) -> None:
         super().__init__()
-        self.samples = 0
         self.add_state("correct", torch.zeros(timesteps, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -51,6 +98,35 @@ class StepAccuracy(Metric):
         self.samples = int(self.total)
         return self.correct.double() / self.total
 
-    def curve(self) -> list[float]:
-        """`compute` as T numbers; torchmetrics makes a scalar of one that has a single step."""
-        return [float(share) for share in self.compute().reshape(-1)]
+
+class StepRMSE(StepMetric, MeanSquaredError):
+    """Root mean squared error after each of T steps, over all samples and outputs.
+
+    torchmetrics' own for T outputs: the steps stand in their place.
+
+    Args:
+        timesteps: T; 1 for an ANN.
+
+    >>> metric = StepRMSE(timesteps=2)
+    >>> metric.update(torch.tensor([[[3.0], [4.0]], [[1.0], [1.0]]]), torch.tensor([0.0, 0.0]))
+    >>> [round(error, 4) for error in metric.curve()]
+    [3.5355, 1.0]
+    """
+
+    seen: Tensor
+
+    def __init__(self, *, timesteps: int) -> None:
+        super().__init__(squared=False, num_outputs=timesteps)
+        self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch: outputs `[T, B, outputs]`, targets `[B, outputs]` or `[B]`."""
+        wanted = targets_like(outputs[0], targets).reshape(-1, 1)
+        found = outputs.float().flatten(1).T.contiguous()
+        MeanSquaredError.update(self, found, wanted.expand_as(found).contiguous())
+        self.seen += len(targets)
+
+    def compute(self) -> Tensor:
+        """The error after each step, float32 `[T]`; a scalar if T is 1."""
+        self.samples = int(self.seen)
+        return MeanSquaredError.compute(self)

@@ -18,12 +18,12 @@ from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
-from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
+from ftbc_lightning.snn.early_exit import simulate_until_sure
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.training.buildable_classes import check_described
 from ftbc_lightning.training.checkpoints import check_state, check_whole, devices_explained
-from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.metrics import StepMetric
 from ftbc_lightning.training.pretrained import load_pretrained
 from ftbc_lightning.training.tasks import TASKS
 
@@ -89,14 +89,18 @@ class SpikingClassifier(LightningModule):
         self.unsaved = False
         self.variants: dict[str, Variant] = {}
         self.snns = nn.ModuleDict()
-        self.ann_accuracy = self._metric(1)
-        self.snn_accuracy = nn.ModuleDict()
+        self.ann_metric = self._metric(1)
+        self.snn_metrics = nn.ModuleDict()
         self.results: list[Result] = []
 
     def check_convertible(
-        self, example_input: Tensor, num_classes: int | None
+        self, example_input: Tensor, outputs: int | None
     ) -> dict[str, tuple[int, ...]]:
-        """Raise `UserError` unless the ANN converts and fits the inputs and classes.
+        """Raise `UserError` unless the ANN converts and fits the inputs, the task and the data.
+
+        Args:
+            example_input: One input.
+            outputs: How many outputs the data asks for, from `Task.outputs_of`.
 
         Returns:
             For each neuron the shape of its current for one sample.
@@ -105,17 +109,8 @@ class SpikingClassifier(LightningModule):
         name = type(self.ann).__name__
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
-        logits = graph(prepared(example_input, next(graph.parameters())))
-        if logits.ndim != 2:
-            raise UserError(
-                f"{name} returns {list(logits.shape)} for one input; [1, classes] is needed."
-            )
-        outputs = logits.shape[1]
-        if num_classes is not None and outputs != num_classes:
-            raise UserError(
-                f"{name} has {outputs} outputs, but the data has {num_classes} classes; set "
-                f"model.network.init_args.num_classes to {num_classes}."
-            )
+        found = graph(prepared(example_input, next(graph.parameters())))
+        self.task.check_outputs(found.shape, outputs, name=name)
         return shapes
 
     def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
@@ -156,7 +151,7 @@ class SpikingClassifier(LightningModule):
         for key, one in {**kept, variant.key: variant}.items():
             self.variants[key] = one
             self.snns[key] = network if key == variant.key else networks[key]
-            self.snn_accuracy[key] = self._metric(one.timesteps)
+            self.snn_metrics[key] = self._metric(one.timesteps)
         self.snns.to(self.device)
         self.phase, self.unsaved = "calibrated", True
 
@@ -173,10 +168,10 @@ class SpikingClassifier(LightningModule):
             if variant.stages.membranes:
                 network.correct_membranes()
             self.snns[variant.key] = network
-            self.snn_accuracy[variant.key] = self._metric(variant.timesteps)
+            self.snn_metrics[variant.key] = self._metric(variant.timesteps)
         self.snns.to(self.device)
 
-    def _metric(self, timesteps: int) -> StepAccuracy:
+    def _metric(self, timesteps: int) -> StepMetric:
         """A metric where the module is: it may be made in the middle of a run."""
         return self.task.metric(timesteps).to(self.device)
 
@@ -190,7 +185,7 @@ class SpikingClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the ANN, `[B, classes]`."""
+        """What the ANN returns, `[B, classes]` or `[B, outputs]`."""
         logits: Tensor = self.ann(images)
         return logits
 
@@ -220,13 +215,14 @@ class SpikingClassifier(LightningModule):
         self._finish("test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Classes and confidences after each step; of the ANN while there is no network.
+        """What is predicted after each step; by the ANN while there is no network.
 
         Returns:
-            `label` and `confidence`, `[T, B]` (T = 1 for the ANN), of the network in `chosen`, or
-            if that is None the one that stands for all; `steps`, how many steps each sample ran,
-            `[B]`: T, or fewer where `early_exit` is set, a confidence at which a sample stops;
-            `target`, `[B]`, where it is known.
+            What the task makes of the outputs (`Task.predictions`): of classification `label` and
+            `confidence`, `[T, B]`, of regression `value`, `[T, B, outputs]`; T = 1 for the ANN. Of
+            the network in `chosen`, or if that is None the one that stands for all. `steps`, how
+            many steps each sample ran, `[B]`: T, or fewer where `early_exit` is set, a confidence
+            at which a sample stops. `target`, `[B]` or `[B, outputs]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
         steps = None
@@ -235,12 +231,12 @@ class SpikingClassifier(LightningModule):
         elif self.early_exit is None:
             logits = simulate(self.network(self.classifying()), images)
         else:
+            self.task.check_early_exit()
             network = self.network(self.classifying())
             logits, steps = simulate_until_sure(network, images, confidence=self.early_exit)
-        confidence, label = confidence_of(self.task.scores(logits, images))
-        all_steps = torch.full_like(label[0], len(label))
-        found = {"label": label, "confidence": confidence}
-        found["steps"] = all_steps if steps is None else steps
+        if steps is None:
+            steps = torch.full((len(images),), len(logits), device=logits.device)
+        found = {**self.task.predictions(logits, images), "steps": steps}
         if not isinstance(batch, Tensor) and len(batch) > 1:
             found["target"] = batch[1]
         return found
@@ -266,26 +262,27 @@ class SpikingClassifier(LightningModule):
                 "The ANN's outputs are NaN or infinite; its weights or some of the samples are "
                 "broken, or the training diverged. Look at train/loss, or lower the learning rate."
             )
-        self.ann_accuracy.update(logits.unsqueeze(0), labels)
+        self.ann_metric.update(logits.unsqueeze(0), labels)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
             loss = self.task.evaluation_loss(logits, labels, images)
             self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
         for key, variant in self.variants.items():
-            metric = self.snn_accuracy[key]
-            assert isinstance(metric, StepAccuracy)
+            metric = self.snn_metrics[key]
+            assert isinstance(metric, StepMetric)
             metric.update(simulate(self.network(variant), images), labels)
 
     def _finish(self, split: str) -> None:
-        accuracy = self.ann_accuracy.curve()[-1]
-        n, seed = self.ann_accuracy.samples, _seed()
-        self.results = [Result(split, "ann", None, accuracy, n, seed, 0.0)]
+        measure, reached = self.task.measure, self.ann_metric.curve()[-1]
+        n, seed = self.ann_metric.samples, _seed()
+        of_ann = (split, "ann", None, reached, n, seed, 0.0)
+        self.results = [Result(*of_ann, measure=measure.name)]
         self.step_curves: dict[str, list[float]] = {}
-        self.log(f"{split}/acc", accuracy, prog_bar=True)
+        self.log(f"{split}/{measure.key}", reached, prog_bar=True)
         for key, variant in self.variants.items():
-            metric = self.snn_accuracy[key]
-            assert isinstance(metric, StepAccuracy)
+            metric = self.snn_metrics[key]
+            assert isinstance(metric, StepMetric)
             curve = metric.curve()
             self.step_curves[key] = curve
             self.results += [
@@ -293,14 +290,15 @@ class SpikingClassifier(LightningModule):
                     *(split, variant.name, t, curve[t - 1], n, seed, variant.seconds),
                     neuron=variant.neurons.name,
                     labels=variant.labels,
+                    measure=measure.name,
                 )
                 for t in variant.reported
             ]
             metric.reset()
-        self.ann_accuracy.reset()
+        self.ann_metric.reset()
         if self.variants:
             best = self.headline()
-            self.log(f"{split}/acc_{best.key}", self.step_curves[best.key][-1])
+            self.log(f"{split}/{measure.key}_{best.key}", self.step_curves[best.key][-1])
 
     # Checkpoints
 

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
 from ftbc_lightning.analysis.network_variants import Variant
-from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.files.old_names import in_configuration
@@ -91,7 +91,7 @@ def datamodule(config: Path) -> LightningDataModule:
     if "data" not in content:
         raise UserError(f"{config} has no data.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ClassificationDataModule, "data")
+    parser.add_subclass_arguments(DividedDataModule, "data")
     made = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
     assert isinstance(made, LightningDataModule)
     return made

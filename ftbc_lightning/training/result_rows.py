@@ -9,7 +9,7 @@ from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import Row, read_rows, write_rows
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.report.figures import accuracy_figure, bias_figure
+from ftbc_lightning.report.figures import bias_figure, steps_figure
 from ftbc_lightning.report.rows import Result, StepRow, bias_rows
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.training.module import SpikingClassifier
@@ -35,7 +35,7 @@ def write_results(folder: Path, module: SpikingClassifier, *, split: str, new: b
         title = f"{label_of(best.name)}, T = {best.timesteps}: bias over channels"
         biases = bias_rows(relative_biases(module, best))
         figures = {
-            "accuracy_by_step.png": accuracy_figure(rows, steps, split=split),
+            f"{module.task.measure.name}_by_step.png": steps_figure(rows, steps, split=split),
             "bias_curves.png": bias_figure(biases, title=title),
         }
         for name, figure in figures.items():
@@ -52,11 +52,11 @@ def _others(path: Path, kind: type[Row], split: str) -> list[Row]:
 
 
 def step_rows(module: SpikingClassifier, *, split: str) -> list[StepRow]:
-    """Accuracy of every network after each of its steps."""
+    """Every network after each of its steps."""
     return [
-        StepRow(split, variant.name, variant.timesteps, step, accuracy)
+        StepRow(split, variant.name, variant.timesteps, step, value)
         for key, variant in module.variants.items()
-        for step, accuracy in enumerate(module.step_curves[key], start=1)
+        for step, value in enumerate(module.step_curves[key], start=1)
     ]
 
 

@@ -23,17 +23,8 @@ def test_fit_leaves_its_files_and_says_what_is_next(fitted):
     with (fitted.folder / "results.csv").open() as file:
         reader = csv.DictReader(file)
         found = list(reader)
-    expected = [
-        "split",
-        "method",
-        "timesteps",
-        "accuracy",
-        "n",
-        "seed",
-        "seconds",
-        "neuron",
-        "labels",
-    ]
+    expected = ["split", "method", "timesteps", "accuracy", "n", "seed", "seconds", "neuron"]
+    expected += ["labels", "measure"]
     assert reader.fieldnames == expected
     assert [row["method"] for row in found[:5]] == [
         "ann",

@@ -8,7 +8,7 @@ from docstring_parser import parse
 from ftbc_lightning import data
 from ftbc_lightning.cli import main
 from ftbc_lightning.cli.arguments import defaults
-from ftbc_lightning.data import ClassificationDataModule, DigitsDataModule
+from ftbc_lightning.data import DigitsDataModule, DividedDataModule
 from tests.conftest import ROOT
 
 SHARED = {
@@ -32,6 +32,12 @@ SHOWN = {
     "ArrayDataModule": {**IMAGES, "augmentation": "none"},
     "CIFAR10DataModule": TORCHVISION,
     "CIFAR100DataModule": TORCHVISION,
+    "DiabetesDataModule": {
+        **SHARED,
+        "batch_size": 32,
+        "validation_fraction": 0.25,
+        "calibration_samples": 256,
+    },
     "DigitsDataModule": {**SHARED, "batch_size": 64, "validation_fraction": 0.25},
     "FashionMNISTDataModule": TORCHVISION,
     "ImageFolderDataModule": FOLDER,
@@ -44,7 +50,7 @@ REQUIRED = {
 }
 
 
-def family(kind=ClassificationDataModule):
+def family(kind=DividedDataModule):
     """The data modules of the package, those between among them."""
     own = [each for each in kind.__subclasses__() if each.__module__.startswith("ftbc_lightning.")]
     return [kind, *(found for each in own for found in family(each))]
@@ -61,7 +67,8 @@ def texts(kind) -> dict[str, str]:
 
 
 def test_every_data_module_is_among_those_that_are_compared():
-    assert set(SHOWN) == set(data.__all__) - {"ClassificationDataModule"}
+    bases = {"ClassificationDataModule", "DividedDataModule", "RegressionDataModule"}
+    assert set(SHOWN) == set(data.__all__) - bases
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -3,8 +3,16 @@
 import pytest
 import torch
 
-from ftbc_lightning import calibrate, convert, simulate
-from ftbc_lightning.ann import SmallCNN
+from ftbc_lightning import (
+    ForwardTemporalBiasCorrection,
+    SpikingClassifier,
+    calibrate,
+    convert,
+    simulate,
+)
+from ftbc_lightning.ann import MLP, SmallCNN
+from ftbc_lightning.training.finetuning import adam
+from ftbc_lightning.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.docs.pages import blocks
 
@@ -54,6 +62,26 @@ def test_the_example_of_a_data_module_divides_and_calibrates():
     samples, labels = next(iter(data.val_dataloader()))
     assert samples.shape == (40, 1, 32)
     assert torch.equal((samples[:, 0, 24] > samples[:, 0, 8]).long(), labels)
+
+
+def test_the_example_of_a_forecast_divides_in_time_and_is_trained_and_calibrated(tmp_path):
+    names = {}
+    (example,) = blocks(ROOT / "docs" / "howto" / "task.md", "python")
+    exec(example, names)
+    data = names["Waves"](batch_size=64, validation_fraction=0.2)
+    data.setup()
+    assert max(data.train_indices) + 28 <= min(data.validation_indices)
+    module = SpikingClassifier(MLP(in_features=24, outputs=4), task="regression", optimizer=adam)
+    methods = ForwardTemporalBiasCorrection(timesteps=[16], methods=["exact"])
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        max_epochs=8, callbacks=[methods], default_root_dir=tmp_path, accelerator="cpu", **quiet
+    )
+    trainer.fit(module, datamodule=data)
+    trainer.validate(module, datamodule=data, verbose=False)
+    reached = {row.method: row.accuracy for row in module.results}
+    assert reached["ann"] < 0.3  # always saying the mean: 1
+    assert reached["snn_ftbc_exact"] < 0.3
 
 
 def test_the_example_of_the_tutorial_reads_the_biases_of_a_run(fitted, capsys):

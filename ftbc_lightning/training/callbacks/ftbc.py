@@ -152,8 +152,8 @@ class ForwardTemporalBiasCorrection(Callback):
     def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Refuse a network that does not convert, or does not fit the data or the memory."""
         data = datamodule_of(trainer)
-        classes = getattr(data, "num_classes", None)
-        shapes = module.check_convertible(example_input(trainer), classes)
+        outputs = module.task.outputs_of(data)
+        shapes = module.check_convertible(example_input(trainer), outputs)
         if self.max_pooling == "refuse":
             graph = trace(module.ann, example_input(trainer))
             refuse_max_pooling(graph, name=type(module.ann).__name__)

@@ -19,6 +19,7 @@ from ftbc_lightning.training.callbacks.calibration_samples import (
 )
 from ftbc_lightning.training.callbacks.loggers import log
 from ftbc_lightning.training.callbacks.measurements import QuantizedANN, measure
+from ftbc_lightning.training.metrics import StepMetric
 from ftbc_lightning.training.module import SpikingClassifier
 
 
@@ -39,8 +40,7 @@ class LayerCurves(Callback):
 
     def _clear(self) -> None:
         self.kept: list[Tensor] = []
-        self.right: list[int] = []
-        self.total = 0
+        self.metrics: list[StepMetric] = []
         self.quantized: list[QuantizedANN] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,7 +50,8 @@ class LayerCurves(Callback):
         if _shows(trainer, pl_module):
             assert isinstance(pl_module, SpikingClassifier)
             self.quantized = _quantized(trainer, pl_module)
-            self.right = [0] * len(self.quantized)
+            metric = pl_module.task.metric
+            self.metrics = [metric(1).to(pl_module.device) for _ in self.quantized]
 
     def on_validation_batch_end(
         self,
@@ -68,18 +69,16 @@ class LayerCurves(Callback):
         missing = self.samples - sum(len(part) for part in self.kept)
         if missing > 0:
             self.kept.append(images[:missing])
-        self.total += len(labels)
-        for index, one in enumerate(self.quantized):
-            logits = quantized_logits(one.graph, one.network, images)
-            self.right[index] += int((logits.argmax(-1) == labels).sum())
+        for one, metric in zip(self.quantized, self.metrics, strict=True):
+            metric.update(quantized_logits(one.graph, one.network, images).unsqueeze(0), labels)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, write and log."""
         if not self.kept:
             return
         assert isinstance(pl_module, SpikingClassifier)
-        for one, right in zip(self.quantized, self.right, strict=True):
-            one.accuracy = right / self.total
+        for one, metric in zip(self.quantized, self.metrics, strict=True):
+            (one.accuracy,) = metric.own_curve()
         graph = trace(pl_module.ann, self.kept[0])
         found = measure(pl_module, graph, torch.cat(self.kept), self.quantized)
         self.written = write(Path(trainer.default_root_dir) / CURVES, found)

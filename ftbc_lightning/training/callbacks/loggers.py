@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from ftbc_lightning.report.gallery import layer_pictures
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import Measurements, Result
 from ftbc_lightning.report.style import Pixels, pixels
 from ftbc_lightning.training.callbacks import log_rows as logged
@@ -105,6 +106,7 @@ class WeightsAndBiases(Plain):
         import wandb
         from PIL import Image
 
+        measure = measure_of(results)
         steps = sorted({row.timesteps for row in results if row.timesteps})
         by_t: dict[str, list[float]] = {}
         for t in steps:
@@ -115,10 +117,10 @@ class WeightsAndBiases(Plain):
             xs=steps,
             ys=list(by_t.values()),
             keys=list(by_t),
-            title="Accuracy by time steps T",
+            title=f"{measure.heading} by time steps T",
             xname="time steps T",
         )
-        columns: list[str | int] = ["method", "T", "accuracy", "n", "seconds"]
+        columns: list[str | int] = ["method", "T", measure.name, "n", "seconds"]
         cells = [[r.method, r.timesteps, r.accuracy, r.n, r.seconds] for r in results]
         shown: dict[str, Any]
         shown = {f"figures/{n}": wandb.Image(Image.fromarray(p)) for n, p in pictures.items()}
@@ -127,7 +129,7 @@ class WeightsAndBiases(Plain):
             for name, (shares, edges) in histograms.items()
         }
         table = wandb.Table(columns=columns, data=cells)
-        self.logger.experiment.log({"acc_by_T_chart": chart, "results": table, **shown})
+        self.logger.experiment.log({f"{measure.key}_by_T_chart": chart, "results": table, **shown})
 
     def summary(self, numbers: Mapping[str, float]) -> None:
         """The columns of the table of runs."""

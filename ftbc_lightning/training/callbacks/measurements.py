@@ -37,7 +37,7 @@ class QuantizedANN:
         method: `ann_quantized`, or `ann_quantized_weights` with weights that make up for it.
         graph: The traced ANN.
         network: Has thresholds, T and K.
-        accuracy: On the validation split.
+        accuracy: On the validation split, in the measure of the task.
     """
 
     method: str
@@ -63,6 +63,7 @@ def measure(
     best = module.headline()
     shown = shown_variant(module.results, module.every_variant())
     found = Measurements(best.name, shown.name, shown.timesteps)
+    found.measure = module.task.measure.name
     found.biases = bias_rows(relative_biases(module, best))
     for variant in pair(module, shown):
         network = module.network(variant)

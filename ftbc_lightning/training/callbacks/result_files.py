@@ -16,8 +16,8 @@ from ftbc_lightning.training.result_rows import write_results
 class ResultFiles(Callback):
     """After an evaluation of spiking networks, save them and write table, CSV and figures.
 
-    A validation run leaves `snn.ckpt`, `results.csv`, `accuracy_by_step.png` and
-    `bias_curves.png` in the folder; a test run adds its rows to `results.csv`.
+    A validation run leaves `snn.ckpt`, `results.csv`, `accuracy_by_step.png` (named after
+    the measure) and `bias_curves.png` in the folder; a test run adds its rows to `results.csv`.
 
     Args:
         folder: Where the files go; the trainer's `default_root_dir` if None.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.comparison_rows import digest
 
@@ -30,7 +30,7 @@ class EvaluationSamples:
 
     def __init__(
         self,
-        datamodule: ClassificationDataModule,
+        datamodule: DividedDataModule,
         samples: int | None,
         to_device: Callable[[Any], Any],
     ) -> None:
@@ -55,7 +55,7 @@ class EvaluationSamples:
 
 
 def fixed_by(
-    ann: nn.Module, datamodule: ClassificationDataModule, images: EvaluationSamples
+    ann: nn.Module, datamodule: DividedDataModule, images: EvaluationSamples
 ) -> dict[str, Any]:
     """What rows of one file have in common: the ANN, the data, and how it is drawn."""
     return {

@@ -14,7 +14,7 @@ from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
 from ftbc_lightning.training.callbacks.ftbc import Settings
-from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Comparison:
         settings: How thresholds are chosen and corrections found.
         draw: The calibration samples of a seed, in batches.
         images: The test samples and labels, in batches; iterated once a network.
-        metric: What they are compared by, for a number of steps.
+        task: What the ANN was trained for, and by what networks are compared.
     """
 
     reference: fx.GraphModule
@@ -37,7 +37,7 @@ class Comparison:
     settings: Settings
     draw: Callable[[int], Sequence[Any]]
     images: Iterable[tuple[Tensor, Tensor]]
-    metric: Callable[[int], StepAccuracy]
+    task: Task
 
     def run(self, file: RowFile, *, seeds: int, told: Callable[[Row], None]) -> None:
         """Fill a file with the rows that it does not have.
@@ -52,8 +52,12 @@ class Comparison:
             told: Called with each new row.
         """
         if not file.has("ann", None, None):
-            (accuracy,), n = self.evaluate(lambda x: self.reference(x).unsqueeze(0), 1)
-            row = Row("test", "ann", None, accuracy, n, None, None, settings=file.fingerprint)
+            (reached,), n = self.evaluate(lambda x: self.reference(x).unsqueeze(0), 1)
+            row = Row(
+                *("test", "ann", None, reached, n, None, None),
+                measure=self.task.measure.name,
+                settings=file.fingerprint,
+            )
             file.append(row)
             told(row)
         for seed in range(seeds):
@@ -86,6 +90,7 @@ class Comparison:
                         *("test", variant.name, t, curve[t - 1], n, seed),
                         seconds=round(seconds, 3),
                         neuron=variant.neurons.name,
+                        measure=self.task.measure.name,
                         settings=file.fingerprint,
                     )
                     for t in variant.reported
@@ -108,11 +113,11 @@ class Comparison:
     def evaluate(
         self, network: Callable[[Tensor], Tensor], timesteps: int
     ) -> tuple[list[float], int]:
-        """Accuracy after every step, and the number of samples."""
-        metric = self.metric(timesteps).to(next(self.reference.parameters()).device)
+        """The measure after every step, and the number of samples."""
+        metric = self.task.metric(timesteps).to(next(self.reference.parameters()).device)
         for images, labels in self.images:
             metric.update(network(images), labels)
-        return metric.curve(), int(metric.total)
+        return metric.curve(), metric.samples
 
 
 def _has(file: RowFile, variant: Variant, timesteps: int, seed: int) -> bool:

@@ -9,11 +9,12 @@ from lightning import LightningDataModule
 from rich.console import Console
 
 from ftbc_lightning import report
-from ftbc_lightning.data import ClassificationDataModule
+from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.comparison_rows import Row, RowFile
+from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
@@ -63,7 +64,7 @@ class CompareTrainer(CalibrateTrainer):
         refuse_unobeyed(self, "compare", instead="--samples N evaluates N test samples.")
         if seeds < 1:
             raise UserError(f"seeds is {seeds}; at least 1 calibration draw is needed.")
-        if not isinstance(datamodule, ClassificationDataModule):
+        if not isinstance(datamodule, DividedDataModule):
             raise UserError("compare needs one of the data modules in ftbc_lightning.data.")
         if ckpt_path is not None:
             take_ann(model, ckpt_path)
@@ -78,12 +79,12 @@ class CompareTrainer(CalibrateTrainer):
             **{k: v for k, v in asdict(callback.settings).items() if k not in NAMED},
         }
         file = RowFile(folder / "results.csv", settings)
-        title = f"Accuracy in % on {images.described}"
+        title = f"{model.task.measure.title} on {images.described}"
         console = Console()
         console.print(f"{title}; calibration samples are training samples.")
         model.ann.to(self.strategy.root_device)
         example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
-        model.check_convertible(example, datamodule.num_classes)
+        model.check_convertible(example, model.task.outputs_of(datamodule))
         structure = prepare(model.ann, example, timesteps=1)
         comparison = Comparison(
             trace(model.ann, example),
@@ -95,7 +96,7 @@ class CompareTrainer(CalibrateTrainer):
                 for batch in datamodule.calibration_dataloader(seed=seed)
             ],
             images,
-            model.task.metric,
+            model.task,
         )
         try:
             with self.precision_plugin.forward_context():
@@ -115,4 +116,4 @@ def _line(row: Row) -> str:
     where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
     taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
     neuron = "" if row.neuron == PLAIN else f" ({row.neuron})"
-    return f"{where}{label_of(row.method)}{neuron} {100 * row.accuracy:.2f} %{taken}"
+    return f"{where}{label_of(row.method)}{neuron} {measure_of([row]).exactly(row.accuracy)}{taken}"

@@ -21,7 +21,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import write_rows
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.ending import class_scores, ending
-from ftbc_lightning.report.predictions import join, names_of, summary, write_predictions
+from ftbc_lightning.report.predictions import join, names_of
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.early_exit import (
     ExitPoint,
@@ -66,7 +66,7 @@ class PredictTrainer(lightning.Trainer):
         at: int | None = None,
         method: str | None = None,
     ) -> Any:
-        """Classify samples and write a row for each: class, confidence at each step, steps.
+        """Classify samples and write a row for each: class or values, step by step.
 
         With none of the last five arguments it is Lightning's own. Samples whose files cannot be
         read are left out, and listed with the reason in a second file.
@@ -119,9 +119,9 @@ class PredictTrainer(lightning.Trainer):
         if folder is not None:
             found.pop("target", None)
         console = Console()
-        console.print(f"{network}: {summary(found)}", highlight=False, soft_wrap=True)
+        console.print(f"{network}: {model.task.summary(found)}", highlight=False, soft_wrap=True)
         if output is not None:
-            self._write(Path(output), found, loader, datamodule)
+            self._write(Path(output), found, loader, model, datamodule)
             console.print(f"  {output}", highlight=False, soft_wrap=True)
         self._tell(len(found["steps"]), None if output is None else Path(output))
         return batches
@@ -145,12 +145,13 @@ class PredictTrainer(lightning.Trainer):
         path: Path,
         found: dict[str, Tensor],
         loader: DataLoader[Any],
+        model: SpikingClassifier,
         datamodule: LightningDataModule,
     ) -> None:
         classes = getattr(datamodule, "class_names", None)
         names = names_of(loader.dataset, len(found["steps"]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda beside: write_predictions(beside, found, names, classes))
+        write_whole(path, lambda beside: model.task.write(beside, found, names, classes))
 
     def _samples(self, datamodule: LightningDataModule, folder: str | None) -> DataLoader[Any]:
         """What is to be classified, in a fixed order."""
@@ -175,6 +176,7 @@ class PredictTrainer(lightning.Trainer):
         self, model: SpikingClassifier, datamodule: LightningDataModule, asked: float | str
     ) -> float:
         """The threshold of confidence: as asked, or chosen on the calibration samples."""
+        model.task.check_early_exit()
         if model.phase != "calibrated":
             raise UserError("early_exit needs spiking networks; give --ckpt_path snn.ckpt.")
         if asked != "auto":

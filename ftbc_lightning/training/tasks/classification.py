@@ -1,19 +1,30 @@
 """Classification: cross entropy, and the share of samples that are classified rightly."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.ending import ClassScores
+from ftbc_lightning.report.measure import ACCURACY
+from ftbc_lightning.report.predictions import summary, write_predictions
+from ftbc_lightning.snn.early_exit import confidence_of
 from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.tasks.task import Task
 
 
-class Classification:
+class Classification(Task):
     """One class for each sample.
 
     Args:
         ann: The network; it returns logits, log-probabilities or probabilities `[B, classes]`.
         label_smoothing: Of the cross entropy, 0 to 1.
     """
+
+    measure = ACCURACY
 
     def __init__(self, ann: nn.Module, *, label_smoothing: float = 0.0) -> None:
         self.scores, self.label_smoothing = ClassScores(ann), label_smoothing
@@ -27,6 +38,60 @@ class Classification:
         """What is logged of an evaluation: cross entropy."""
         return F.cross_entropy(self.scores(outputs, images), labels)
 
+    def divergence(
+        self, outputs: Tensor, wanted: Tensor, images: Tensor, *, temperature: float
+    ) -> Tensor:
+        """temperature^2 * KL(softmax(wanted / temperature) || softmax(outputs / temperature))."""
+        found, target = (self.scores(each, images) / temperature for each in (outputs, wanted))
+        divergence = F.kl_div(
+            *(found.log_softmax(-1), target.log_softmax(-1)),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return divergence * temperature**2
+
     def metric(self, timesteps: int) -> StepAccuracy:
-        """What networks are compared by after each of T steps; an ANN has one."""
+        """Accuracy after each of T steps; an ANN has one."""
         return StepAccuracy(timesteps=timesteps)
+
+    def outputs_of(self, data: Any) -> int | None:
+        """How many classes a data module has; None if it does not say."""
+        classes: int | None = getattr(data, "num_classes", None)
+        if classes is None and getattr(data, "num_outputs", None) is not None:
+            raise UserError(
+                f"{type(data).__name__} has real targets and no classes; give --model.task "
+                "regression."
+            )
+        return classes
+
+    def check_outputs(self, shape: Sequence[int], wanted: int | None, *, name: str) -> None:
+        """Raise `UserError` unless there is one output for each class."""
+        if len(shape) != 2:
+            raise UserError(f"{name} returns {list(shape)} for one input; [1, classes] is needed.")
+        if wanted is not None and shape[1] != wanted:
+            raise UserError(
+                f"{name} has {shape[1]} outputs, but the data has {wanted} classes; set "
+                f"model.network.init_args.num_classes to {wanted}."
+            )
+
+    def predictions(self, outputs: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """`label` and `confidence` after each step, `[T, B]`."""
+        confidence, label = confidence_of(self.scores(outputs, images))
+        return {"label": label, "confidence": confidence}
+
+    def check_early_exit(self) -> None:
+        """A sample may stop when the network is sure of its class."""
+
+    def write(
+        self,
+        path: Path,
+        predictions: dict[str, Tensor],
+        names: Sequence[str],
+        classes: Sequence[str] | None,
+    ) -> None:
+        """Write classes and confidences, see `write_predictions`."""
+        write_predictions(path, predictions, names, classes)
+
+    def summary(self, predictions: dict[str, Tensor]) -> str:
+        """Samples, steps, and accuracy where the classes are known."""
+        return summary(predictions)

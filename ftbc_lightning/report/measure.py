@@ -1,0 +1,178 @@
+"""What networks are compared by: how a figure is called, written, drawn and judged."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from ftbc_lightning.errors import UserError
+from ftbc_lightning.report.rows import Result
+
+NEAR = 0.05
+"""How much worse than the ANN an error may be, as a share of the ANN's, and still be as good."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way to judge a network by a number.
+
+    Attributes:
+        name: In files, and in the column `measure` of `results.csv`.
+        key: In what is logged, as in `val/acc`.
+        label: For people, within a sentence.
+        higher_is_better: Whether a larger number is a better network.
+        percent: Whether it is a share of the samples, which people read in percent.
+    """
+
+    name: str
+    key: str
+    label: str
+    higher_is_better: bool
+    percent: bool
+
+    @property
+    def axis(self) -> str:
+        """Beside an axis, and within a title.
+
+        >>> ACCURACY.axis, RMSE.axis
+        ('accuracy in %', 'RMSE')
+        """
+        return f"{self.label} in %" if self.percent else self.label
+
+    @property
+    def title(self) -> str:
+        """Above a table.
+
+        >>> ACCURACY.title, RMSE.title
+        ('Accuracy in %', 'RMSE')
+        """
+        return _capital(self.axis)
+
+    @property
+    def heading(self) -> str:
+        """Above a figure, before further words."""
+        return _capital(self.label)
+
+    def drawn(self, value: float) -> float:
+        """A value on an axis."""
+        return 100 * value if self.percent else value
+
+    def cell(self, value: float) -> str:
+        """A value in a table: percent with two decimals, or four significant digits.
+
+        >>> ACCURACY.cell(0.98765), RMSE.cell(0.71), RMSE.cell(53.4567), RMSE.cell(2500.3)
+        ('98.77', '0.7100', '53.46', '2500')
+        """
+        return f"{100 * value:.2f}" if self.percent else _four_digits(value)
+
+    def short(self, value: float) -> str:
+        """A value in a table of the page: percent with one decimal, or four digits."""
+        return f"{100 * value:.1f}" if self.percent else _four_digits(value)
+
+    def said(self, value: float) -> str:
+        """A value in a sentence.
+
+        >>> ACCURACY.said(0.98765), RMSE.said(0.71)
+        ('98.8 %', '0.7100')
+        """
+        return f"{self.short(value)} %" if self.percent else self.short(value)
+
+    def exactly(self, value: float) -> str:
+        """A value in a sentence, with the digits of a table."""
+        return f"{self.cell(value)} %" if self.percent else self.cell(value)
+
+    def spread(self, values: Sequence[float]) -> str:
+        """Mean and standard deviation of several draws; of one draw, the value.
+
+        >>> ACCURACY.spread([0.98, 0.99]), RMSE.spread([0.71, 0.73]), RMSE.spread([0.71])
+        ('98.5 ±0.7', '0.7200 ±0.0141', '0.7100')
+        """
+        if len(values) == 1:
+            return self.cell(values[0])
+        middle = self.short(mean(values))
+        apart = stdev([self.drawn(value) for value in values])
+        return f"{middle} ±{apart:.{len(middle.partition('.')[2])}f}"
+
+    def size(self, difference: float) -> str:
+        """How large a difference is, in a sentence.
+
+        >>> ACCURACY.size(0.015), RMSE.size(0.0355)
+        ('1.5 points', '0.0355')
+        """
+        return f"{100 * difference:.1f} points" if self.percent else f"{difference:.3g}"
+
+    def change(self, difference: float) -> str:
+        """A difference with its sign, in a sentence.
+
+        >>> ACCURACY.change(0.015), RMSE.change(-0.0355)
+        ('+1.5 points', '-0.0355')
+        """
+        return f"{100 * difference:+.1f} points" if self.percent else f"{difference:+.3g}"
+
+    def gained(self, gain: float) -> str:
+        """What a gain does to the figure, with its sign."""
+        return self.change(gain if self.higher_is_better else -gain)
+
+    def gain(self, value: float, base: float) -> float:
+        """By how much `value` is better than `base`; below 0 where it is worse."""
+        return value - base if self.higher_is_better else base - value
+
+    def margin(self, value: float, n: int) -> float:
+        """How much worse than the ANN a network may be and still be as good as it.
+
+        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of an error.
+
+        Args:
+            value: The ANN's.
+            n: Over how many samples.
+        """
+        return math.sqrt(value * (1 - value) / n) if self.percent else NEAR * value
+
+    def margin_said(self, margin: float) -> str:
+        """What that margin is, before "of the ANN"."""
+        kind = "one standard error" if self.percent else f"{100 * NEAR:.0f} %"
+        return f"{kind} ({self.size(margin)})"
+
+    def margin_explained(self, margin: float) -> str:
+        """What that margin is, as a sentence."""
+        kind = "One standard error" if self.percent else f"{100 * NEAR:.0f} %"
+        return f"{kind} of the ANN's {self.label} is {self.size(margin)}."
+
+    def little(self, margin: float) -> str:
+        """Behind "it gains no more than": what chance can do to a share, twice the margin."""
+        return "chance could" if self.percent else self.size(2 * margin)
+
+    def doubt(self, margin: float) -> str:
+        """Behind a difference of two shares: how small a one may be chance."""
+        size = self.size(2 * margin)
+        return f"; below about {size} this may be chance" if self.percent else ""
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:#.4g}".rstrip(".")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+ACCURACY = Measure("accuracy", "acc", "accuracy", higher_is_better=True, percent=True)
+RMSE = Measure("rmse", "rmse", "RMSE", higher_is_better=False, percent=False)
+
+MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE)}
+"""Every measure by the name that files give it."""
+
+
+def measure_of(results: Sequence[Result]) -> Measure:
+    """What the rows of a file are measured in.
+
+    Raises:
+        UserError: A measure that this program does not know, of another program's file.
+    """
+    name = results[0].measure
+    if name not in MEASURES:
+        raise UserError(
+            f"The results are measured in {name!r}, which is not known here; there are: "
+            f"{', '.join(MEASURES)}."
+        )
+    return MEASURES[name]
