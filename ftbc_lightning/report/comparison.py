@@ -12,6 +12,7 @@ from ftbc_lightning.report.comparison_rows import Row
 from ftbc_lightning.report.measure import Measure, measure_of
 from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, new_figure, style_of
+from ftbc_lightning.report.tables import training_note
 
 
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
@@ -28,7 +29,7 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     """
     steps = sorted({row.timesteps for row in rows if row.timesteps is not None})
     measure = measure_of(rows)
-    shown = Table(title=f"{title}\n{draws_of(rows)}")
+    shown = Table(title=f"{title}\n{draws_of(rows)}", caption=training_note(rows) or None)
     shown.add_column("", no_wrap=True)
     for number in steps:
         shown.add_column(f"T={number}", justify="right")
@@ -113,9 +114,9 @@ def _cell(measure: Measure, values: Sequence[float]) -> str:
 
 
 def _seconds(rows: Sequence[Row]) -> str:
-    by_draw: dict[int, dict[int, float]] = defaultdict(dict)
+    by_draw: dict[int | None, dict[int, float]] = defaultdict(dict)
     for row in rows:
-        if row.seconds is not None and row.seed is not None and row.timesteps is not None:
+        if row.seconds is not None and row.timesteps is not None:
             by_draw[row.seed][row.timesteps] = row.seconds
     totals = [sum(found.values()) for found in by_draw.values()]
     return f"{mean(totals):.1f}" if totals else ""

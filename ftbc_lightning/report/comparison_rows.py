@@ -67,6 +67,12 @@ class RowFile:
         self.rows += rows
         write_rows(self.path, self.rows)
 
+    def replace(self, row: Row) -> None:
+        """Add a row in the place of the one of the same method, T, draw and neuron."""
+        key = (row.method, row.timesteps, row.seed, row.neuron)
+        self.rows = [r for r in self.rows if (r.method, r.timesteps, r.seed, r.neuron) != key]
+        self.append(row)
+
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that change when any setting does.

@@ -1,5 +1,7 @@
 """The examples in Python in the pages run."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,7 +13,6 @@ from ftbc_lightning import (
     simulate,
 )
 from ftbc_lightning.ann import MLP, SmallCNN
-from ftbc_lightning.training.finetuning import adam
 from ftbc_lightning.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.docs.pages import blocks
@@ -71,6 +72,7 @@ def test_the_example_of_a_forecast_divides_in_time_and_is_trained_and_calibrated
     data = names["Waves"](batch_size=64, validation_fraction=0.2)
     data.setup()
     assert max(data.train_indices) + 28 <= min(data.validation_indices)
+    adam = partial(torch.optim.Adam, lr=1e-3)
     module = SpikingClassifier(MLP(in_features=24, outputs=4), task="regression", optimizer=adam)
     methods = ForwardTemporalBiasCorrection(timesteps=[16], methods=["exact"])
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}

@@ -141,6 +141,24 @@ def test_every_command_takes_it(tuned, tmp_path, capsys):
     assert "ftbc finetune --config" in page
 
 
+def test_a_comparison_has_a_row_of_it_with_its_seconds(tuned, tmp_path, capsys):
+    path = str(tuned[0] / "finetuned" / "snn.ckpt")
+    words = [*digits("compare", tmp_path), "--ckpt_path", path, "--seeds", "2", "--samples", "60"]
+    words += ["--timesteps", "2", "--calibration.methods", "[exact]"]
+    for _ in range(2):
+        assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "SNN + weights + FTBC exact + fine-tuned" in printed
+    assert "fine-tuned: trained by back-propagation after the calibration, T = 2 in" in printed
+    with (tmp_path / "compare" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["method"] for r in rows].count("snn_ftbc_exact") == 2
+    (row,) = [r for r in rows if r["method"] == NAME]
+    assert row["seed"] == ""
+    variant = next(v for v in reload(path).every_variant() if v.method == METHOD)
+    assert float(row["seconds"]) == pytest.approx(variant.seconds, abs=0.01)
+
+
 def test_labels_are_counted_where_they_were_read(fitted, tmp_path):
     shutil.copytree(fitted.folder, tmp_path / "run")
     more = ("--at", "1", "--method", "exact", "--loss", "both", "--optimizer", "SGD")

@@ -1,12 +1,12 @@
 """Calibrate and evaluate every method at every T over several calibration draws."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import calibrate
@@ -100,6 +100,36 @@ class Comparison:
                 for row in rows:
                     told(row)
 
+    def add(
+        self,
+        file: RowFile,
+        trained: Mapping[Variant, SpikingNetwork],
+        *,
+        told: Callable[[Row], None],
+    ) -> None:
+        """Add networks that were trained after their calibration, in the place of earlier ones.
+
+        Such a row is of no draw: it says what one training has reached, in how many seconds and
+        with how many labels.
+
+        Args:
+            file: Where rows are kept.
+            trained: The networks.
+            told: Called with each new row.
+        """
+        for variant, network in trained.items():
+            curve, n = self.evaluate(network.to(device_of(self.reference)), variant.timesteps)
+            row = Row(
+                *("test", variant.name, variant.timesteps, curve[-1], n, None),
+                seconds=round(variant.seconds, 3),
+                neuron=variant.neurons.name,
+                labels=variant.labels,
+                measure=self.task.measure.name,
+                settings=file.fingerprint,
+            )
+            file.replace(row)
+            told(row)
+
     def network(self, variant: Variant) -> SpikingNetwork:
         """The structure of a variant."""
         return sibling(
@@ -114,10 +144,15 @@ class Comparison:
         self, network: Callable[[Tensor], Tensor], timesteps: int
     ) -> tuple[list[float], int]:
         """The measure after every step, and the number of samples."""
-        metric = self.task.metric(timesteps).to(next(self.reference.parameters()).device)
+        metric = self.task.metric(timesteps).to(device_of(self.reference))
         for images, labels in self.images:
             metric.update(network(images), labels)
         return metric.curve(), metric.samples
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where its parameters are."""
+    return next(module.parameters()).device
 
 
 def _has(file: RowFile, variant: Variant, timesteps: int, seed: int) -> bool:

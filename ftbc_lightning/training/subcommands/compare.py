@@ -9,8 +9,10 @@ from lightning import LightningDataModule
 from rich.console import Console
 
 from ftbc_lightning import report
+from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.comparison_rows import Row, RowFile
@@ -18,9 +20,11 @@ from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.reload import fill
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
@@ -48,7 +52,8 @@ class CompareTrainer(CalibrateTrainer):
         Args:
             model: Holds the ANN.
             datamodule: Has `calibration_dataloader(seed=...)` and a test split.
-            ckpt_path: A checkpoint whose ANN is taken; without it the model's own weights are.
+            ckpt_path: A checkpoint whose ANN is taken; without it the model's own weights are. Of a
+                file with networks that were trained after their calibration, these are added.
             seeds: How many calibration draws: 0, 1 .. seeds - 1.
             samples: Evaluate this many test samples, drawn once, for a quick look; all if
                 left out.
@@ -66,7 +71,9 @@ class CompareTrainer(CalibrateTrainer):
             raise UserError(f"seeds is {seeds}; at least 1 calibration draw is needed.")
         if not isinstance(datamodule, DividedDataModule):
             raise UserError("compare needs one of the data modules in ftbc_lightning.data.")
+        trained: dict[Variant, SpikingNetwork] = {}
         if ckpt_path is not None:
+            trained = trained_networks(model, ckpt_path)
             take_ann(model, ckpt_path)
         datamodule.prepare_data()
         datamodule.setup("test")
@@ -100,7 +107,8 @@ class CompareTrainer(CalibrateTrainer):
         )
         try:
             with self.precision_plugin.forward_context():
-                comparison.run(file, seeds=seeds, told=lambda row: console.print(_line(row)))
+                comparison.run(file, seeds=seeds, told=partial(_tell, console))
+                comparison.add(file, trained, told=partial(_tell, console))
         except KeyboardInterrupt:
             console.print(f"{file.path} has {len(file.rows)} rows; the same command goes on.")
             raise
@@ -112,8 +120,22 @@ class CompareTrainer(CalibrateTrainer):
         return file.rows
 
 
+def trained_networks(model: SpikingClassifier, ckpt_path: str) -> dict[Variant, SpikingNetwork]:
+    """The networks of a file that were trained after their calibration."""
+    if read_checkpoint(ckpt_path).get(CHECKPOINT_KEY, {}).get("phase") != "calibrated":
+        return {}
+    fill(model, ckpt_path)
+    found = [variant for variant in model.every_variant() if variant.stages.training]
+    return {variant: model.network(variant) for variant in found}
+
+
+def _tell(console: Console, row: Row) -> None:
+    console.print(_line(row))
+
+
 def _line(row: Row) -> str:
-    where = "" if row.timesteps is None else f"draw {row.seed}, T={row.timesteps}: "
+    draw = "" if row.seed is None else f"draw {row.seed}, "
+    where = "" if row.timesteps is None else f"{draw}T={row.timesteps}: "
     taken = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
     neuron = "" if row.neuron == PLAIN else f" ({row.neuron})"
     return f"{where}{label_of(row.method)}{neuron} {measure_of([row]).exactly(row.accuracy)}{taken}"
