@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
@@ -11,6 +12,10 @@ from ftbc_lightning.graph.shapes import Shapes, is_number, name_of
 ALONG: dict[str, tuple[int, Any]] = {
     **dict.fromkeys(("softmax", "logsoftmax", "softmin", "cumsum", "cumprod"), (1, ())),
     **dict.fromkeys(("cummax", "cummin", "logcumsumexp", "logsumexp", "flip"), (1, ())),
+    **dict.fromkeys(("gather", "unfold", "select", "indexselect"), (1, ())),
+    **dict.fromkeys(("tril", "triu"), (2, (-2, -1))),
+    "takealongdim": (2, None),
+    "fliplr": (1, 1),
     **dict.fromkeys(("sort", "argsort"), (1, -1)),
     **dict.fromkeys(("flipud", "msort"), (1, 0)),
     "normalize": (2, 1),
@@ -77,7 +82,7 @@ def _leads(node: fx.Node, shapes: Shapes) -> bool:
 def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bool:
     """Say whether a function runs along the axis of the samples."""
     kind = operators.path_and_kind(node, graph)[1].lower().replace("_", "")
-    if kind not in ALONG or not node.all_input_nodes:
+    if kind not in ALONG or not node.all_input_nodes or node.target is F.unfold:
         return False
     source = node.all_input_nodes[0]
     before = shapes.of(source)[0]

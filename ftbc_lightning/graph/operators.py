@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
 from ftbc_lightning.graph.linear import (
+    FACTORS,
     PRODUCTS,
     REDUCTIONS,
     WEIGHTED_FUNCTIONS,
@@ -111,7 +112,7 @@ def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) 
         module = graph.get_submodule(str(node.target))
         trained = next(module.parameters(), None) is not None
         return trained and not isinstance(module, FRONT_MODULES) and not is_activation(node, graph)
-    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS and node not in constants:
+    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS | FACTORS.keys() and node not in constants:
         sources = [s for s in node.all_input_nodes if s.op == "get_attr"]
         return any(isinstance(_attribute(graph, str(s.target)), nn.Parameter) for s in sources)
     return False

@@ -4,6 +4,7 @@ import operator
 import random
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -51,12 +52,7 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     copied = plain_copy(ann).eval()
     if halves(copied):
         copied.float()
-    tracer = ActivationTracer(example_input)
-    try:
-        graph = _drawing_nothing(tracer, copied)
-    except Exception as error:
-        raise UserError(_untraced(copied, error, tracer)) from error
-    module = fx.GraphModule(tracer.root, graph)
+    module = _written_down(copied, example_input)
     _write_out_of_place(module)
     write_maxima(module)
     write_rectifiers(module)
@@ -65,6 +61,23 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
         fold_batch_norm(module)
     pool_before_activation(module)
     return module
+
+
+def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphModule:
+    """The forward pass as a graph: a network may ask for a buffer's value, or shape it by sizes.
+
+    Raises:
+        UserError: It cannot be traced in either way.
+    """
+    tracer = ActivationTracer(example_input)
+    try:
+        return fx.GraphModule(network, _drawing_nothing(tracer, network))
+    except Exception as error:
+        open_buffers = ActivationTracer(example_input)
+        open_buffers.proxy_buffer_attributes = True  # `self.buffer.expand(x.shape[0], -1)`
+        with suppress(Exception):
+            return fx.GraphModule(network, _drawing_nothing(open_buffers, network))
+        raise UserError(_untraced(network, error, tracer)) from error
 
 
 def _drawing_nothing(tracer: ActivationTracer, network: nn.Module) -> fx.Graph:
