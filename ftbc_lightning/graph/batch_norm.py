@@ -57,7 +57,7 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         if isinstance(linear, Convolution):
             folded: nn.Module = fuse_conv_bn_eval(linear, norm)
         elif isinstance(linear, Transposed) and linear.groups == 1:
-            folded = fuse_conv_bn_eval(linear, norm, transpose=True)  # type: ignore[type-var]
+            folded = fuse_conv_bn_eval(linear, norm, transpose=True)
         elif isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
             folded = fuse_linear_bn_eval(linear, norm)
         else:

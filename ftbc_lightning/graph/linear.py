@@ -14,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ftbc_lightning.graph.max_pooling import keeps_batch
 from ftbc_lightning.graph.rectifiers import cases
 from ftbc_lightning.graph.shapes import drawn, is_number
+from ftbc_lightning.graph.two_sided import scale_channels
 
 LINEAR_MODULES: set[type[nn.Module]] = {
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
@@ -114,7 +115,7 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
         module = graph.get_submodule(str(node.target))
         tracked = isinstance(module, _InstanceNorm) and module.running_mean is not None
         return tracked or isinstance(module, tuple(LINEAR_MODULES))
-    if node.target in SCALING:
+    if node.target in SCALING or node.target is scale_channels:
         changing = _changing(node, constants)
         return changing == [0] or (changing == [1] and "div" not in str(node.target))
     if node.target in PRODUCTS:

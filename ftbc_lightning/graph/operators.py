@@ -30,7 +30,7 @@ _RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReL
 _ATTENTION = "none: attention multiplies two values that change in time"
 _NORM = "train with batch norm instead"
 WAYS_OUT = {
-    **dict.fromkeys(("leakyrelu", "prelu", "elu", "selu", "gelu", "silu", "mish", "tanh"), _RELU),
+    **dict.fromkeys(("elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "tanh"), _RELU),
     "hardswish": "train with ReLU6 instead",
     **dict.fromkeys(("sigmoid", "hardsigmoid", "mul"), _GATE),
     **dict.fromkeys(("softmax", "logsoftmax"), "leave it out: the largest logit stays largest"),
@@ -100,10 +100,10 @@ def _alone(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> Rol
 
 
 FRONT_MODULES = (
-    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU),
     *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
 )
-"""Modules with trained tensors that belong to the preparation of the input."""
+"""Modules with trained tensors that are no layers: before the first one they prepare the input."""
 
 
 def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> bool:

@@ -136,6 +136,10 @@ class Proxy(fx.Proxy):
     def __float__(self) -> float:
         return float(self._number("float()"))
 
+    def __abs__(self) -> Any:
+        """The absolute value, which torch.fx leaves out."""
+        return self.tracer.create_proxy("call_method", "abs", (self,), {})
+
     def __round__(self, digits: int | None = None) -> Any:
         return round(self._number("round()"), digits)
 

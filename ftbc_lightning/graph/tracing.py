@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
 from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.two_sided import write_two_sided
 from ftbc_lightning.graph.wrappers import plain_copy
 
 TRACED = "ftbc_traced"
@@ -60,6 +62,8 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     with torch.no_grad():
         fold_batch_norm(module)
     pool_before_activation(module)
+    refused = [node for node, role in operators.roles(module).items() if role == "refused"]
+    write_two_sided(module, refused, own=operators.constants_of(module))
     return module
 
 

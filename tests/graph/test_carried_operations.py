@@ -236,7 +236,7 @@ def test_a_batch_norm_behind_a_transposed_convolution_is_folded_without_groups_a
 def test_spikes_reach_a_transposed_convolution_as_ones_and_are_counted():
     net, images = built("ConvTranspose2d")
     snn = convert(net, images[:1], [images], timesteps=4)
-    folded, edges = fold_thresholds(snn)
+    _, edges = fold_thresholds(snn)
     assert [edge.folded_into for edge in edges][1] == ("layer",)
     layer = {layer.layer: layer for layer in count_operations(snn, images).layers}["layer"]
     assert layer.inputs == "spikes"
