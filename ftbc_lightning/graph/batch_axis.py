@@ -58,7 +58,8 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
     mixing: list[fx.Node] = []
     for node, role in roles.items():
         if role == "output" and not mixing:
-            return [source for source in node.all_input_nodes if not _leads(source, shapes)]
+            ends = [source for source in node.all_input_nodes if not _leads(source, shapes)]
+            return [_origin(source, shapes, constants) for source in ends]
         if role in ("input", "output") or node in constants:
             continue
         axes = shapes.batch_axes(node)
@@ -68,7 +69,8 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
             continue
         lost = axes is not None and not all(axes)
         if lost or (role == "neuron" and not _leads(node, shapes)):
-            return [*mixing, node]  # what follows has no batch axis either
+            # what follows has no batch axis either
+            return [*mixing, node if lost else _origin(node, shapes, constants)]
         if role != "refused" and _runs_over_batch(node, graph, shapes):
             mixing.append(node)
     return mixing
@@ -76,7 +78,17 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
 
 def _leads(node: fx.Node, shapes: Shapes) -> bool:
     """Say whether the samples, all of them and nothing else, lie along the first axis."""
-    return shapes.batch_axes(node) in (None, [[0]]) and shapes.keeps_samples(node)
+    axes = shapes.batch_axes(node)
+    first = axes is None or (bool(axes) and all(found == [0] for found in axes))
+    return first and shapes.keeps_samples(node)
+
+
+def _origin(node: fx.Node, shapes: Shapes, constants: set[fx.Node]) -> fx.Node:
+    """The first operation on the way to `node` behind which the samples no longer lead."""
+    for source in node.all_input_nodes:
+        if not (source in constants or is_number(source) or _leads(source, shapes)):
+            return _origin(source, shapes, constants)
+    return node
 
 
 def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bool:

@@ -262,7 +262,8 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
     for node in propagation.plan.nodes:
         try:
             value = propagation.advance(node)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, ValueError) as error:
+            check_batch_axis(graph, example)  # one sample, where its place among others is asked
             raise UserError(
                 f"An input of shape {list(example.shape)} does not pass "
                 f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "

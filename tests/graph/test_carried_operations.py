@@ -212,13 +212,33 @@ ALONG_THE_BATCH = {
     "narrow": lambda x, n: x.narrow(0, 0, 1),
     "unbind": lambda x, n: x.unbind()[0],
     "movedim": lambda x, n: x.movedim(0, 1),
+    "swapaxes": lambda x, n: torch.swapaxes(x, 1, 0),
+    "repeat": lambda x, n: x.repeat(2, 1, 1, 1),
+    "index_select": lambda x, n: x.index_select(0, n.places[0, 0, 0]),
+    "constant_pad_nd": lambda x, n: torch.constant_pad_nd(x, (0, 0, 0, 0, 0, 0, 1, 0)),
+    "pad": lambda x, n: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)),
+    "flatten": lambda x, n: F.relu(x.flatten(0, 1)).view(x.shape),
 }
 
 
 @pytest.mark.parametrize("name", ALONG_THE_BATCH)
-def test_what_runs_along_the_samples_is_refused(name):
-    with pytest.raises(UserError, match="mixes the samples"):
+def test_what_runs_along_the_samples_is_refused_by_name(name):
+    named = "getitem" if name == "broadcast_to" else name
+    with pytest.raises(UserError, match=rf"^{named} \({named}, in forward\) mixes the samples"):
         prepare(Through(ALONG_THE_BATCH[name]).double(), samples(1), timesteps=2)
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [
+        (lambda x, n: F.interpolate(x, size=(2, 2, 2), mode="nearest"), "interpolate"),
+        (lambda x, n: x.index_select(1, n.places[0, 0, 0] + 9), "index_select"),
+        (lambda x, n: F.conv_transpose2d(x[:, :3], n.kernel), "conv_transpose2d"),
+    ],
+)
+def test_an_operation_that_the_sample_does_not_pass_is_named(operation, named):
+    with pytest.raises(UserError, match=rf"does not pass {named} \({named}, in forward\)"):
+        prepare(Through(operation).double(), samples(1), timesteps=2)
 
 
 def test_a_batch_norm_behind_a_transposed_convolution_is_folded_without_groups_alone():
