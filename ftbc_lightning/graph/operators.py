@@ -20,6 +20,7 @@ from ftbc_lightning.graph.linear import (
 )
 from ftbc_lightning.graph.max_pooling import OF_TWO, is_max_pool, operands
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.two_sided import WRITTEN
 
 Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "front", "tail", "refused"]
 """neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
@@ -192,11 +193,15 @@ def describe(node: fx.Node, graph: fx.GraphModule) -> str:
     '1 (GELU)'
     """
     path, kind = path_and_kind(node, graph)
-    return f"{path} ({kind})" if node.op == "call_module" else f"{path} ({kind}, in forward)"
+    written = node.op != "call_module" and path == node.name
+    return f"{path} ({kind}, in forward)" if written else f"{path} ({kind})"
 
 
 def path_and_kind(node: fx.Node, graph: fx.GraphModule) -> tuple[str, str]:
     """Path and type of a module; of a function the name of its node, and its own."""
+    if WRITTEN in node.meta:
+        path, kind = node.meta[WRITTEN]
+        return path, kind
     if node.op == "call_module":
         return str(node.target), type(graph.get_submodule(str(node.target))).__name__
     kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")

@@ -62,8 +62,7 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     with torch.no_grad():
         fold_batch_norm(module)
     pool_before_activation(module)
-    refused = [node for node, role in operators.roles(module).items() if role == "refused"]
-    write_two_sided(module, refused, own=operators.constants_of(module))
+    _write_two_sided(module)
     return module
 
 
@@ -145,6 +144,13 @@ def _untraced(network: nn.Module, error: Exception, tracer: ActivationTracer) ->
         "take one tensor and must not branch on the values in it; move such code out of "
         f"the network.{hint}"
     )
+
+
+def _write_two_sided(module: fx.GraphModule) -> None:
+    """Write two-sided activations as neurons, where they are neither in front nor in the tail."""
+    refused = [node for node, role in operators.roles(module).items() if role == "refused"]
+    named = {node: operators.path_and_kind(node, module) for node in refused}
+    write_two_sided(module, named, own=operators.constants_of(module))
 
 
 OUT_OF_PLACE: dict[Any, Any] = {

@@ -6,7 +6,7 @@ holds exactly for all of them, so the ANN's function stays what it is, and a gra
 rectifiers and linear operations.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ LEAKY: Collection[Any] = {F.leaky_relu}
 TRAINED: Collection[Any] = {F.prelu, torch.prelu, "prelu"}
 RANDOM: Collection[Any] = {F.rrelu, torch.rrelu}
 ABSOLUTE: Collection[Any] = {torch.abs, torch.absolute, "abs", "absolute"}
+WRITTEN = "ftbc_written"
+"""Key in the `meta` of the node that gives an activation's value: its path and type in the ANN."""
+
 FUNCTIONS = {*LEAKY, *TRAINED, *RANDOM, *ABSOLUTE, *CLAMPS}
 
 
@@ -75,7 +78,10 @@ def never_falls(node: fx.Node, graph: fx.GraphModule) -> bool:
 
 
 def write_two_sided(
-    graph: fx.GraphModule, nodes: Iterable[fx.Node], *, own: Collection[fx.Node] = ()
+    graph: fx.GraphModule,
+    nodes: Mapping[fx.Node, tuple[str, str]],
+    *,
+    own: Collection[fx.Node] = (),
 ) -> None:
     """Write two-sided activations as rectifiers of the value and of its negative.
 
@@ -84,19 +90,21 @@ def write_two_sided(
 
     Args:
         graph: A traced network; changed in place.
-        nodes: Those that are to be written so; others than two-sided activations are left alone.
+        nodes: Those that are to be written so, with path and type in the ANN; others than
+            two-sided activations are left alone.
         own: The nodes whose values are the network's own, so that they can be slopes.
 
     >>> net = fx.symbolic_trace(nn.Sequential(nn.LeakyReLU()))
-    >>> write_two_sided(net, list(net.graph.nodes))
+    >>> write_two_sided(net, {node: ("0", "LeakyReLU") for node in net.graph.nodes})
     >>> [node.name for node in net.graph.nodes if node.target is torch.relu]
     ['_0_positive', '_0_negative']
     """
     written = False
-    for node in nodes:
+    for node, name in nodes.items():
         found = sides(node, graph)
         if found is not None and (not isinstance(found.slope, fx.Node) or found.slope in own):
             _write(node, found, graph.graph)
+            node.meta[WRITTEN] = name
             written = True
     if written:
         graph.delete_all_unused_submodules()

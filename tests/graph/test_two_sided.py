@@ -111,8 +111,17 @@ def test_the_neurons_carry_the_name_of_the_activation():
     names = ["act_positive", "act_negative", "act2_positive", "act2_negative"]
     assert activation_nodes(trace(net)) == names
     assert activation_nodes(trace(net, samples(1))) == names
-    kept = [row.node for row in inspect(net).rows if row.becomes == "kept"]
-    assert {"act_minus", "act_scaled", "act"} <= set(kept)
+
+
+def test_an_inspection_names_the_activation_as_it_is_written():
+    net = nn.Sequential(Activated(nn.PReLU(4), lambda x, net: abs(x)))
+    rows = {row.node: row for row in inspect(net).rows}
+    for node, kind in (("0.act", "PReLU"), ("abs_1", "abs")):
+        assert rows[node].kind == kind
+        assert rows[node].becomes == "the sum of its two IF neurons, one for each sign"
+    assert [n for n, row in rows.items() if row.threshold] == [
+        *("_0_act_positive", "_0_act_negative", "abs_1_positive", "abs_1_negative")
+    ]
 
 
 @pytest.mark.parametrize("name", ["PReLU of each channel", "Hardtanh of two ends", "abs"])
