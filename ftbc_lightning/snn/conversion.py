@@ -263,7 +263,8 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
         try:
             value = propagation.advance(node)
         except (RuntimeError, IndexError, ValueError) as error:
-            check_batch_axis(graph, example)  # one sample, where its place among others is asked
+            if isinstance(error, IndexError):  # a sample that is not there
+                check_batch_axis(graph, example)
             raise UserError(
                 f"An input of shape {list(example.shape)} does not pass "
                 f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "
