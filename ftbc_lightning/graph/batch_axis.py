@@ -64,8 +64,8 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
             continue
         axes = shapes.batch_axes(node)
         if is_number(node):
-            if name_of(node) in COUNTING and axes and any(axes):
-                mixing.append(node)
+            if axes and (_counts(node, axes) or any(len(found) > 1 for found in axes)):
+                mixing.append(node)  # a number for each sample, or for each pair of them
             continue
         lost = axes is not None and not all(axes)
         if lost or (role == "neuron" and not _leads(node, shapes)):
@@ -74,6 +74,10 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
         if role != "refused" and _runs_over_batch(node, graph, shapes):
             mixing.append(node)
     return mixing
+
+
+def _counts(node: fx.Node, axes: list[list[int]]) -> bool:
+    return name_of(node) in COUNTING and any(axes)
 
 
 def _leads(node: fx.Node, shapes: Shapes) -> bool:
