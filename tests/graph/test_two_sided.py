@@ -165,6 +165,18 @@ def test_every_threshold_rule_takes_a_ceiling_of_either_end(rule):
         assert (neuron.threshold < end + 1e-6).all()
 
 
+@pytest.mark.parametrize(
+    "settings", [{"neuron": "signed"}, {"levels": 3}, {"leak": 0.99, "neuron": "signed"}]
+)
+def test_every_neuron_model_approaches_the_network(settings):
+    net, images = built("PReLU of each channel")
+    with torch.no_grad():
+        expected = net(images)
+    snn = convert(net, images[:1], [images], timesteps=128, threshold_rule="max", **settings)
+    error = (simulate(snn, images)[-1] - expected).abs().mean()
+    assert error < 0.02 * expected.abs().mean()
+
+
 def test_a_sign_that_never_occurs_is_silent_and_nothing_is_lost():
     net = Activated(nn.ReLU(), lambda x, net: abs(F.relu(x))).double().eval()
     images = samples(12)
