@@ -67,7 +67,7 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
 
 
 def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphModule:
-    """The forward pass as a graph: a network may ask for a buffer's value, or shape it by sizes.
+    """The forward pass as a graph: a network may ask for a tensor's value, or shape it by sizes.
 
     Raises:
         UserError: It cannot be traced in either way.
@@ -76,10 +76,10 @@ def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphM
     try:
         return fx.GraphModule(network, _drawing_nothing(tracer, network))
     except Exception as error:
-        open_buffers = ActivationTracer(example_input)
-        open_buffers.proxy_buffer_attributes = True  # `self.buffer.expand(x.shape[0], -1)`
+        shaping = ActivationTracer(example_input)
+        shaping.proxy_buffer_attributes = True  # `self.buffer.expand(x.shape[0], -1)`
         with suppress(Exception):
-            return fx.GraphModule(network, _drawing_nothing(open_buffers, network))
+            return fx.GraphModule(network, _drawing_nothing(shaping, network))
         raise UserError(_untraced(network, error, tracer)) from error
 
 

@@ -48,6 +48,10 @@ def slices(x):
     return x.unsqueeze(2)
 
 
+def ramp(x):
+    return torch.linspace(-1, 1, 6, dtype=torch.float64).expand(x.shape[0], 1, 6, 6)
+
+
 def squares(x, net):
     return net.square.expand(x.shape[0], 6, 6)
 
@@ -117,6 +121,11 @@ OPERATIONS = {
     "take_along_dim": function(lambda x, n: torch.take_along_dim(x, n.places, dim=1)),
     "grid_sample": function(
         lambda x, n: F.grid_sample(x, n.grid.expand(x.shape[0], -1, -1, -1), align_corners=False)
+    ),
+    # tensors that the forward pass makes
+    "places of each pixel": function(lambda x, n: torch.cat([x, ramp(x), ramp(x).mT], 1)),
+    "a made mask": function(
+        lambda x, n: x * torch.tensor([1.0, 0.0, 2.0, 1.0]).view(4, 1, 1).repeat(x.size(0), 1, 1, 1)
     ),
     # moving values
     "select": function(lambda x, n: x.select(1, 1) + torch.select(x, 1, 2)),
