@@ -12,7 +12,7 @@ from ftbc_lightning.ann.activations import CLAMPS, QCFS, RECTIFIERS, ClippedReLU
 from ftbc_lightning.cli.file_subcommands import FILE_SUBCOMMANDS
 from ftbc_lightning.cli.parsers import parsers
 from ftbc_lightning.cli.program import SUBCOMMANDS
-from ftbc_lightning.graph import linear, max_pooling, operators
+from ftbc_lightning.graph import linear, max_pooling, operators, two_sided
 
 MARK = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
 
@@ -68,11 +68,19 @@ def operations() -> Iterator[str]:
     yield "| role | modules | functions | methods of tensors |\n|---|---|---|---|"
     for role, columns in {
         "neuron": (NEURONS, *_functions_and_methods({F.relu6, *RECTIFIERS, *CLAMPS})),
+        "two neurons, one for each sign": (
+            two_sided.MODULES,
+            *_functions_and_methods(two_sided.FUNCTIONS),
+        ),
         "kept": (linear.LINEAR_MODULES, linear.LINEAR_FUNCTIONS, linear.LINEAR_METHODS),
         "kept, with the network's own weights": ((), linear.WEIGHTED_FUNCTIONS, ()),
+        "kept, with the network's own places, shares or condition": (
+            (),
+            *_functions_and_methods(linear.READING | linear.INTERPOLATIONS | linear.CHOICES),
+        ),
         "kept, with one factor that changes in time": (
             (),
-            *_functions_and_methods(linear.SCALING | linear.PRODUCTS),
+            *_functions_and_methods(linear.SCALING | linear.PRODUCTS | linear.FACTORS.keys()),
         ),
         "kept, over axes that are not the batch": (
             (),

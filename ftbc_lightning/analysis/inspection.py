@@ -11,12 +11,14 @@ from ftbc_lightning.graph.batch_axis import MIXES, WAY_OUT, mixing_nodes
 from ftbc_lightning.graph.batch_norm import FOLDED
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.two_sided import WRITTEN
 from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS, NeuronSettings
 from ftbc_lightning.snn.threshold_folding import weights_behind
 
 Scope = Literal["channel", "layer"]
 
 
+BOTH_SIGNS = "the sum of its two IF neurons, one for each sign"
 FRONT = "kept: computed once, before the first layer"
 ON_MEAN = "kept: computed on the mean over the steps"
 POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
@@ -141,10 +143,11 @@ def _nodes(
             continue
         if role not in becomes:
             continue
+        known = POOL_IN_TIME if node in in_time else becomes[role]
         yield Row(
             node=path,
             kind=kind,
-            becomes=POOL_IN_TIME if node in in_time else becomes[role],
+            becomes=BOTH_SIGNS if WRITTEN in node.meta and role == "linear" else known,
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
             way_out=operators.advice(node, graph) if role == "refused" else "",

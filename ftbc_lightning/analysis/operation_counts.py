@@ -11,6 +11,7 @@ from torch.func import functional_call
 from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operations
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
+from ftbc_lightning.graph.batch_norm import Convolution, Transposed
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace
@@ -18,7 +19,7 @@ from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import chunk_sizes
 from ftbc_lightning.snn.threshold_folding import EdgeScale, fold_thresholds
 
-Connection = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+Connection = Convolution | Transposed | nn.Linear
 Advance = Callable[[Propagation, fx.Node], Any]
 
 
@@ -229,7 +230,7 @@ def _products(layer: Connection, value: Tensor, *, dense: bool = False) -> tuple
         dense: Weights that are 0 count too.
     """
     kept = torch.ones_like(layer.weight) if dense else (layer.weight != 0).to(layer.weight.dtype)
-    ones = {"weight": kept} | ({} if layer.bias is None else {"bias": kept.new_zeros(len(kept))})
+    ones = {"weight": kept} | ({} if layer.bias is None else {"bias": torch.zeros_like(layer.bias)})
     inputs = torch.zeros(value.shape, dtype=value.dtype, device=value.device, requires_grad=True)
     outputs: Tensor = functional_call(layer, ones, inputs)
     (products,) = torch.autograd.grad(outputs.sum(), inputs)

@@ -14,10 +14,13 @@ ActivationName = Literal["relu", "clipped_relu", "qcfs"]
 
 RECTIFIERS: Collection[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"}
 CLAMPS: Collection[Any] = {
-    *(torch.clamp, torch.clip, torch.clamp_min, F.hardtanh),
-    *("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_min_"),
+    *(torch.clamp, torch.clip, torch.clamp_min, torch.clamp_max, F.hardtanh),
+    *("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"),
 }
 """Functions and tensor methods that cut off at given values."""
+
+UPPER: Collection[Any] = {torch.clamp_max, "clamp_max", "clamp_max_"}
+"""Those that are given the upper end alone."""
 
 
 def is_activation(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -50,7 +53,7 @@ def bounds(node: fx.Node, graph: fx.GraphModule) -> tuple[float, float | None] |
     if node.target is F.relu6:
         return 0.0, 6.0
     if node.target in CLAMPS:
-        return _clamp_bounds(node)
+        return _between(*clamp_ends(node))
     if node.target in (F.threshold, torch.threshold):
         given = [*node.args[1:], *node.kwargs.values()]
         return (0.0, None) if given[:2] == [0, 0] else None
@@ -65,11 +68,22 @@ def _module_bounds(module: nn.Module) -> tuple[float, float | None] | None:
     return (0.0, None) if isinstance(module, nn.ReLU) else None
 
 
-def _clamp_bounds(node: fx.Node) -> tuple[float, float | None] | None:
-    names = ("min_val", "max_val") if node.target is F.hardtanh else ("min", "max")
-    given = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
-    default = (-1.0, 1.0) if node.target is F.hardtanh else (None, None)
-    return _between(*(given.get(name, value) for name, value in zip(names, default, strict=True)))
+def clamp_ends(node: fx.Node) -> tuple[Any, Any]:
+    """Lower and upper end of a node in `CLAMPS`; None for an end that is not given.
+
+    >>> class Cut(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.clamp_max(2)
+    >>> [clamp_ends(n) for n in fx.symbolic_trace(Cut()).graph.nodes if n.target in CLAMPS]
+    [(None, 2)]
+    """
+    if node.target is F.hardtanh:
+        names, ends = ("min_val", "max_val"), {"min_val": -1.0, "max_val": 1.0}
+    else:
+        names, ends = ("min", "max"), {}
+    places = ("max",) if node.target in UPPER else names
+    given = ends | dict(zip(places, node.args[1:], strict=False)) | node.kwargs
+    return given.get(names[0]), given.get(names[1])
 
 
 def _between(low: Any, high: Any) -> tuple[float, float | None] | None:

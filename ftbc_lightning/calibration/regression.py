@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.graph.batch_norm import Convolution, Transposed
 from ftbc_lightning.graph.max_pooling import is_max_pool
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -113,7 +114,7 @@ def correctable(snn: SpikingNetwork) -> dict[fx.Node, Place]:
 def left_alone(snn: SpikingNetwork) -> list[str]:
     """The paths of the linear layers whose weights no correction changes."""
     changed = {id(place.module) for place in correctable(snn).values()}
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kinds = nn.Linear | Convolution | Transposed
     modules = snn.layers.named_modules()
     return [path for path, m in modules if isinstance(m, kinds) and id(m) not in changed]
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
@@ -11,6 +12,10 @@ from ftbc_lightning.graph.shapes import Shapes, is_number, name_of
 ALONG: dict[str, tuple[int, Any]] = {
     **dict.fromkeys(("softmax", "logsoftmax", "softmin", "cumsum", "cumprod"), (1, ())),
     **dict.fromkeys(("cummax", "cummin", "logcumsumexp", "logsumexp", "flip"), (1, ())),
+    **dict.fromkeys(("gather", "unfold", "select", "indexselect"), (1, ())),
+    **dict.fromkeys(("tril", "triu"), (2, (-2, -1))),
+    "takealongdim": (2, None),
+    "fliplr": (1, 1),
     **dict.fromkeys(("sort", "argsort"), (1, -1)),
     **dict.fromkeys(("flipud", "msort"), (1, 0)),
     "normalize": (2, 1),
@@ -53,31 +58,47 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
     mixing: list[fx.Node] = []
     for node, role in roles.items():
         if role == "output" and not mixing:
-            return [source for source in node.all_input_nodes if not _leads(source, shapes)]
+            ends = [source for source in node.all_input_nodes if not _leads(source, shapes)]
+            return [_origin(source, shapes, constants) for source in ends]
         if role in ("input", "output") or node in constants:
             continue
         axes = shapes.batch_axes(node)
         if is_number(node):
-            if name_of(node) in COUNTING and axes and any(axes):
-                mixing.append(node)
+            if axes and (_counts(node, axes) or any(len(found) > 1 for found in axes)):
+                mixing.append(node)  # a number for each sample, or for each pair of them
             continue
         lost = axes is not None and not all(axes)
         if lost or (role == "neuron" and not _leads(node, shapes)):
-            return [*mixing, node]  # what follows has no batch axis either
+            # what follows has no batch axis either
+            return [*mixing, node if lost else _origin(node, shapes, constants)]
         if role != "refused" and _runs_over_batch(node, graph, shapes):
             mixing.append(node)
     return mixing
 
 
+def _counts(node: fx.Node, axes: list[list[int]]) -> bool:
+    return name_of(node) in COUNTING and any(axes)
+
+
 def _leads(node: fx.Node, shapes: Shapes) -> bool:
     """Say whether the samples, all of them and nothing else, lie along the first axis."""
-    return shapes.batch_axes(node) in (None, [[0]]) and shapes.keeps_samples(node)
+    axes = shapes.batch_axes(node)
+    first = axes is None or (bool(axes) and all(found == [0] for found in axes))
+    return first and shapes.keeps_samples(node)
+
+
+def _origin(node: fx.Node, shapes: Shapes, constants: set[fx.Node]) -> fx.Node:
+    """The first operation on the way to `node` behind which the samples no longer lead."""
+    for source in node.all_input_nodes:
+        if not (source in constants or is_number(source) or _leads(source, shapes)):
+            return _origin(source, shapes, constants)
+    return node
 
 
 def _runs_over_batch(node: fx.Node, graph: fx.GraphModule, shapes: Shapes) -> bool:
     """Say whether a function runs along the axis of the samples."""
     kind = operators.path_and_kind(node, graph)[1].lower().replace("_", "")
-    if kind not in ALONG or not node.all_input_nodes:
+    if kind not in ALONG or not node.all_input_nodes or node.target is F.unfold:
         return False
     source = node.all_input_nodes[0]
     before = shapes.of(source)[0]

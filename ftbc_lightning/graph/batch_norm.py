@@ -10,6 +10,7 @@ FOLDED = "ftbc_folded"
 """Key in a graph module's `meta`: the type of each batch norm that was folded, by its path."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
@@ -55,6 +56,8 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         linear = modules[str(source.target)]
         if isinstance(linear, Convolution):
             folded: nn.Module = fuse_conv_bn_eval(linear, norm)
+        elif isinstance(linear, Transposed) and linear.groups == 1:
+            folded = fuse_conv_bn_eval(linear, norm, transpose=True)
         elif isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
             folded = fuse_linear_bn_eval(linear, norm)
         else:

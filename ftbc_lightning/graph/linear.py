@@ -12,10 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ftbc_lightning.graph.max_pooling import keeps_batch
+from ftbc_lightning.graph.rectifiers import cases
 from ftbc_lightning.graph.shapes import drawn, is_number
+from ftbc_lightning.graph.two_sided import scale_channels
 
 LINEAR_MODULES: set[type[nn.Module]] = {
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Fold, nn.Unfold),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
@@ -46,6 +49,10 @@ LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
     *(torch.negative, torch.rsub, torch.tile, torch.hstack, torch.index_select, torch.rot90),
     *(torch.repeat_interleave, torch.swapdims, torch.moveaxis, torch.tensor_split, torch.diff),
     *(F.pad, F.channel_shuffle, F.pixel_shuffle, F.pixel_unshuffle, F.interpolate),
+    *(F.fold, F.unfold, torch.constant_pad_nd, torch.broadcast_to, torch.select, torch.fliplr),
+    *(torch.concatenate, torch.column_stack, torch.dstack, torch.hsplit, torch.dsplit),
+    *(torch.split_with_sizes, torch.unsafe_split, torch.unsafe_chunk, torch.positive),
+    *(torch.detach, torch.adjoint, torch.tril, torch.triu, torch.cumsum),
 }
 LINEAR_METHODS = {
     *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "add", "unflatten"),
@@ -53,21 +60,44 @@ LINEAR_METHODS = {
     *("expand_as", "view_as", "reshape_as", "movedim", "swapaxes", "flip", "roll", "narrow"),
     *("unbind", "float", "double", "subtract", "negative", "repeat", "tile", "repeat_interleave"),
     *("index_select", "rot90", "swapdims", "moveaxis", "tensor_split", "diff"),
+    *("unfold", "broadcast_to", "select", "fliplr", "hsplit", "dsplit", "split_with_sizes"),
+    *("unsafe_split", "unsafe_chunk", "positive", "adjoint", "tril", "triu", "cumsum"),
 }
 CASTS = {"to", "type", "type_as"}
 REDUCTIONS: set[Any] = {torch.sum, torch.mean, "sum", "mean"}
 WEIGHTED_FUNCTIONS: set[Callable[..., Any]] = {
-    *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
-    F.batch_norm,
+    *(F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.batch_norm),
 }
 """Linear in the first argument while the others are the network's own tensors."""
 
+READING: set[Any] = {
+    *(torch.gather, torch.take_along_dim, F.grid_sample, "gather", "take_along_dim"),
+}
+"""Likewise: the places to read at are the network's own."""
+
+INTERPOLATIONS: set[Any] = {torch.lerp, "lerp"}
+"""Linear in the first two arguments while the third is the network's own."""
+
+FACTORS: dict[Any, tuple[str, ...]] = {
+    F.linear: ("input", "weight"),
+    **dict.fromkeys((torch.addmm, "addmm"), ("input", "mat1", "mat2")),
+    **dict.fromkeys((torch.baddbmm, "baddbmm"), ("input", "batch1", "batch2")),
+    **dict.fromkeys((torch.addcmul, "addcmul"), ("input", "tensor1", "tensor2")),
+}
+"""A product, and what is added to it: the first arguments, of which the last two are the factors.
+One factor alone may change in time."""
+
+CHOICES: set[Any] = {torch.where, torch.masked_fill, "where", "masked_fill"}
+"""Linear in the values while the condition is the network's own."""
+
 SCALING: set[Any] = {
     *(operator.mul, operator.truediv, torch.mul, torch.div, torch.multiply, torch.divide),
-    *("mul", "div", "multiply", "divide"),
+    *(torch.true_divide, "mul", "div", "multiply", "divide", "true_divide"),
 }
 PRODUCTS: set[Any] = {
     *(operator.matmul, torch.matmul, torch.mm, torch.einsum, torch.tensordot, "matmul", "mm"),
+    *(torch.bmm, torch.inner, torch.linalg.matmul, torch.linalg.vecdot, "bmm", "inner"),
 }
 
 
@@ -85,13 +115,13 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
         module = graph.get_submodule(str(node.target))
         tracked = isinstance(module, _InstanceNorm) and module.running_mean is not None
         return tracked or isinstance(module, tuple(LINEAR_MODULES))
-    if node.target in SCALING:
+    if node.target in SCALING or node.target is scale_channels:
         changing = _changing(node, constants)
         return changing == [0] or (changing == [1] and "div" not in str(node.target))
     if node.target in PRODUCTS:
         return len(_changing(node, constants)) == 1
-    if node.target in WEIGHTED_FUNCTIONS:
-        return all(own in constants or is_number(own) for own in node.all_input_nodes[1:])
+    if node.op in ("call_function", "call_method") and node.target in BY_PLACES:
+        return _only_values_change(node, constants)
     if node.target in REDUCTIONS:
         return keeps_batch(node)
     if node.target is getattr:
@@ -99,6 +129,27 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
     if node.op == "call_method":
         return node.target in LINEAR_METHODS or (node.target in CASTS and not _rounds(node))
     return node.target in LINEAR_FUNCTIONS
+
+
+BY_PLACES = {*WEIGHTED_FUNCTIONS, *READING, *INTERPOLATIONS, *FACTORS, *CHOICES}
+"""Functions whose arguments may change in time in some places alone."""
+
+
+def _only_values_change(node: fx.Node, constants: set[fx.Node]) -> bool:
+    """Say whether what a function is given besides its values does not change in time."""
+
+    def own(given: Any) -> bool:
+        return not isinstance(given, fx.Node) or given in constants or is_number(given)
+
+    if node.target in CHOICES:
+        parts = cases(node)
+        return parts is not None and own(parts[0])
+    if node.target in FACTORS:
+        names = FACTORS[node.target]
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        return any(own(given[factor]) for factor in names[-2:])
+    values = 2 if node.target in INTERPOLATIONS else 1
+    return all(map(own, [*node.args, *node.kwargs.values()][values:]))
 
 
 def _changing(node: fx.Node, constants: set[fx.Node]) -> list[int]:

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from ftbc_lightning.ann.activations import is_activation
 from ftbc_lightning.graph.shapes import is_created, is_number
+from ftbc_lightning.graph.two_sided import never_falls
 
 MAX_POOL_MODULES = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
@@ -140,7 +141,7 @@ def pool_before_activation(graph: fx.GraphModule) -> None:
         activation = pool.args[0]
         while (
             isinstance(activation, fx.Node)
-            and is_activation(activation, graph)
+            and (is_activation(activation, graph) or never_falls(activation, graph))
             and len(activation.users) == 1
         ):
             source = activation.all_input_nodes[0]

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
 from ftbc_lightning.graph.linear import (
+    FACTORS,
     PRODUCTS,
     REDUCTIONS,
     WEIGHTED_FUNCTIONS,
@@ -19,6 +20,7 @@ from ftbc_lightning.graph.linear import (
 )
 from ftbc_lightning.graph.max_pooling import OF_TWO, is_max_pool, operands
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.two_sided import WRITTEN
 
 Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "front", "tail", "refused"]
 """neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
@@ -29,7 +31,7 @@ _RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReL
 _ATTENTION = "none: attention multiplies two values that change in time"
 _NORM = "train with batch norm instead"
 WAYS_OUT = {
-    **dict.fromkeys(("leakyrelu", "prelu", "elu", "selu", "gelu", "silu", "mish", "tanh"), _RELU),
+    **dict.fromkeys(("elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "tanh"), _RELU),
     "hardswish": "train with ReLU6 instead",
     **dict.fromkeys(("sigmoid", "hardsigmoid", "mul"), _GATE),
     **dict.fromkeys(("softmax", "logsoftmax"), "leave it out: the largest logit stays largest"),
@@ -99,10 +101,10 @@ def _alone(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> Rol
 
 
 FRONT_MODULES = (
-    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU),
     *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
 )
-"""Modules with trained tensors that belong to the preparation of the input."""
+"""Modules with trained tensors that are no layers: before the first one they prepare the input."""
 
 
 def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> bool:
@@ -111,7 +113,7 @@ def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) 
         module = graph.get_submodule(str(node.target))
         trained = next(module.parameters(), None) is not None
         return trained and not isinstance(module, FRONT_MODULES) and not is_activation(node, graph)
-    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS and node not in constants:
+    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS | FACTORS.keys() and node not in constants:
         sources = [s for s in node.all_input_nodes if s.op == "get_attr"]
         return any(isinstance(_attribute(graph, str(s.target)), nn.Parameter) for s in sources)
     return False
@@ -191,11 +193,15 @@ def describe(node: fx.Node, graph: fx.GraphModule) -> str:
     '1 (GELU)'
     """
     path, kind = path_and_kind(node, graph)
-    return f"{path} ({kind})" if node.op == "call_module" else f"{path} ({kind}, in forward)"
+    written = node.op != "call_module" and path == node.name
+    return f"{path} ({kind}, in forward)" if written else f"{path} ({kind})"
 
 
 def path_and_kind(node: fx.Node, graph: fx.GraphModule) -> tuple[str, str]:
     """Path and type of a module; of a function the name of its node, and its own."""
+    if WRITTEN in node.meta:
+        path, kind = node.meta[WRITTEN]
+        return path, kind
     if node.op == "call_module":
         return str(node.target), type(graph.get_submodule(str(node.target))).__name__
     kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")

@@ -22,7 +22,10 @@ Pooled = dict[str, tuple[Tensor, ...]]
 value that is read as its mean over the steps the sum, and how many steps those were."""
 
 
-NEW_TENSOR_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+NEW_TENSOR_MODULES = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 ADDITIONS = (operator.add, torch.add)
 
 

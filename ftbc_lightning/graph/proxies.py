@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -108,7 +108,7 @@ class ActivationTracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Write down the forward pass of a network."""
-        with _lengths_open(root), _creations_open(), _Drawn(self):
+        with _lengths_open(root), _creations_open(self), _Drawn(self):
             return super().trace(root, concrete_args)
 
 
@@ -135,6 +135,10 @@ class Proxy(fx.Proxy):
 
     def __float__(self) -> float:
         return float(self._number("float()"))
+
+    def __abs__(self) -> Any:
+        """The absolute value, which torch.fx leaves out."""
+        return self.tracer.create_proxy("call_method", "abs", (self,), {})
 
     def __round__(self, digits: int | None = None) -> Any:
         return round(self._number("round()"), digits)
@@ -166,16 +170,22 @@ class _Drawn(TorchFunctionMode):
 
 
 @contextmanager
-def _creations_open() -> Iterator[None]:
-    """Write down what makes a tensor of open sizes: `torch.zeros` wants plain numbers."""
+def _creations_open(tracer: ActivationTracer) -> Iterator[None]:
+    """Write down what makes a tensor of open sizes: `torch.zeros` wants plain numbers.
+
+    Where buffers stay open, so do tensors of given numbers.
+    """
 
     def written(original: Callable[..., Any]) -> Callable[..., Any]:
         def create(*args: Any, **kwargs: Any) -> Any:
             proxies: list[fx.Proxy] = []
             fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, proxies))
-            if not proxies:
-                return original(*args, **kwargs)
-            return proxies[0].tracer.create_proxy("call_function", original, args, kwargs)
+            if proxies:
+                return tracer.create_proxy("call_function", original, args, kwargs)
+            busy = tracer.shapes is not None and tracer.shapes.asked
+            made = original(*args, **kwargs)
+            open_too = tracer.proxy_buffer_attributes and not busy
+            return tracer.proxy(cast(fx.Node, tracer.create_arg(made))) if open_too else made
 
         return create
 

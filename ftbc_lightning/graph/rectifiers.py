@@ -44,7 +44,7 @@ def _rectified(node: fx.Node, graph: fx.GraphModule) -> fx.Node | None:
     """The value that a node rectifies."""
     if node.op not in ("call_function", "call_method"):
         return None
-    if (parts := _cases(node)) is not None:
+    if (parts := cases(node)) is not None:
         condition, kept, rest = parts
         if _is_zero(rest, graph) and _above(condition, kept, graph):
             return kept if isinstance(kept, fx.Node) else None
@@ -62,7 +62,7 @@ def _rectified(node: fx.Node, graph: fx.GraphModule) -> fx.Node | None:
     return None
 
 
-def _cases(node: fx.Node) -> tuple[Any, Any, Any] | None:
+def cases(node: fx.Node) -> tuple[Any, Any, Any] | None:
     """Condition, value where it holds, value elsewhere; of a function that chooses by position."""
     if node.target is torch.where:
         given = dict(zip(("condition", "input", "other"), node.args, strict=False)) | node.kwargs

@@ -4,6 +4,7 @@ import operator
 import random
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
 from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
 from ftbc_lightning.graph.shapes import is_number
+from ftbc_lightning.graph.two_sided import write_two_sided
 from ftbc_lightning.graph.wrappers import plain_copy
 
 TRACED = "ftbc_traced"
@@ -51,12 +54,7 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     copied = plain_copy(ann).eval()
     if halves(copied):
         copied.float()
-    tracer = ActivationTracer(example_input)
-    try:
-        graph = _drawing_nothing(tracer, copied)
-    except Exception as error:
-        raise UserError(_untraced(copied, error, tracer)) from error
-    module = fx.GraphModule(tracer.root, graph)
+    module = _written_down(copied, example_input)
     _write_out_of_place(module)
     write_maxima(module)
     write_rectifiers(module)
@@ -64,7 +62,25 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     with torch.no_grad():
         fold_batch_norm(module)
     pool_before_activation(module)
+    _write_two_sided(module)
     return module
+
+
+def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphModule:
+    """The forward pass as a graph: a network may ask for a tensor's value, or shape it by sizes.
+
+    Raises:
+        UserError: It cannot be traced in either way.
+    """
+    tracer = ActivationTracer(example_input)
+    try:
+        return fx.GraphModule(network, _drawing_nothing(tracer, network))
+    except Exception as error:
+        shaping = ActivationTracer(example_input)
+        shaping.proxy_buffer_attributes = True  # `self.buffer.expand(x.shape[0], -1)`
+        with suppress(Exception):
+            return fx.GraphModule(network, _drawing_nothing(shaping, network))
+        raise UserError(_untraced(network, error, tracer)) from error
 
 
 def _drawing_nothing(tracer: ActivationTracer, network: nn.Module) -> fx.Graph:
@@ -128,6 +144,13 @@ def _untraced(network: nn.Module, error: Exception, tracer: ActivationTracer) ->
         "take one tensor and must not branch on the values in it; move such code out of "
         f"the network.{hint}"
     )
+
+
+def _write_two_sided(module: fx.GraphModule) -> None:
+    """Write two-sided activations as neurons, where they are neither in front nor in the tail."""
+    refused = [node for node, role in operators.roles(module).items() if role == "refused"]
+    named = {node: operators.path_and_kind(node, module) for node in refused}
+    write_two_sided(module, named, own=operators.constants_of(module))
 
 
 OUT_OF_PLACE: dict[Any, Any] = {

@@ -147,7 +147,7 @@ class _Lowering(LayerWriter):
         written: dict[str, Callable[..., Any]] = {
             **dict.fromkeys(("add", "iadd", "add_"), self._add),
             **dict.fromkeys(("sub", "isub", "sub_"), self._subtract),
-            **dict.fromkeys(("mul", "imul", "mul_"), self._multiply),
+            **dict.fromkeys(("mul", "imul", "mul_", "scale_channels"), self._multiply),
             **dict.fromkeys(("div", "truediv", "div_"), self._divide),
             **dict.fromkeys(("cat", "concat"), self._concat),
             **dict.fromkeys(("permute", "transpose"), self._permute),

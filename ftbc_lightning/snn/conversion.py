@@ -225,10 +225,20 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         raise UserError(f"{name} has no weights; a network that has been trained is needed.")
     output = next(node for node in graph.graph.nodes if node.op == "output")
     if not isinstance(output.args[0], fx.Node):
-        raise UserError(
-            f"{name}.forward returns a tuple, list or dictionary; it must return one tensor, the "
-            "logits. Wrap the network so that it returns these alone."
-        )
+        raise UserError(f"{name}.forward returns {_returned(output.args[0])}")
+
+
+def _returned(found: Any) -> str:
+    """What a network returns instead of one tensor, and what to do."""
+    first, wanted = 0, "it must return one tensor, the logits"
+    if isinstance(found, Mapping) and found:
+        first, kind = next(iter(found)), f"dictionary ({', '.join(map(str, found))})"
+    elif isinstance(found, tuple | list):
+        kind = f"{'tuple' if isinstance(found, tuple) else 'list'} of {len(found)}"
+    else:
+        return f"{found!r}; {wanted}."
+    way = f"`return self.network(x)[{first!r}]`"
+    return f"a {kind}; {wanted}. Wrap the network in a module that returns these alone: {way}."
 
 
 def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:
@@ -252,7 +262,9 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
     for node in propagation.plan.nodes:
         try:
             value = propagation.advance(node)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, ValueError) as error:
+            if isinstance(error, IndexError):  # a sample that is not there
+                check_batch_axis(graph, example)
             raise UserError(
                 f"An input of shape {list(example.shape)} does not pass "
                 f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "

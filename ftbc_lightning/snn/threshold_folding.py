@@ -8,19 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.graph.batch_norm import Convolution, Transposed
 from ftbc_lightning.graph.max_pooling import is_window
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.snn.network import SpikingNetwork
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-
 TRANSPARENT_MODULES = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.Upsample),
 )
 TRANSPARENT_FUNCTIONS = {
-    *(F.dropout, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.dropout, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.interpolate),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
 }
 """What a factor for each channel may pass through unchanged."""
@@ -111,9 +110,9 @@ def weights_behind(
     """
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
-        if isinstance(module, Convolution | nn.Linear):
+        if isinstance(module, Convolution | Transposed | nn.Linear):
             # over the last of several axes it does not see the channels, which are the first
-            fits = isinstance(module, Convolution) or axes in (1, None)
+            fits = not isinstance(module, nn.Linear) or axes in (1, None)
             uses = sum(other.target == node.target for other in graph.graph.nodes)
             return [node] if uses == 1 and fits else None
     flattens = _flattens(node, graph)
@@ -163,11 +162,14 @@ def _is_spatial_mean(node: fx.Node) -> bool:
 
 def _scale_inputs(layer: nn.Module, theta: Tensor) -> None:
     """Multiply the weights of each input channel by its theta."""
-    assert isinstance(layer, Convolution | nn.Linear)
+    assert isinstance(layer, Convolution | Transposed | nn.Linear)
     weight = layer.weight
     if isinstance(layer, nn.Linear):
         pixels = weight.shape[1] // len(theta)
         weight *= theta.repeat_interleave(pixels)
+        return
+    if isinstance(layer, Transposed):
+        weight *= theta.view(-1, *(1,) * (weight.ndim - 1))
         return
     inputs = theta.view(layer.groups, 1, -1, *(1,) * (weight.ndim - 2))
     grouped = weight.view(layer.groups, -1, *weight.shape[1:])

@@ -42,7 +42,7 @@ class Clamping(Branching):
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         flatten, hidden, relu, last = self.layers
-        return last(relu(hidden(flatten(images))).clamp_(-1, 1))
+        return last(relu(hidden(flatten(images))).clamp_(0.5, 1))
 
 
 class TwoInputs(Branching):

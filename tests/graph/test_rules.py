@@ -250,5 +250,10 @@ def test_a_batch_norm_behind_a_layer_is_folded_and_one_before_it_is_kept():
 @pytest.mark.parametrize(
     "function", [lambda y: y.clamp(-1, 1), lambda y: torch.clamp(y, max=1.0), F.hardtanh]
 )
-def test_a_clamp_that_lets_negative_values_pass_is_refused(function):
+def test_a_clamp_that_lets_negative_values_pass_becomes_two_neurons(function):
+    assert inspect(activated(function=function)).neurons == 2
+
+
+@pytest.mark.parametrize("function", [lambda y: y.clamp(0.5, 1), lambda y: y.clamp(max=-1.0)])
+def test_a_clamp_that_lets_0_not_pass_is_refused(function):
     assert not inspect(activated(function=function)).convertible
