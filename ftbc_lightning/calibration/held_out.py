@@ -9,11 +9,19 @@ MIX = 0x9E3779B1
 """An odd number whose bits are well mixed: a product with it spreads low bits upwards."""
 
 
+def mixed(values: Tensor) -> Tensor:
+    """Whole numbers, int64, whose every bit depends on all bits of what was given."""
+    for _ in range(2):
+        values = values ^ (values >> 32)
+        values = values * MIX
+    return values ^ (values >> 29)
+
+
 def half_of(samples: Tensor) -> Tensor:
     """In which of two halves each sample is, 0 or 1, `[B]`.
 
-    It depends on the sample's bits alone, so that the halves are the same however samples are
-    divided over micro-batches and processes.
+    It depends on the sample's bits and their places alone, so that the halves are the same however
+    samples are divided over micro-batches and processes.
 
     Args:
         samples: `[B, ...]`.
@@ -23,8 +31,10 @@ def half_of(samples: Tensor) -> Tensor:
     True
     """
     integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    bits = samples.flatten(1).contiguous().view(integer[samples.element_size()])
-    return (bits.sum(1, dtype=torch.int64) * MIX >> 32) & 1
+    rows = samples.reshape(len(samples), -1).contiguous()
+    bits = rows.view(integer[samples.element_size()]).long()
+    places = mixed(torch.arange(1, bits.shape[1] + 1, device=bits.device)) | 1
+    return mixed((mixed(bits) * places).sum(1)) >> 17 & 1
 
 
 def sorted_by_half(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:

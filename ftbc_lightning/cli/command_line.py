@@ -231,6 +231,8 @@ class FTBCCLI(LightningCLI):
             own = Path(checkpoint.dirpath or ".") / f"{checkpoint.filename}.ckpt"
             if own.is_file():
                 config.ckpt_path = str(own)
+            elif self.subcommand == "finetune":
+                raise UserError(f"There is no {own} to go on with; give --ckpt_path snn.ckpt.")
 
     def before_calibrate(self) -> None:
         """Refuse two sources of weights."""

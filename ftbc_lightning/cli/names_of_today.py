@@ -20,9 +20,11 @@ def names_of_today(words: Sequence[str]) -> list[str]:
     """The words of a command with today's option names; from here on files are read so too.
 
     Each old name is told once, on standard error. What a fine-tuning alone reads is left out of its
-    configuration where another subcommand is given it.
+    configuration, unless it is given to `finetune` by name.
     """
     said: set[str] = set()
+    named = any(word.partition("=")[0] in ("--config", "-c") for word in words)
+    repeated = words[:1] == ["finetune"] and named
 
     def told(old: str, new: str) -> None:
         if old not in said:
@@ -31,7 +33,7 @@ def names_of_today(words: Sequence[str]) -> list[str]:
 
     def load(text: str) -> Any:
         content = in_configuration(plain(text), told)
-        if isinstance(content, dict) and is_finetuning(content) and words[:1] != ["finetune"]:
+        if isinstance(content, dict) and is_finetuning(content) and not repeated:
             return {key: value for key, value in content.items() if key not in OF_FINETUNING}
         return content
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+INSIDE = ("finetuned", "fast_dev_run")
+"""Folders in a run's folder that are runs of their own."""
+
 
 def run_configuration(ckpt_path: str | Path) -> Path | None:
     """The configuration of the run that left a checkpoint, or None if it is not beside it.
@@ -24,7 +27,7 @@ def run_configuration(ckpt_path: str | Path) -> Path | None:
     logged = {
         path: path.stat().st_mtime
         for path in folder.glob("*/**/config.yaml")
-        if "wandb" not in path.parts and not _evaluates_networks(read_configuration(path))
+        if not _is_another_runs(path.relative_to(folder), read_configuration(path))
     }
     before = [path for path, time in logged.items() if time <= written]
     if before:
@@ -44,6 +47,12 @@ def read_configuration(path: Path) -> dict[str, Any]:
 def is_finetuning(configuration: Mapping[str, Any]) -> bool:
     """Whether it is that of `ftbc finetune`."""
     return "surrogate" in configuration
+
+
+def _is_another_runs(path: Path, configuration: dict[str, Any]) -> bool:
+    """Whether a configuration is a logger's copy, of a run inside this one, or of an evaluation."""
+    inside = path.parts[0] in INSIDE or "wandb" in path.parts
+    return inside or _evaluates_networks(configuration)
 
 
 def _evaluates_networks(configuration: dict[str, Any]) -> bool:

@@ -148,8 +148,11 @@ def _only_values_change(node: fx.Node, constants: set[fx.Node]) -> bool:
         names = FACTORS[node.target]
         given = dict(zip(names, node.args, strict=False)) | node.kwargs
         return any(own(given[factor]) for factor in names[-2:])
-    values = 2 if node.target in INTERPOLATIONS else 1
-    return all(map(own, [*node.args, *node.kwargs.values()][values:]))
+    if node.target in INTERPOLATIONS:
+        given = dict(zip(("input", "end", "weight"), node.args, strict=False)) | node.kwargs
+        return own(given["weight"])
+    changing = [name for name, given in node.kwargs.items() if not own(given)]
+    return all(map(own, node.args[1:])) and (not changing or changing == ["input"])
 
 
 def _changing(node: fx.Node, constants: set[fx.Node]) -> list[int]:

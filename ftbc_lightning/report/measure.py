@@ -60,8 +60,8 @@ class Measure:
     def cell(self, value: float) -> str:
         """A value in a table: percent with two decimals, or four significant digits.
 
-        >>> ACCURACY.cell(0.98765), RMSE.cell(0.71), RMSE.cell(53.4567), RMSE.cell(2500.3)
-        ('98.77', '0.7100', '53.46', '2500')
+        >>> ACCURACY.cell(0.98765), RMSE.cell(0.71), RMSE.cell(53.4567), RMSE.cell(25003.4)
+        ('98.77', '0.7100', '53.46', '25003')
         """
         return f"{100 * value:.2f}" if self.percent else _four_digits(value)
 
@@ -149,7 +149,7 @@ class Measure:
 
 
 def _four_digits(value: float) -> str:
-    return f"{value:#.4g}".rstrip(".")
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 def _capital(text: str) -> str:

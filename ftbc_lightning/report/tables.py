@@ -45,15 +45,17 @@ def training_note(results: Sequence[Result]) -> str:
     'fine-tuned: trained by back-propagation after the calibration, T = 4 in 61 seconds, 500 labels'
     """
     tuned = {
-        row.timesteps: row
+        (row.method, row.timesteps): row
         for row in results
         if any(stage.kind == "training" for stage in stages_of(row.method))
     }
     if not tuned:
         return ""
+    several = len({method for method, _ in tuned}) > 1
     used = "; ".join(
-        f"T = {steps} in {row.seconds:.0f} seconds, {row.labels or 'no'} labels"
-        for steps, row in tuned.items()
+        f"{f'{label_of(method)}, ' * several}T = {steps} in {row.seconds:.0f} seconds, "
+        f"{row.labels or 'no'} labels"
+        for (method, steps), row in tuned.items()
     )
     return f"fine-tuned: trained by back-propagation after the calibration, {used}"
 

@@ -63,7 +63,8 @@ class TrainableNetwork(nn.Module):
     ) -> None:
         super().__init__()
         snn.check_thresholds()
-        if any(not torch.equal(n.amplitude, n.threshold) for n in snn.neurons().values()):
+        every = snn.neurons().values()
+        if (torch.cat([neuron.amplitude - neuron.threshold for neuron in every]) != 0).any():
             raise UserError(
                 "The network's thresholds are folded into its weights; train the one before it."
             )
@@ -71,11 +72,12 @@ class TrainableNetwork(nn.Module):
         self.checkpointing = checkpointing
         self.snn = own_copy(snn)
         self.snn.layers.requires_grad_(True)
-        self.floors: dict[str, Tensor] = {}
+        self.floors = nn.Module()
         for name, neuron in self.snn.neurons().items():
             neuron.temporal_bias = nn.Parameter(neuron.temporal_bias)
             if thresholds:
-                self.floors[name] = LEAST_THRESHOLD * neuron.threshold
+                least = LEAST_THRESHOLD * neuron.threshold
+                self.floors.register_buffer(name, least, persistent=False)
                 neuron.threshold = nn.Parameter(neuron.threshold)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -84,13 +86,14 @@ class TrainableNetwork(nn.Module):
         Args:
             images: `[B, ...]`, as for the ANN.
         """
-        self._keep_thresholds()
+        self.keep_thresholds()
         plan = Plan(self.snn.layers)
         images = fastest_layout(self.snn.prepared(images))
         steps = self.snn.timesteps
         values: dict[fx.Node, Any] = {}
+        sizes: dict[fx.Node, Any] = {}
         for nodes in self._parts(plan):
-            carry = _Part(plan, images, steps, self.surrogate, nodes, values)
+            carry = _Part(plan, images, steps, self.surrogate, nodes, values, sizes)
             if self.checkpointing and torch.is_grad_enabled():
                 values = carry.named(checkpoint(carry, *carry.given, use_reentrant=False))
             else:
@@ -101,7 +104,7 @@ class TrainableNetwork(nn.Module):
 
     def network(self) -> SpikingNetwork:
         """What it has become, as an ordinary network of its own."""
-        self._keep_thresholds()
+        self.keep_thresholds()
         return own_copy(self.snn)
 
     def _parts(self, plan: Plan) -> list[list[fx.Node]]:
@@ -114,10 +117,15 @@ class TrainableNetwork(nn.Module):
         return [plan.nodes[a:b] for a, b in pairwise(edges) if a < b]
 
     @torch.no_grad()
-    def _keep_thresholds(self) -> None:
-        for name, floor in self.floors.items():
-            neuron = self.snn.neurons()[name]
-            neuron.threshold.copy_(torch.maximum(neuron.threshold, floor.to(neuron.threshold)))
+    def keep_thresholds(self) -> None:
+        """Keep trained thresholds above 0, and let spikes pass on what they are now.
+
+        Done before each pass, and needed before anything else reads the network.
+        """
+        neurons = self.snn.neurons()
+        for name, floor in self.floors.named_buffers():
+            neuron = neurons[name]
+            neuron.threshold.copy_(torch.maximum(neuron.threshold, floor))
             neuron.amplitude.copy_(neuron.threshold)
 
 
@@ -136,8 +144,9 @@ class _Part:
         surrogate: Surrogate,
         nodes: list[fx.Node],
         values: dict[fx.Node, Any],
+        sizes: dict[fx.Node, Any],
     ) -> None:
-        self.plan, self.images, self.steps = plan, images, steps
+        self.plan, self.images, self.steps, self.sizes = plan, images, steps, sizes
         self.surrogate, self.nodes = surrogate, nodes
         self.before = list(values)
         self.given = list(values.values())
@@ -148,6 +157,7 @@ class _Part:
         constant = Propagation(plan, self.images, steps=1)
         carried = Propagation(plan, self.images, steps=self.steps)
         constant.values = dict(zip(self.before, given, strict=True))
+        constant.sizes = carried.sizes = self.sizes
         for node in self.nodes:
             if node not in plan.temporal:
                 constant.values[node] = constant.evaluate(node)
@@ -200,7 +210,7 @@ class _Fire(torch.autograd.Function):
         neuron: IFNeuron,
         surrogate: Surrogate,
     ) -> Tensor:
-        ctx.save_for_backward(current, threshold)
+        ctx.save_for_backward(current, threshold.clone())  # it may be raised to its floor later
         ctx.neuron, ctx.surrogate = neuron, surrogate
         fired: Tensor = neuron(current)[0]
         return fired
@@ -227,7 +237,8 @@ class _Fire(torch.autograd.Function):
         for t in reversed(range(len(u))):
             through = given[t] - neuron.leak * to_v
             bent = slopes[t] * (theta * through)
-            to_theta += s[t] * through - u[t] / theta * bent
+            if ctx.needs_input_grad[1]:
+                to_theta += s[t] * through - u[t] / theta * bent
             to_v = torch.add(bent, to_v, alpha=neuron.leak)
             to_current[t] = to_v
         channels = [axis for axis in range(u[0].ndim) if axis != 1]

@@ -11,7 +11,7 @@ from torch import nn
 
 from ftbc_lightning.ann.weights import check_finite
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.files.checkpoint import read_checkpoint
+from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
 from ftbc_lightning.files.whole_file import write_whole
 
 ANN_PREFIX = "ann."
@@ -78,6 +78,11 @@ def ann_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_state(ann: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     """Raise `UserError` unless the file's ANN fits `ann` by names and shapes."""
+    if FINETUNING_KEY in checkpoint:
+        raise UserError(
+            "The checkpoint is that of a fine-tuning under way: go on with `ftbc finetune "
+            "--ckpt_path last`, or give the snn.ckpt beside it."
+        )
     state = ann_state(checkpoint)
     saved = {key: value.shape for key, value in state.items()}
     own = {key: value.shape for key, value in ann.state_dict().items()}

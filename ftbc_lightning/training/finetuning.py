@@ -1,5 +1,7 @@
 """The LightningModule that trains a calibrated spiking network over its steps."""
 
+import math
+import time
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.files.checkpoint import FINETUNING_KEY
+from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.snn.surrogates import Surrogate
@@ -63,7 +66,7 @@ class FineTuning(LightningModule):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, get_args(Loss))
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise UserError(f"temperature is {temperature}; it must be above 0.")
         self.trained = TrainableNetwork(
             snn, surrogate=surrogate, thresholds=thresholds, checkpointing=checkpointing
@@ -73,6 +76,7 @@ class FineTuning(LightningModule):
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self.metric = task.metric(snn.timesteps)
         self.source: dict[str, Any] = {}
+        self.began, self.seconds_before = time.perf_counter(), 0.0
 
     @property
     def uses_labels(self) -> bool:
@@ -109,14 +113,22 @@ class FineTuning(LightningModule):
 
     def _divergence(self, outputs: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.reference[0](images)
+            like = next(self.reference[0].parameters())
+            wanted = self.reference[0](prepared(images, like)).to(outputs.dtype)
         return self.task.divergence(outputs, wanted, images, temperature=self.temperature)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """What the network says after each step."""
         images, labels = batch
         assert isinstance(self.metric, StepMetric)
-        self.metric.update(simulate(self.trained.snn, images), labels)
+        outputs = simulate(self.trained.snn, images)
+        self.metric.update(outputs, labels)
+        loss = self.task.evaluation_loss(outputs[-1], labels, images)
+        self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """What reads the network next reads the thresholds of now."""
+        self.trained.keep_thresholds()
 
     def on_validation_epoch_end(self) -> None:
         """Log the measure after the last step."""
@@ -127,4 +139,5 @@ class FineTuning(LightningModule):
         """Write down on what this training rests, so that it can be gone on with."""
         data = getattr(self._trainer, "datamodule", None)
         seed = getattr(data, "division_seed", None)
-        checkpoint[FINETUNING_KEY] = {**self.source, "data_seed": seed}
+        seconds = self.seconds_before + time.perf_counter() - self.began
+        checkpoint[FINETUNING_KEY] = {**self.source, "seconds": seconds, "data_seed": seed}

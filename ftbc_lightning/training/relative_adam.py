@@ -17,7 +17,7 @@ RISE = 0.1
 class RelativeAdam(torch.optim.Adam):
     """Adam with a learning rate for each tensor, in proportion to its root mean square.
 
-        rate = lr * max(rms(tensor), 0.1 * median of all rms),   when the training begins
+        rate = lr * max(rms(tensor), 0.1 * median of all rms above 0),   when the training begins
 
     Weights that batch norm has been folded into differ in size from layer to layer; with one rate
     for all, a spiking network loses in the first steps what its calibration has found. Adafactor
@@ -35,8 +35,10 @@ class RelativeAdam(torch.optim.Adam):
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.01, **settings: Any) -> None:
         tensors = list(params)
-        sizes = [float(tensor.detach().square().mean().sqrt()) for tensor in tensors]
-        least = LEAST * sorted(sizes)[len(sizes) // 2]
+        squares = [tensor.detach().square().mean() for tensor in tensors]
+        sizes = torch.stack(squares).sqrt().tolist()
+        there = sorted(size for size in sizes if size > 0) or [1.0]
+        least = LEAST * there[len(there) // 2]
         super().__init__(
             [
                 {"params": [tensor], "lr": lr * max(size, least)}

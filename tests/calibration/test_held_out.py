@@ -66,6 +66,15 @@ def test_samples_with_few_bits_are_divided_too():
     assert 150 < half_of(images).sum() < 250
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_that_differ_in_places_alone_are_divided_too(dtype):
+    one_hot = torch.eye(400, dtype=dtype)
+    switches = (torch.rand(400, 30, generator=torch.Generator().manual_seed(0)) > 0.5).to(dtype)
+    tokens = torch.stack([torch.randperm(9) for _ in range(400)])
+    for images in (one_hot, switches, tokens, torch.arange(400)):
+        assert 150 < half_of(images).sum() < 250
+
+
 def test_every_sample_is_in_one_half():
     batches = list(torch.rand(23, 4).split(9))
     for batch, given, first in zip(batches, *sorted_by_half(batches), strict=True):

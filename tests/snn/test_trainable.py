@@ -177,6 +177,36 @@ def test_in_mixed_precision_gradients_are_near_those_in_float32(model):
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9
 
 
+def test_two_passes_may_come_before_one_backward():
+    snn, images = made()
+    trained = TrainableNetwork(snn, thresholds=True)
+    (trained(images)[-1].mean() + trained(images.flip(-1))[-1].mean()).backward()
+    assert all(p.grad is not None for p in trained.parameters())
+
+
+class Sized(nn.Module):
+    """Reads its batch size early, and needs it late."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(m for _ in range(4) for m in (nn.Linear(8, 8), nn.ReLU())))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        doubled, number = x * 2, x.size(0)
+        return self.last(self.layers(x) + doubled.view(number, 8))
+
+
+def test_checkpointing_keeps_sizes_that_were_read_early():
+    torch.manual_seed(0)
+    net, images = Sized(), torch.rand(5, 8)
+    snn = convert(net, images[:1], [images], timesteps=3)
+    trained = TrainableNetwork(snn, checkpointing=True)
+    outputs = trained(images)
+    assert torch.equal(outputs, simulate(snn, images))
+    outputs[-1].sum().backward()
+
+
 def test_thresholds_stay_above_zero():
     snn, images = made()
     trained = TrainableNetwork(snn, thresholds=True)

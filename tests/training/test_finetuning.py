@@ -9,6 +9,8 @@ from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, load, simulate
 from ftbc_lightning.cli import main, run
+from ftbc_lightning.files.run_configuration import run_configuration
+from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.tables import training_note
 from ftbc_lightning.training.finetuning import FineTuning
 from ftbc_lightning.training.reload import reload
@@ -55,7 +57,8 @@ def test_the_ann_is_neither_trained_nor_saved():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"loss": "mse"}, {"temperature": 0.0}, {"temperature": float("nan")}]
+    "settings",
+    [{"loss": "mse"}, *({"temperature": value} for value in (0.0, float("nan"), float("inf")))],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
@@ -187,6 +190,81 @@ def test_a_mistake_is_one_line(fitted, tmp_path, capsys, more, said):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_second_training_does_not_write_over_the_first(tuned, capsys):
+    folder, _ = tuned
+    before = (folder / "finetuned" / "snn.ckpt").read_bytes()
+    assert main(finetune(folder, "--at", "1", "--method", "exact")) == 2
+    assert f"holds {NAME}_T2, which this fine-tuning would write over" in capsys.readouterr().err
+    assert (folder / "finetuned" / "snn.ckpt").read_bytes() == before
+    assert main(finetune(folder, "--trainer.limit_val_batches", "0")) == 2
+    assert "leaves finetune nothing to evaluate" in capsys.readouterr().err
+
+
+def test_what_is_gone_on_with_stays_what_it_was(tuned, capsys):
+    words = [*digits("finetune", tuned[0]), "--ckpt_path", "last"]
+    for more in (("--at", "1"), ("--method", "exact"), ("--thresholds", "true")):
+        assert main([*words, *more]) == 2
+        assert f"has {more[0].removeprefix('--')} " in capsys.readouterr().err
+
+
+def test_a_trained_network_can_be_trained_on_and_keeps_its_labels(fitted, tmp_path):
+    shutil.copytree(fitted.folder, tmp_path / "run")
+    more = ("--at", "1", "--method", "exact", "--loss", "labels")
+    run(finetune(tmp_path / "run", *more, "--trainer.limit_train_batches", "2"))
+    folder = tmp_path / "run" / "finetuned"
+    first = results(folder)["snn_ftbc_exact_finetuned"]
+    assert first["labels"] == "128"
+    path = str(folder / "snn.ckpt")
+    where = ("--trainer.default_root_dir", str(folder), "--trainer.enable_progress_bar", "false")
+    run(["finetune", "--ckpt_path", path, *where, "--method", "exact+finetuned"])
+    second = results(folder)["snn_ftbc_exact_finetuned"]
+    assert second["labels"] == "128"
+    assert float(second["seconds"]) > float(first["seconds"])
+
+
+def test_last_without_a_file_and_a_file_of_a_training_under_way(tuned, tmp_path, capsys):
+    assert main([*digits("finetune", tmp_path), "--ckpt_path", "last"]) == 2
+    assert "finetuned/finetuning.ckpt to go on with" in capsys.readouterr().err
+    path = str(tuned[0] / "finetuned" / "finetuning.ckpt")
+    assert main([*digits("test", tmp_path), "--ckpt_path", path]) == 2
+    assert "a fine-tuning under way" in capsys.readouterr().err
+
+
+def test_a_copied_run_has_the_configuration_of_the_run(tuned, tmp_path):
+    shutil.copytree(tuned[0], tmp_path / "copy")
+    found = run_configuration(tmp_path / "copy" / "snn.ckpt")
+    assert found.relative_to(tmp_path / "copy").parts[0] == "logs"
+    own = run_configuration(tmp_path / "copy" / "finetuned" / "snn.ckpt")
+    assert own.relative_to(tmp_path / "copy").parts[0] == "finetuned"
+
+
+def test_evaluations_in_python_add_to_what_a_fine_tuning_has_left(tuned):
+    assert tuned[1].model.unsaved is False
+
+
+def test_in_double_precision_and_stopped_early(fitted, tmp_path):
+    shutil.copytree(fitted.folder, tmp_path / "run")
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    run(
+        [
+            *finetune(tmp_path / "run", "--at", "1", "--trainer.precision", "64-true"),
+            *("--trainer.callbacks+", stopping, "--trainer.callbacks.monitor", "val/loss"),
+            *("--thresholds", "true", "--epochs", "2"),
+        ]
+    )
+    assert (tmp_path / "run" / "finetuned" / "snn.ckpt").is_file()
+
+
+def test_two_fine_tuned_methods_are_told_apart():
+    rows = [
+        Result("val", f"snn_{start}_finetuned", 2, 0.9, 10, 0, seconds, labels=labels)
+        for start, seconds, labels in (("ftbc_exact", 300.0, 500), ("weights_ftbc_exact", 9.0, 0))
+    ]
+    note = training_note(rows)
+    assert "SNN + FTBC exact + fine-tuned, T = 2 in 300 seconds, 500 labels" in note
+    assert "SNN + weights + FTBC exact + fine-tuned, T = 2 in 9 seconds, no labels" in note
 
 
 def test_it_begins_with_a_calibrated_network(fitted, tmp_path, capsys):

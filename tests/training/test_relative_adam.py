@@ -28,6 +28,12 @@ def test_a_tensor_of_zeros_moves():
     assert weights[0].detach().tolist() == pytest.approx([-0.001, -0.001], rel=1e-4)
 
 
+def test_most_tensors_may_be_zero():
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(5)] + [nn.Parameter(torch.ones(2))]
+    rates = [group["lr"] for group in RelativeAdam(weights, lr=0.01).param_groups]
+    assert rates == pytest.approx([0.001] * 5 + [0.01])
+
+
 @pytest.mark.parametrize("steps", [1, 7, 200])
 def test_rates_rise_and_fall_to_zero(steps):
     weight = nn.Parameter(torch.ones(1))

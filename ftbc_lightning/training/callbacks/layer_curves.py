@@ -95,7 +95,8 @@ def _quantized(trainer: Trainer, module: SpikingClassifier) -> list[QuantizedANN
         return []
     graph = trace(module.ann, networks[0].example_input)
     found = [QuantizedANN("ann_quantized", graph, network) for network in networks]
-    if any(variant.stages.weights for variant in variants):
+    there = hasattr(getattr(trainer, "datamodule", None), "calibration_dataloader")
+    if there and any(variant.stages.weights for variant in variants):
         batches, reduce = calibration_batches(trainer), reduction_over(trainer)
         for network in networks:
             corrected = corrected_ann(graph, network, batches, reduce=reduce)

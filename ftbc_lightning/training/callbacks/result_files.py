@@ -37,6 +37,8 @@ class ResultFiles(Callback):
             return
         if self.calibrates:
             trainer.save_checkpoint(self._path(trainer) / "snn.ckpt", weights_only=True)
+            assert isinstance(pl_module, SpikingClassifier)
+            pl_module.unsaved = False
         self._write(trainer, pl_module, split="val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

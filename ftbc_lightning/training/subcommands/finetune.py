@@ -10,6 +10,8 @@ import lightning
 from lightning import LightningDataModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
+from ftbc_lightning.analysis.network_variants import Variant, saved_networks
+from ftbc_lightning.calibration import parse_method
 from ftbc_lightning.calibration.finetuned import NAME
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
@@ -85,8 +87,13 @@ class FineTuneTrainer(lightning.Trainer):
         path = ckpt_path if begun is None else _source(begun, ckpt_path)
         fill(model, path)
         if begun is not None:
+            _check_same(begun, method=method, timesteps=at, thresholds=thresholds)
             method, at = begun["method"], begun["timesteps"]
         start = choose(model, method=method, timesteps=at)
+        folder = Path(self.default_root_dir)
+        _keep_others(folder, Path(path), start)
+        if begun is None and self.is_global_zero:
+            (folder / f"{FILE}.ckpt").unlink(missing_ok=True)  # of an earlier training
         module = FineTuning(
             *(model.ann, model.network(start)),
             task=model.task,
@@ -102,20 +109,21 @@ class FineTuneTrainer(lightning.Trainer):
             "path": str(Path(path).resolve()),
             "method": start.method,
             "timesteps": start.timesteps,
+            "thresholds": thresholds,
         }
+        module.seconds_before = 0.0 if begun is None else float(begun.get("seconds", 0.0))
         self._leave_out_calibration()
         self.fit_loop.max_epochs = epochs
-        began = time.perf_counter()
         self.fit(module, datamodule=datamodule, ckpt_path=None if begun is None else ckpt_path)
         if self.interrupted:
             raise KeyboardInterrupt
-        seconds = time.perf_counter() - began
-        labels = len(getattr(datamodule, "train_indices", ())) if module.uses_labels else 0
+        seconds = module.seconds_before + time.perf_counter() - module.began
+        labels = _labels(self, datamodule) if module.uses_labels else 0
         tuned = replace(
             start,
             method=finetuned(start.method),
             seconds=start.seconds + seconds,
-            labels=labels,
+            labels=max(start.labels, labels),
         )
         model.add(tuned, module.trained.network())
         self.validate(model, datamodule=datamodule, verbose=False)
@@ -138,6 +146,45 @@ def finetuned(method: str) -> str:
     ('exact+finetuned', 'exact+finetuned')
     """
     return method if method.split("+")[-1] == NAME else f"{method}+{NAME}"
+
+
+def _labels(trainer: lightning.Trainer, datamodule: Any) -> int:
+    """How many labelled samples an epoch reads."""
+    there = len(getattr(datamodule, "train_indices", ()))
+    size = getattr(datamodule, "batch_size", 1) * trainer.world_size
+    return min(there, int(trainer.num_training_batches) * size)
+
+
+def _keep_others(folder: Path, source: Path, start: Variant) -> None:
+    """Raise `UserError` where a finished file with other networks would be written over."""
+    path = folder / "snn.ckpt"
+    if not path.is_file():
+        return
+    _, networks = saved_networks(read_checkpoint(path))
+    trained = {
+        Variant.of(entry).key for entry in networks if parse_method(entry["method"]).training
+    }
+    made = replace(start, method=finetuned(start.method)).key
+    own = path.resolve() == source.resolve() and start.stages.training is not None
+    if trained == {made} or own:
+        return
+    held = ", ".join(sorted(trained)) or "the networks of a run"
+    raise UserError(
+        f"{path} holds {held}, which this fine-tuning would write over; move the folder away, or "
+        "give another one with --trainer.default_root_dir."
+    )
+
+
+def _check_same(begun: Mapping[str, Any], **asked: Any) -> None:
+    """Raise `UserError` where a training is to go on with other settings than it began with."""
+    for name, value in asked.items():
+        there = begun.get(name, value)
+        if value not in (None, there):
+            option = {"timesteps": "at"}.get(name, name)
+            raise UserError(
+                f"The fine-tuning to go on with has {option} {there}, and {value} was asked for; "
+                "leave it out, or begin anew with --ckpt_path snn.ckpt."
+            )
 
 
 def _source(begun: Any, ckpt_path: str) -> str:

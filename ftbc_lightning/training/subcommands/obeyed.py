@@ -27,7 +27,7 @@ def refuse_unobeyed(trainer: lightning.Trainer, subcommand: str, *, instead: str
 
 
 NEEDED = {
-    **dict.fromkeys(("fit", "validate", "calibrate"), "limit_val_batches"),
+    **dict.fromkeys(("fit", "validate", "calibrate", "finetune"), "limit_val_batches"),
     **{"test": "limit_test_batches", "predict": "limit_predict_batches"},
 }
 """The limit of what each subcommand evaluates."""
