@@ -53,7 +53,7 @@ def held(
         change, _ = ridge(module, r[here], gap[here], shrinkage)
         moved, wanted = varying(given(change, there)), varying(gap[there])
         over, under = over + (moved * wanted).sum(axes), under + (moved * moved).sum(axes)
-    share = (over / under).clamp(0, 1)
+    share = torch.where(under > 0, over / under, 0.0).clamp(0, 1)  # 0 where nothing is wanted
     weight = weight * share.view(-1, *[1] * (weight.ndim - 1))
     return weight, (gap - given(weight, list(range(len(r))))).mean(axes)
 
