@@ -116,8 +116,9 @@ def corrected_ann(
         UserError: There is no sample, or the thresholds are not set.
 
     >>> from ftbc_lightning import convert
+    >>> _ = torch.manual_seed(0)
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU())
-    >>> samples = torch.rand(8, 2)
+    >>> samples = torch.rand(64, 2)
     >>> snn = convert(ann, samples[:1], [samples], timesteps=4)
     >>> corrected = corrected_ann(ann, snn, [samples])
     >>> [torch.equal(corrected.get_parameter(f"{i}.weight"), ann[i].weight) for i in (0, 2)]
