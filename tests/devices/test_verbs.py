@@ -8,7 +8,8 @@ import torch
 
 from ftbc_lightning.cli import main
 from tests import pretend_device
-from tests.devices.conftest import Finished, command
+from tests.conftest import ROOT
+from tests.devices.conftest import PLACES, Finished, command
 
 METHODS = "[exact, weights+potential+static]"
 
@@ -100,6 +101,18 @@ def test_calibrate_in_another_precision(both, capsys, precision, method):
     here, there = both(capsys, "calibrate", *more, file="ann.ckpt")
     assert same_state(here.folder / "snn.ckpt", there.folder / "snn.ckpt")
     assert rows(here.folder / "results.csv") == rows(there.folder / "results.csv")
+
+
+def test_regression(tmp_path):
+    words = ["--config", str(ROOT / "configs" / "diabetes_mlp.yaml"), "--timesteps", "1,2"]
+    words += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
+    for place, where in PLACES.items():
+        folder = ("--trainer.default_root_dir", str(tmp_path / place), "--trainer.logger", "false")
+        assert main(["fit", *words, *folder, *where]) == 0
+    assert same_state(tmp_path / "cpu" / "snn.ckpt", tmp_path / "pretend" / "snn.ckpt")
+    for name in ("results.csv", "steps.csv"):
+        found = rows(tmp_path / "pretend" / name)
+        assert found == rows(tmp_path / "cpu" / name)
 
 
 def test_finetune(both, capsys):

@@ -19,6 +19,7 @@ from tests.interchange.test_programs import onnx_steps
 from tests.interchange.test_safetensors import calibrated, numpy_reader
 from tests.networks import residual_net, samples
 from tests.reference import loops
+from tests.reference.nir_reader import arriving, linear
 
 MODELS = {
     "leak": {"leak": 0.8},
@@ -183,17 +184,8 @@ def run_nir(graph, images, timesteps):
         values = {}
         for name in sorted(graph.nodes):
             node = graph.nodes[name]
-            terms = [values[a] for a, b in graph.edges if b == name]
-            x = sum(terms[1:], terms[0]) if terms else images
-            if isinstance(node, nir.Affine):
-                x = x @ torch.tensor(node.weight).T + torch.tensor(node.bias)
-            elif isinstance(node, nir.Conv2d):
-                set_to = (tuple(map(int, v)) for v in (node.stride, node.padding, node.dilation))
-                weights = torch.tensor(node.weight), torch.tensor(node.bias)
-                x = nn.functional.conv2d(x, *weights, *set_to, int(node.groups))
-            elif isinstance(node, nir.Flatten):
-                x = x.flatten(1)
-            elif isinstance(node, nir.LI | nir.LIF):
+            x = linear(node, arriving(graph, name, values, images))
+            if isinstance(node, nir.LI | nir.LIF):
                 v = state.get(name, torch.zeros(()))
                 if isinstance(node, nir.LIF):
                     axes = (1,) * (x.ndim - 2)

@@ -17,6 +17,7 @@ from ftbc_lightning.snn.stepping import SteppedNetwork
 from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import calibrated, uneven
 from tests.networks import residual_net, samples
+from tests.reference.nir_reader import arriving, linear
 
 nir = pytest.importorskip("nir")
 
@@ -62,17 +63,8 @@ def run_graph(graph, images, timesteps):
         values = {}
         for name in sorted(graph.nodes):
             node = graph.nodes[name]
-            terms = [values[a] for a, b in graph.edges if b == name]
-            x = sum(terms[1:], terms[0]) if terms else images
-            if isinstance(node, nir.Affine):
-                x = x @ torch.tensor(node.weight).T + torch.tensor(node.bias)
-            elif isinstance(node, nir.Conv2d):
-                set_to = (tuple(map(int, v)) for v in (node.stride, node.padding, node.dilation))
-                weights = torch.tensor(node.weight), torch.tensor(node.bias)
-                x = nn.functional.conv2d(x, *weights, *set_to, int(node.groups))
-            elif isinstance(node, nir.Flatten):
-                x = x.flatten(1)
-            elif isinstance(node, nir.IF):
+            x = linear(node, arriving(graph, name, values, images))
+            if isinstance(node, nir.IF):
                 axes = (1,) * (x.ndim - 2)
                 v0, b = (
                     torch.tensor(node.metadata[key])
