@@ -12,6 +12,7 @@ from ftbc_lightning.graph.batch_norm import FOLDED
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.two_sided import WRITTEN
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS, NeuronSettings
 from ftbc_lightning.snn.threshold_folding import weights_behind
 
@@ -116,7 +117,7 @@ def inspect(
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     mixing = [] if example_input is None else mixing_nodes(graph, example_input)
     rows = [*_nodes(graph, calls, scope, mixing, neurons), *_folded(graph)]
-    return Inspection(type(network).__name__, tuple(rows))
+    return Inspection(name_of(network), tuple(rows))
 
 
 def _nodes(

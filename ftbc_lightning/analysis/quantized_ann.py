@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,6 +12,7 @@ from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.regression import Linear, Regression, correctable
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.weights import correct_weights
+from ftbc_lightning.graph.outputs import filled
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -53,7 +55,7 @@ def on_grid(activations: Tensor, neuron: IFNeuron, steps: int) -> Tensor:
 
 
 @torch.no_grad()
-def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Tensor:
+def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Any:
     """The ANN's answer when activations have T * K + 1 levels, the thresholds being the SNN's.
 
     It needs one pass in place of T, and its neurons always fire as evenly as they can: where a
@@ -71,14 +73,15 @@ def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Ten
     propagation, neurons = Propagation(plan, snn.prepared(images), steps=1), snn.neurons()
     for node in plan.nodes:
         value = advance_quantized(propagation, node, neurons, snn.timesteps)
-    return torch.as_tensor(value)
+    values = dict(zip(node.all_input_nodes, value, strict=True))
+    return filled(node.args[0], values.__getitem__)
 
 
 def advance_quantized(
     propagation: Propagation, node: fx.Node, neurons: dict[str, IFNeuron], steps: int
-) -> Tensor:
+) -> Any:
     """Evaluate a node of the ANN; an activation is rounded to the grid of its neuron."""
-    value: Tensor = propagation.advance(node)
+    value = propagation.advance(node)
     if node.name in neurons:
         value = propagation.values[node] = on_grid(value, neurons[node.name], steps)
     return value

@@ -2,6 +2,7 @@
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
 from ftbc_lightning.ann.mlp import MLP
+from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
 from ftbc_lightning.ann.vgg import VGG11, VGG16
@@ -12,6 +13,7 @@ __all__ = [
     "VGG11",
     "VGG16",
     "ClippedReLU",
+    "OneOutput",
     "ResNet18",
     "ResNet20",
     "ResNet34",

@@ -44,7 +44,6 @@ class Plan:
             and steps together.
         pools: Those among them that take a maximum.
         tail: Those that are computed on the running mean, behind the last layer.
-        averages: Whether the output is one of these.
         leak: Of the neurons; 1 where there are none. Sums over the steps have it too.
         sizes: Numbers that no spike reaches: nodes that are computed once read them without steps.
         batched: The nodes whose value has a batch axis, because the input has reached them.
@@ -81,7 +80,6 @@ class Plan:
             for source in sources:
                 last_reader[source] = node
         self.tail = {node for node in self.temporal & reached if in_tail(node)}
-        self.averages = any(source in self.tail for source in self.nodes[-1].all_input_nodes)
         self.pools = {n for n in reached - self.tail if is_max_pool(n, graph)}
         self.spent = {n for n in self.temporal if len(n.users) == 1 and self._makes_new_tensor(n)}
         self.last_readers: dict[fx.Node, list[fx.Node]] = {}
@@ -158,7 +156,7 @@ class Propagation:
             return self._call(node, args, kwargs)
         args, kwargs = self._arguments(node, in_time=node in self.plan.temporal)
         if node.op == "output":
-            return args[0]
+            return [self._read(source, in_time=True) for source in node.all_input_nodes]
         if node in self.plan.pools:
             return self._pool(node, args, kwargs)
         if node.op == "call_function" and node.target in ADDITIONS and not kwargs:
@@ -212,11 +210,11 @@ class Propagation:
         before = (None,) * terms if carried is None else carried[1:]
         leak = self.plan.leak
         sums = [
-            leaky_sums(self._in_steps(current), leak, sum_before)
+            leaky_sums(self.in_steps(current), leak, sum_before)
             for current, sum_before in zip(args[:terms], before, strict=True)
         ]
         flat: Tensor = self._call(node, (*(s.flatten(0, 1) for s in sums), *args[terms:]), kwargs)
-        peaks = self._in_steps(flat)
+        peaks = self.in_steps(flat)
         growth = peaks.clone()
         growth[1:] -= peaks[:-1] if leak == 1 else leak * peaks[:-1]
         if carried is not None:
@@ -224,7 +222,8 @@ class Propagation:
         self.pooled[node.name] = peaks[-1].clone(), *(total[-1].clone() for total in sums)
         return growth.flatten(0, 1)
 
-    def _in_steps(self, value: Tensor) -> Tensor:
+    def in_steps(self, value: Tensor) -> Tensor:
+        """A value in time with its steps as an axis, `[steps, B, ...]`."""
         return value.view(self.steps, self.batch, *value.shape[1:])
 
     def _mean(self, source: fx.Node) -> Any:
@@ -246,7 +245,7 @@ class Propagation:
         if not isinstance(value, Tensor):
             return value
         carried = self.pooled.get(name, (None, None))
-        sums = leaky_sums(self._in_steps(value), self.plan.leak, carried[0])
+        sums = leaky_sums(self.in_steps(value), self.plan.leak, carried[0])
         steps = leaky_sums(value.new_ones(self.steps), self.plan.leak, carried[1])
         self.pooled[name] = sums[-1].clone(), steps[-1].clone()
         return (sums / steps.view(-1, *(1,) * (sums.ndim - 1))).flatten(0, 1)

@@ -15,11 +15,12 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
+from ftbc_lightning.graph.outputs import write_containers
 from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.two_sided import write_two_sided
-from ftbc_lightning.graph.wrappers import plain_copy
+from ftbc_lightning.graph.wrappers import name_of, plain_copy
 
 TRACED = "ftbc_traced"
 """Key in a graph module's `meta` that says it is a result of `trace`."""
@@ -56,6 +57,7 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
         copied.float()
     module = _written_down(copied, example_input)
     _write_out_of_place(module)
+    write_containers(module, name=name_of(ann))
     write_maxima(module)
     write_rectifiers(module)
     module.meta[TRACED] = True
@@ -122,7 +124,7 @@ def warn_of_halves(network: nn.Module) -> None:
     found = halves(network)
     if found:
         warnings.warn(
-            f"{type(network).__name__} has {' and '.join(found)} weights; it is converted and "
+            f"{name_of(network)} has {' and '.join(found)} weights; it is converted and "
             "simulated in float32.",
             stacklevel=3,
         )
@@ -130,7 +132,7 @@ def warn_of_halves(network: nn.Module) -> None:
 
 def _untraced(network: nn.Module, error: Exception, tracer: ActivationTracer) -> str:
     """Why a network cannot be traced."""
-    name = type(network).__name__
+    name = name_of(network)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, UserError):
         if reason.startswith(name):

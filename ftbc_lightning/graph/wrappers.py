@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.errors import UserError
 
 
@@ -22,6 +23,16 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = compiled
         else:
             return network
+
+
+def name_of(network: nn.Module) -> str:
+    """The class of a network as its author knows it: of what wrappers hold.
+
+    >>> name_of(OneOutput(DataParallel(nn.ReLU()), 0))
+    'ReLU'
+    """
+    network = unwrapped(network)
+    return name_of(network.network) if isinstance(network, OneOutput) else type(network).__name__
 
 
 def plain_copy(network: nn.Module) -> nn.Module:

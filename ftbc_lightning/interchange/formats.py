@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.outputs import check_one_output
 from ftbc_lightning.interchange.lowering import describe
 from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.interchange.nir_file import UNSAID, write_nir
@@ -117,6 +118,8 @@ def export(
             "potential), and the formats hold one for each channel; export another network."
         )
     kind_of(snn)
+    if format != "torch_export":
+        check_one_output(snn.layers, what=f"the format {format}")
     FORMATS[format].write(snn, path, bias, input_shape)
     return path
 

@@ -4,7 +4,9 @@ import copy
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,31 @@ class OneStep(nn.Module):
         constants = self.network.constants(images)
         output, after = self.network.step(constants, before, step)
         return [output, *(after[name] for name in names)]
+
+
+class AllSteps(nn.Module):
+    """All steps as a function that returns what a file can name: of a named tuple a dictionary.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: SteppedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        """Logits after each step."""
+        return _without_classes(self.network(images))
+
+
+def _without_classes(found: Any) -> Any:
+    if isinstance(found, Tensor) or found is None:
+        return found
+    if isinstance(found, list) or type(found) is tuple:
+        return type(found)(map(_without_classes, found))
+    named = found if isinstance(found, Mapping) else found._asdict()
+    return {str(key): _without_classes(value) for key, value in named.items()}
 
 
 @torch.no_grad()
@@ -100,8 +127,8 @@ def write_torch_program(snn: SpikingNetwork, path: Path, *, input_shape: tuple[i
     dtype = like.dtype if snn.input_dtype.is_floating_point else snn.input_dtype
     images = torch.zeros(BATCH, *input_shape, dtype=dtype)
     batch = torch.export.Dim("batch")
-    network = SteppedNetwork(snn).eval()
-    program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+    network = SteppedNetwork(snn)
+    program = torch.export.export(AllSteps(network).eval(), (images,), dynamic_shapes=({0: batch},))
     facts = _facts(snn, network, "the output layer")
     facts["output"] = "logits after each step, [T, B, classes]: already read out"
     extra = {"facts.json": json.dumps(facts)}

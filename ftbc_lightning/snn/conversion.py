@@ -10,8 +10,11 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_axis import check_batch_axis
+from ftbc_lightning.graph.outputs import form_of, output_of
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
+from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace, warn_of_halves
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.network import MAP_FORMAT, SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import HalfThreshold, check_timesteps
 from ftbc_lightning.snn.statistics import (
@@ -96,7 +99,7 @@ def convert(
         balancing_updates=balancing_updates,
     )
     if max_pooling == "refuse":
-        refuse_max_pooling(trace(ann, example_input), name=type(ann).__name__)
+        refuse_max_pooling(trace(ann, example_input), name=name_of(ann))
     snn = prepare(ann, example_input, timesteps=timesteps, neuron=neuron, levels=levels, leak=leak)
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(ann, snn, statistics, settings, progress=progress)
@@ -117,7 +120,7 @@ def prepare(
     """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
     check_timesteps(timesteps)
     graph = trace(ann, example_input)
-    check_convertible(graph, name=type(ann).__name__)
+    check_convertible(graph, name=name_of(ann))
     operators.mark_tail(graph)
     warn_of_halves(ann)
     return SpikingNetwork(
@@ -163,7 +166,7 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
     dtype = _input_dtype(getattr(torch, str(conversion_map.get("input_dtype", "float32")), None))
     example = _example(conversion_map.get("input"), dtype)
     graph = trace(ann, example)
-    check_convertible(graph, name=type(ann).__name__)
+    check_convertible(graph, name=name_of(ann))
     operators.mark_tail(graph)
     shapes = {name: tuple(shape) for name, shape in conversion_map["neurons"].items()}
     found = activation_nodes(graph)
@@ -171,7 +174,7 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         differing = sorted(set(found) ^ set(shapes)) or found
         raise UserError(
             f"The file holds a conversion of another network: it has {len(shapes)} neurons, "
-            f"{type(ann).__name__} has {len(found)} (differing: {', '.join(differing[:5])}). "
+            f"{name_of(ann)} has {len(found)} (differing: {', '.join(differing[:5])}). "
             "Give the network that was converted."
         )
     snn = SpikingNetwork(
@@ -223,22 +226,12 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
     if next(graph.parameters(), None) is None:
         raise UserError(f"{name} has no weights; a network that has been trained is needed.")
-    output = next(node for node in graph.graph.nodes if node.op == "output")
-    if not isinstance(output.args[0], fx.Node):
-        raise UserError(f"{name}.forward returns {_returned(output.args[0])}")
-
-
-def _returned(found: Any) -> str:
-    """What a network returns instead of one tensor, and what to do."""
-    first, wanted = 0, "it must return one tensor, the logits"
-    if isinstance(found, Mapping) and found:
-        first, kind = next(iter(found)), f"dictionary ({', '.join(map(str, found))})"
-    elif isinstance(found, tuple | list):
-        kind = f"{'tuple' if isinstance(found, tuple) else 'list'} of {len(found)}"
-    else:
-        return f"{found!r}; {wanted}."
-    way = f"`return self.network(x)[{first!r}]`"
-    return f"a {kind}; {wanted}. Wrap the network in a module that returns these alone: {way}."
+    output = output_of(graph)
+    if not output.all_input_nodes or any(map(is_number, output.all_input_nodes)):
+        raise UserError(
+            f"{name}.forward returns {form_of(output.args[0])}; it must return tensors, the logits "
+            "of each sample."
+        )
 
 
 def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:

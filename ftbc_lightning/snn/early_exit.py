@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.ending import class_scores, ending
+from ftbc_lightning.graph.outputs import check_one_output
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
@@ -138,6 +139,7 @@ def simulate_until_sure(
         UserError: The confidence is out of range, or thresholds are not set.
     """
     check_confidence(confidence)
+    check_one_output(snn.layers, what="early exit")
     network, end = SteppedNetwork(snn), ending(snn.layers)
     images = snn.prepared(images)
     left = torch.arange(len(images), device=images.device)

@@ -115,7 +115,7 @@ class SpikingNetwork(nn.Module):
                 "`trainer.validate`, or `convert` with calibration batches, first."
             )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Simulate all T steps; see `ftbc_lightning.snn.simulation.simulate`.
 
         Args:

@@ -3,9 +3,12 @@
 import gc
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED"
@@ -25,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def in_parts(carry: Callable[[Tensor], Tensor], images: Tensor, size: int) -> list[Tensor]:
+def in_parts(carry: Callable[[Tensor], Result], images: Tensor, size: int) -> list[Result]:
     """Carry some samples at a time, and half as many when they do not fit.
 
     Args:
@@ -42,7 +45,7 @@ def in_parts(carry: Callable[[Tensor], Tensor], images: Tensor, size: int) -> li
     >>> [len(part) for part in in_parts(lambda part: part, torch.rand(5, 2), 2)]
     [2, 2, 1]
     """
-    results: list[Tensor] = []
+    results: list[Result] = []
     start, size = 0, min(size, len(images))
     while start < len(images):
         part = _carried(carry, images[start : start + size], last=size == 1)
@@ -56,7 +59,7 @@ def in_parts(carry: Callable[[Tensor], Tensor], images: Tensor, size: int) -> li
     return results
 
 
-def _carried(carry: Callable[[Tensor], Tensor], images: Tensor, *, last: bool) -> Tensor | None:
+def _carried(carry: Callable[[Tensor], Result], images: Tensor, *, last: bool) -> Result | None:
     """The result, or None where memory was missing and another attempt is to be made."""
     try:
         return carry(images)

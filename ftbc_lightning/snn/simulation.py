@@ -3,15 +3,15 @@
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
-from ftbc_lightning.graph.step_weights import running_mean
 from ftbc_lightning.snn.device_bounds import carried_elements
 from ftbc_lightning.snn.neurons.integrate_and_fire import Carried, check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
@@ -70,7 +70,7 @@ def fastest_layout(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Tensor:
+def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Any:
     """Run the network and read its prediction after every step.
 
         logits[t] = 1/(t+1) * sum over k = 0..t of the output layer's value at step k
@@ -88,7 +88,9 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Te
         timesteps: How many steps to run, 1 to `snn.timesteps`; all by default.
 
     Returns:
-        Logits, float32 or float64 `[timesteps, B, classes]`.
+        Logits, float32 or float64 `[timesteps, B, classes]`. A network that returns several
+        tensors in a tuple, list or dictionary gives back the same with `[timesteps, B, ...]` in the
+        place of each.
 
     Raises:
         UserError: `timesteps` is below 1 or above T, the batch is empty, or the thresholds are
@@ -108,11 +110,17 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Te
     plan = Plan(snn.layers)
     samples, steps = chunk_sizes(snn, images, timesteps)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
-    return torch.cat(in_parts(carry, images, samples), dim=1)
+    parts = in_parts(carry, images, samples)
+    values = [torch.cat(of_parts, dim=1) for of_parts in zip(*parts, strict=True)]
+    return read_out(plan.nodes[-1], values, plan.leak)
 
 
-def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
-    """Carry one micro-batch through all steps, `chunk` steps at a time."""
+def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> list[Tensor]:
+    """Carry one micro-batch through all steps, `chunk` steps at a time.
+
+    Returns:
+        What each returned tensor is at each step, `[timesteps, B, ...]`.
+    """
     images = fastest_layout(images)
     constant = Propagation(plan, images, steps=1)
     for node in plan.nodes:
@@ -138,7 +146,5 @@ def _simulate(plan: Plan, images: Tensor, timesteps: int, chunk: int) -> Tensor:
                 carried.settle(node, spikes)
             else:
                 output = carried.advance(node)
-        outputs.append(output.view(steps, len(images), *output.shape[1:]))
-    if plan.averages:
-        return torch.cat(outputs)
-    return running_mean(torch.cat(outputs), plan.leak)
+        outputs.append([carried.in_steps(value) for value in output])
+    return [torch.cat(chunks) for chunks in zip(*outputs, strict=True)]

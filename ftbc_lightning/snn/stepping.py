@@ -12,8 +12,9 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
 from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.outputs import filled, output_of, read_out
 from ftbc_lightning.graph.shapes import is_number
-from ftbc_lightning.graph.step_weights import leaky_sums, running_mean
+from ftbc_lightning.graph.step_weights import leaky_sums
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
@@ -66,7 +67,8 @@ class SteppedNetwork(nn.Module):
             for source in node.all_input_nodes
             if source in reached - self.tail and not is_number(source)
         }
-        self.averages = any(source in self.tail for source in nodes[-1].all_input_nodes)
+        self.output = output_of(snn.layers)
+        self.averages = filled(self.output.args[0], self.tail.__contains__)
 
     @property
     def state_names(self) -> list[str]:
@@ -83,7 +85,7 @@ class SteppedNetwork(nn.Module):
 
     def step(
         self, constants: Mapping[str, Any], state: State, step: int | Tensor
-    ) -> tuple[Tensor, State]:
+    ) -> tuple[Any, State]:
         """Compute one time step.
 
         Args:
@@ -94,8 +96,16 @@ class SteppedNetwork(nn.Module):
         Returns:
             The output layer's value at this step, `[B, classes]`, and the state after it. Where
             `averages` is true there is a function behind that layer, and the first is its value
-            for the mean over the steps so far.
+            for the mean over the steps so far. Of a network that returns several tensors both have
+            the form in which it returns them.
         """
+        values, after = self._values(constants, state, step)
+        return filled(self.output.args[0], values.__getitem__), after
+
+    def _values(
+        self, constants: Mapping[str, Any], state: State, step: int | Tensor
+    ) -> tuple[dict[fx.Node, Any], State]:
+        """The values of all nodes at one step, and the state after it."""
         values: dict[fx.Node, Any] = {node: constants[node.name] for node in self.kept}
         means: dict[fx.Node, Any] = {}
         after: State = {}
@@ -115,18 +125,17 @@ class SteppedNetwork(nn.Module):
                 name = self.averaged[node]
                 total = values[node] + self.leak * _so_far(values[node], state, name, step)
                 after[name], means[node] = total, total / self.weight_so_far(step, total)
-        output: Tensor = values[node.args[0]]
-        return output, after
+        return values, after
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """All T steps: logits `[T, B, classes]`, as `simulate` gives them."""
         constants, state = self.constants(images), State()
         outputs = []
         for t in range(self.timesteps):
-            output, state = self.step(constants, state, t)
-            outputs.append(output)
-        stacked = torch.stack(outputs)
-        return stacked if self.averages else running_mean(stacked, self.leak)
+            values, state = self._values(constants, state, t)
+            outputs.append([values[source] for source in self.output.all_input_nodes])
+        stacked = [torch.stack(steps) for steps in zip(*outputs, strict=True)]
+        return read_out(self.output, stacked, self.leak)
 
     def weight_so_far(self, step: int | Tensor, like: Tensor) -> int | Tensor:
         """How much all steps up to this one weigh together, where this one weighs 1.

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Propagation
-from ftbc_lightning.graph.step_weights import running_mean
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.simulation import fastest_layout
@@ -80,7 +80,7 @@ class TrainableNetwork(nn.Module):
                 self.floors.register_buffer(name, least, persistent=False)
                 neuron.threshold = nn.Parameter(neuron.threshold)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Logits after each step, `[T, B, classes]`; see `simulate`.
 
         Args:
@@ -98,9 +98,8 @@ class TrainableNetwork(nn.Module):
                 values = carry.named(checkpoint(carry, *carry.given, use_reentrant=False))
             else:
                 values = carry.named(carry(*carry.given))
-        output = values[plan.nodes[-1]]
-        output = output.view(steps, len(images), *output.shape[1:])
-        return output if plan.averages else running_mean(output, plan.leak)
+        outputs = [v.view(steps, len(images), *v.shape[1:]) for v in values[plan.nodes[-1]]]
+        return read_out(plan.nodes[-1], outputs, plan.leak)
 
     def network(self) -> SpikingNetwork:
         """What it has become, as an ordinary network of its own."""

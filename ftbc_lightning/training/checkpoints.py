@@ -13,6 +13,7 @@ from ftbc_lightning.ann.weights import check_finite
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
 from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.graph.wrappers import name_of
 
 ANN_PREFIX = "ann."
 """What the ANN's weights begin with in a checkpoint."""
@@ -91,7 +92,7 @@ def check_state(ann: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     if missing or unexpected or reshaped:
         first = [*reshaped, *missing, *unexpected][0]
         raise UserError(
-            f"The checkpoint holds another network than {type(ann).__name__}: {len(missing)} "
+            f"The checkpoint holds another network than {name_of(ann)}: {len(missing)} "
             f"weights are missing, {len(unexpected)} are unknown, {len(reshaped)} have another "
             f"shape (first: {first}). Give the configuration it was trained with."
         )

@@ -10,6 +10,7 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from ftbc_lightning.analysis.network_variants import Variant
+from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.snn.early_exit import simulate_until_sure
@@ -39,6 +40,8 @@ class SpikingClassifier(SpikingNetworks):
         weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
             `.safetensors`), a checkpoint, or torchvision's name of weights, such as
             `ResNet34_Weights.IMAGENET1K_V1`.
+        output: Of a network that returns several tensors the one that is its answer: a key, a
+            field or a place, such as `out` (`ftbc_lightning.ann.OneOutput`).
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class SpikingClassifier(SpikingNetworks):
         label_smoothing: float = 0.0,
         task: str = "classification",
         weights: str | None = None,
+        output: str | None = None,
     ) -> None:
         super().__init__()
         # Objects do not belong into a safe checkpoint. The command line gives their description
@@ -57,14 +61,14 @@ class SpikingClassifier(SpikingNetworks):
         described = _given_hyperparameters.get() is not None
         objects = [] if described else ["network", "optimizer", "lr_scheduler"]
         self.save_hyperparameters(ignore=["weights", *objects])
-        self.ann = network
         if weights is not None:
             load_pretrained(network, weights)
+        self.ann = network if output is None else OneOutput(network, output)
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self.early_exit: float | None = None
         self.chosen: Variant | None = None
         check_choice("task", task, TASKS)
-        self.task = TASKS[task](network, label_smoothing=label_smoothing)
+        self.task = TASKS[task](self.ann, label_smoothing=label_smoothing)
         self.reset()
 
     # Training

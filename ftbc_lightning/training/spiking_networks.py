@@ -8,9 +8,13 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, saved_networks
+from ftbc_lightning.ann.one_output import named_outputs
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
+from ftbc_lightning.graph.outputs import form_of
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
@@ -61,10 +65,15 @@ class SpikingNetworks(LightningModule):
             For each neuron the shape of its current for one sample.
         """
         graph = trace(self.ann, example_input)
-        name = type(self.ann).__name__
+        name = name_of(self.ann)
         check_convertible(graph, name=name)
         shapes = neuron_shapes(graph, example_input)
         found = graph(prepared(example_input, next(graph.parameters())))
+        if not isinstance(found, Tensor):
+            raise UserError(
+                f"{name}.forward returns {form_of(found)}; say which of it is the answer, such as "
+                f"--model.output {next(iter(named_outputs(found)))}."
+            )
         self.task.check_outputs(found.shape, outputs, name=name)
         return shapes
 

@@ -84,7 +84,7 @@ ROWS = {
     "writes into its input": lambda f: networks.converting(networks.Writing()),
     "clamps in place": lambda f: networks.converting(networks.Clamping()),
     "two inputs": lambda f: networks.converting(networks.TwoInputs()),
-    "two outputs": lambda f: networks.converting(networks.TwoOutputs()),
+    "two outputs": lambda f: networks.checking(networks.TwoOutputs()),
     "product of two values": lambda f: networks.converting(networks.Product()),
     "no weights": lambda f: networks.converting(nn.Sequential(nn.Flatten(), nn.ReLU())),
     "recurrent": lambda f: networks.converting(nn.Sequential(nn.Flatten(), nn.LSTM(64, 4))),

@@ -7,10 +7,9 @@ from torch import nn
 
 from ftbc_lightning import UserError, calibrate, convert, export, simulate
 from ftbc_lightning.analysis.diagnosis import diagnose
-from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.analysis.operation_counts import count_operations
+from ftbc_lightning.ann import OneOutput
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
 
 
@@ -94,35 +93,18 @@ def test_calibration_lessens_the_error_of_each_class_and_files_hold_it(tmp_path)
         export(snn, tmp_path / "a.safetensors")
 
 
-class Answers(nn.Module):
-    def __init__(self, kind):
-        super().__init__()
-        self.network, self.kind = UNet(), kind
-
-    def forward(self, x):
-        y = self.network(x)
-        return {"dictionary": {"out": y, "aux": y.mean(1)}, "list": [y], "tuple": (y, x)}[self.kind]
-
-
-@pytest.mark.parametrize("kind", ["dictionary", "list", "tuple"])
-def test_several_answers_are_refused_with_what_to_return(kind):
-    taken = r"\['out'\]" if kind == "dictionary" else r"\[0\]"
-    with pytest.raises(UserError, match=rf"returns a {kind}.*self\.network\(x\){taken}"):
-        prepare(Answers(kind).double(), images(1), timesteps=2)
-
-
-def test_the_networks_of_pixels_of_torchvision_convert_once_wrapped():
+def test_the_networks_of_pixels_of_torchvision_convert_whole_or_for_their_answer():
     segmentation = pytest.importorskip("torchvision.models.segmentation")
-    net = segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=3).eval()
-    with pytest.raises(UserError, match=r"FCN.*dictionary \(out\).*self\.network\(x\)\['out'\]"):
-        prepare(net, torch.rand(1, 3, 32, 32), timesteps=2)
-
-    class Alone(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = net
-
-        def forward(self, x):
-            return self.network(x)["out"]
-
-    assert inspect(Alone(), torch.rand(1, 3, 32, 32)).neurons == 50
+    settings = {"weights": None, "weights_backbone": None, "num_classes": 3}
+    net = segmentation.fcn_resnet50(**settings, aux_loss=True).eval()
+    images = torch.rand(2, 3, 32, 32)
+    whole = convert(net, images[:1], [images], timesteps=2)
+    found = simulate(whole, images)
+    assert {name: list(value.shape) for name, value in found.items()} == {
+        "out": [2, 2, 3, 32, 32],
+        "aux": [2, 2, 3, 32, 32],
+    }
+    # the neuron of the other head is left out, and the rest is the same
+    alone = convert(OneOutput(net, "out"), images[:1], [images], timesteps=2)
+    assert (len(whole.shapes), len(alone.shapes)) == (51, 50)
+    assert torch.equal(simulate(alone, images), found["out"])

@@ -20,6 +20,7 @@ from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.operators import pools_in_time
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.conversion import (
     MaxPooling,
     observe_activations,
@@ -156,7 +157,7 @@ class ForwardTemporalBiasCorrection(Callback):
         shapes = module.check_convertible(example_input(trainer), outputs)
         if self.max_pooling == "refuse":
             graph = trace(module.ann, example_input(trainer))
-            refuse_max_pooling(graph, name=type(module.ann).__name__)
+            refuse_max_pooling(graph, name=name_of(module.ann))
         check_memory(
             shapes,
             timesteps=max(variant.timesteps for variant in self.variants),

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.report.comparison_rows import digest
 
 
@@ -59,7 +60,7 @@ def fixed_by(
 ) -> dict[str, Any]:
     """What rows of one file have in common: the ANN, the data, and how it is drawn."""
     return {
-        "network": type(ann).__name__,
+        "network": name_of(ann),
         "weights": digest(ann.state_dict().values()),
         "data": type(datamodule).__name__,
         "data_seed": datamodule.division_seed,
