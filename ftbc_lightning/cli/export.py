@@ -14,7 +14,7 @@ from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
 
 if TYPE_CHECKING:
-    from ftbc_lightning.training.tasks import Task
+    from ftbc_lightning.training.module import SpikingClassifier
 
 
 def export(
@@ -61,10 +61,10 @@ def export(
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
     if bias == "mean":
-        print(cost_of_mean_bias(snn, module.task, run_configuration(ckpt_path)))
+        print(cost_of_mean_bias(snn, module, run_configuration(ckpt_path)))
 
 
-def cost_of_mean_bias(snn: SpikingNetwork, task: "Task", config: Path | None) -> str:
+def cost_of_mean_bias(snn: SpikingNetwork, module: "SpikingClassifier", config: Path | None) -> str:
     """One line: the measure with b[t] and with its mean, on the validation split of the run."""
     if config is None:
         return (
@@ -76,10 +76,12 @@ def cost_of_mean_bias(snn: SpikingNetwork, task: "Task", config: Path | None) ->
     data: Any = datamodule(config)
     data.prepare_data()
     data.setup("validate")
-    networks = snn, mean_bias(snn)
+    module.follow(data)
+    task, networks = module.task, (snn, mean_bias(snn))
     metrics = [task.metric(snn.timesteps) for _ in networks]
     with torch.no_grad():
-        for images, labels in data.val_dataloader():
+        for images, given in data.val_dataloader():
+            labels = task.answers(module.ann(images)) if given is None else given
             for network, metric in zip(networks, metrics, strict=True):
                 metric.update(simulate(network, images), labels)
     own, mean = (task.measure.exactly(metric.curve()[-1]) for metric in metrics)

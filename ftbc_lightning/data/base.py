@@ -1,7 +1,7 @@
 """What every data set shares: splits, loaders and the calibration draw."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Literal, cast
 
 import torch
@@ -39,6 +39,8 @@ class DividedDataModule(LightningDataModule, ABC):
         validation_fraction: Share of the training split that validates, above 0 and below 1.
         calibration_samples: How many samples calibrate, over all processes.
         seed: Of division, calibration draw, order and augmentation; 0 if None.
+        labelled: Whether samples have labels; without them networks are compared by how near they
+            are to the ANN.
 
     Raises:
         UserError: A setting is out of range.
@@ -54,6 +56,7 @@ class DividedDataModule(LightningDataModule, ABC):
         validation_fraction: float = 0.1,
         calibration_samples: int = 512,
         seed: int | None = None,
+        labelled: bool = True,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -75,6 +78,7 @@ class DividedDataModule(LightningDataModule, ABC):
         self.calibration_samples = calibration_samples
         self.seed = 0 if seed is None else seed
         self.division_seed = self.seed
+        self.labelled = labelled
         self._is_set_up = False
 
     @abstractmethod
@@ -180,9 +184,14 @@ class DividedDataModule(LightningDataModule, ABC):
             batch_sampler=shares,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
+            collate_fn=self.collate_fn,
             generator=torch.Generator(),
         )
+
+    @property
+    def collate_fn(self) -> Callable[[Any], tuple[Tensor, Tensor | None]]:
+        """Makes a batch of what is evaluated."""
+        return collate if self.labelled else without_labels
 
     def _process(self) -> tuple[int, int]:
         """The rank of this process and how many there are."""
@@ -216,7 +225,7 @@ class DividedDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-            collate_fn=collate,
+            collate_fn=collate if shuffle else self.collate_fn,
             # of its own, so that a loader takes no random number from the training
             generator=torch.Generator(),
         )
@@ -247,6 +256,8 @@ class ClassificationDataModule(DividedDataModule):
     def divided(self) -> tuple[list[int], list[int]]:
         """See `divide`, once the labels of the training split are checked."""
         labels = torch.as_tensor(self.labels("train"))
+        if not self.labelled:
+            return self.shared_out([torch.arange(len(labels))])
         check_labels(labels, self.num_classes, where=type(self).__name__)
         if bool((labels == labels[0]).all()):
             raise UserError(
@@ -286,6 +297,15 @@ run from 0 to 2.
             f"{where} has labels from {low} to {high}, but {num_classes} classes: labels must "
             f"run from 0 to {num_classes - 1}."
         )
+
+
+def without_labels(samples: Any) -> tuple[Tensor, None]:
+    """A batch of samples alone.
+
+    >>> without_labels([(torch.zeros(3, 2, 2), -1)])[1] is None
+    True
+    """
+    return collate(samples)[0], None
 
 
 def collate(samples: Any) -> Batch:

@@ -85,6 +85,7 @@ class ImageFolderDataModule(NormalizedDataModule):
     Images may differ in size and mode: each is turned upright, resized, cropped, made RGB and,
     unless `mean` and `std` are given, normalised as ImageNet is.
     Those that cannot be decoded stop the run, all of them named, or are left out: `unreadable`.
+    With `labelled` false folders are no classes: all images in them, however deep, are samples.
 
     Args:
         root: The folder.
@@ -123,8 +124,9 @@ class ImageFolderDataModule(NormalizedDataModule):
             raise UserError(f"image_size is {image_size}; it must be at least 1 pixel.")
         self.root, self.test_fraction = Path(root), test_fraction
         self.unreadable = unreadable
-        self.class_names = self._class_names()
-        self.num_classes = len(self.class_names)
+        self.folders = self._folders()
+        self.class_names = self.folders if self.labelled else None
+        self.num_classes = len(self.folders) if self.labelled else 0
         self._samples: dict[Split, list[tuple[str, int]]] = {}
         self._checked: set[Split] = set()
         self.image_size = image_size or self.own_size or self._size_of_images()
@@ -137,7 +139,7 @@ class ImageFolderDataModule(NormalizedDataModule):
         """
         train = self.root / self.train_folder
         folder = train if train.is_dir() else self.root
-        found = sizes([p for name in self.class_names for p in files_of(folder / name)[0]], 200)
+        found = sizes([p for name in self.folders for p in files_of(folder / name)[0]], 200)
         if not found:
             return LARGEST_DEFAULT
         side = statistics.median_low(min(size) for size in found)
@@ -149,8 +151,11 @@ class ImageFolderDataModule(NormalizedDataModule):
         )
         return chosen
 
-    def _class_names(self) -> list[str]:
-        """Names of the class folders, read without a look at the images."""
+    def _folders(self) -> list[str]:
+        """Names of the class folders, read without a look at the images.
+
+        Without labels it is the folder itself.
+        """
         if not self.root.is_dir():
             raise UserError(f"There is no folder {self.root}; give one with --data.root.")
         train, test = self.root / self.train_folder, self.root / self.test_folder
@@ -161,17 +166,18 @@ class ImageFolderDataModule(NormalizedDataModule):
                 f"{test.name}/<class>/ with images, or give another folder with --data.root."
             )
         folder = train if train.is_dir() else self.root
-        names = _classes(folder)
+        names = self._classes(folder)
         if not names:
             raise UserError(f"{folder} has no class folders; images go into {folder}/<class>/.")
         return names
 
     def _scan(self, folder: Path) -> list[tuple[str, int]]:
-        classes = _classes(folder)
+        classes = self._classes(folder)
         found: list[tuple[str, int]] = []
-        others: Counter[str] = Counter(
-            path.suffix.lower() or path.name for path in folder.iterdir() if path.is_file()
-        )
+        others: Counter[str] = Counter()
+        if self.labelled:  # else they are samples
+            beside = (path for path in folder.iterdir() if path.is_file())
+            others.update(path.suffix.lower() or path.name for path in beside)
         empty = []
         for label, name in enumerate(classes):
             paths, unknown = files_of(folder / name)
@@ -180,12 +186,14 @@ class ImageFolderDataModule(NormalizedDataModule):
             empty += [] if paths else [name]
         if others:
             rank_zero_info(not_read(folder, others))
+        if not found and not self.labelled:
+            raise UserError(f"{folder} has no images ({', '.join(EXTENSIONS)}).")
         if empty:
             raise UserError(
                 f"Found no valid file for the classes {', '.join(empty)}. Supported extensions "
                 f"are: {', '.join(EXTENSIONS)} Looked in {folder}."
             )
-        if classes != self.class_names:
+        if classes != self.folders:
             raise UserError(
                 f"{folder} has {len(classes)} classes, the training folder "
                 f"{self.num_classes}; both need the same class folders."
@@ -199,6 +207,13 @@ class ImageFolderDataModule(NormalizedDataModule):
                 f"and are skipped: {listed(skipped)}."
             )
         return [sample for sample in found if sample[0] not in skipped]
+
+    def _classes(self, folder: Path) -> list[str]:
+        """The names of class folders, in order; one that begins with a dot is another program's."""
+        if not self.labelled:
+            return [""]
+        folders = (entry.name for entry in folder.iterdir() if entry.is_dir())
+        return sorted(name for name in folders if not name.startswith("."))
 
     def train_dataloader(self) -> Iterable[Batch]:
         """Augmented training images in random order, normalised on the device that trains.
@@ -264,7 +279,7 @@ class ImageFolderDataModule(NormalizedDataModule):
         labels = np.array([label for _, label in samples])
         order = np.random.default_rng(self.division_seed).permutation(len(samples))
         test: set[int] = set()
-        for label in range(self.num_classes):
+        for label in range(len(self.folders)):
             members = order[labels[order] == label]
             test |= set(members[: round(len(members) * self.test_fraction)].tolist())
         return {
@@ -284,12 +299,6 @@ class ImageFolderDataModule(NormalizedDataModule):
         """The images of a split, with training transforms if `augmented`."""
         pipeline = imagenet_training if augmented else imagenet_evaluation
         return Images(self.samples(split), pipeline(self.mean, self.std, self.image_size))
-
-
-def _classes(folder: Path) -> list[str]:
-    """The names of class folders, in order; one that begins with a dot is another program's."""
-    folders = (entry.name for entry in folder.iterdir() if entry.is_dir())
-    return sorted(name for name in folders if not name.startswith("."))
 
 
 class ImageNetDataModule(ImageFolderDataModule):

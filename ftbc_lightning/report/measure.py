@@ -22,6 +22,8 @@ class Measure:
         label: For people, within a sentence.
         higher_is_better: Whether a larger number is a better network.
         percent: Whether it is a share of the samples, which people read in percent.
+        near: How much worse than the ANN's a figure may be and still be as good, where neither
+            chance nor the ANN's own figure says so.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Measure:
     label: str
     higher_is_better: bool
     percent: bool
+    near: float | None = None
 
     @property
     def axis(self) -> str:
@@ -120,32 +123,40 @@ class Measure:
     def margin(self, value: float, n: int) -> float:
         """How much worse than the ANN a network may be and still be as good as it.
 
-        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of an error.
+        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of an error; of a
+        figure that says how near a network is to the ANN itself, `near`.
 
         Args:
             value: The ANN's.
             n: Over how many samples.
         """
+        if self.near is not None:
+            return self.near
         return math.sqrt(value * (1 - value) / n) if self.percent else NEAR * value
 
     def margin_said(self, margin: float) -> str:
         """What that margin is, before "of the ANN"."""
+        if self.near is not None:
+            return self.size(margin)
         kind = "one standard error" if self.percent else f"{100 * NEAR:.0f} %"
         return f"{kind} ({self.size(margin)})"
 
     def margin_explained(self, margin: float) -> str:
         """What that margin is, as a sentence."""
+        if self.near is not None:
+            return f"{self.size(margin)} of {self.label} count as nothing lost."
         kind = "One standard error" if self.percent else f"{100 * NEAR:.0f} %"
         return f"{kind} of the ANN's {self.label} is {self.size(margin)}."
 
     def little(self, margin: float) -> str:
         """Behind "it gains no more than": what chance can do to a share, twice the margin."""
-        return "chance could" if self.percent else self.size(2 * margin)
+        return "chance could" if self.percent and self.near is None else self.size(2 * margin)
 
     def doubt(self, margin: float) -> str:
         """Behind a difference of two shares: how small a one may be chance."""
         size = self.size(2 * margin)
-        return f"; below about {size} this may be chance" if self.percent else ""
+        chance = self.percent and self.near is None
+        return f"; below about {size} this may be chance" if chance else ""
 
 
 def _four_digits(value: float) -> str:
@@ -158,8 +169,17 @@ def _capital(text: str) -> str:
 
 ACCURACY = Measure("accuracy", "acc", "accuracy", higher_is_better=True, percent=True)
 RMSE = Measure("rmse", "rmse", "RMSE", higher_is_better=False, percent=False)
+AGREEMENT = Measure(
+    *("agreement", "agreement", "agreement with the ANN"),
+    higher_is_better=True,
+    percent=True,
+    near=0.01,
+)
+R2 = Measure("r2", "r2", "R2 against the ANN", higher_is_better=True, percent=False, near=0.01)
+"""Without labels: the share of samples of which the ANN says the same, and the coefficient of
+determination of its outputs. The ANN's own is 1."""
 
-MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE)}
+MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE, AGREEMENT, R2)}
 """Every measure by the name that files give it."""
 
 

@@ -99,32 +99,38 @@ class FineTuning(LightningModule):
         """Bring the ANN to where the training is."""
         self.reference[0].to(self.device).eval()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Tensor:
         """The loss after the last step."""
         images, labels = batch
         outputs = self.trained(images)[-1]
         loss: Tensor = outputs.new_zeros(())
         if self.loss != "labels":
             loss = loss + self._divergence(outputs, images)
-        if self.uses_labels:
+        if self.uses_labels and labels is not None:
             loss = loss + self.task.loss(outputs, labels, images)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         return loss
 
+    @torch.no_grad()
+    def _wanted(self, images: Tensor) -> Tensor:
+        like = next(self.reference[0].parameters())
+        wanted: Tensor = self.reference[0](prepared(images, like))
+        return wanted
+
     def _divergence(self, outputs: Tensor, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            like = next(self.reference[0].parameters())
-            wanted = self.reference[0](prepared(images, like)).to(outputs.dtype)
+        wanted = self._wanted(images).to(outputs.dtype)
         return self.task.divergence(outputs, wanted, images, temperature=self.temperature)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
         """What the network says after each step."""
         images, labels = batch
+        if labels is None:
+            labels = self.task.answers(self._wanted(images))
         assert isinstance(self.metric, StepMetric)
         outputs = simulate(self.trained.snn, images)
         self.metric.update(outputs, labels)
         loss = self.task.evaluation_loss(outputs[-1], labels, images)
-        self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+        self.log("val/loss", loss, batch_size=len(images), sync_dist=True)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """What reads the network next reads the thresholds of now."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanSquaredError, Metric
+from torchmetrics import MeanSquaredError, Metric, R2Score
 
 from ftbc_lightning.errors import UserError
 
@@ -130,3 +130,40 @@ class StepRMSE(StepMetric, MeanSquaredError):
         """The error after each step, float32 `[T]`; a scalar if T is 1."""
         self.samples = int(self.seen)
         return MeanSquaredError.compute(self)
+
+
+class StepR2(StepMetric, R2Score):
+    """Coefficient of determination after each of T steps, over all samples and outputs.
+
+        R2 = 1 - sum (y - target)^2 / sum (target - mean of all targets)^2
+
+    torchmetrics' own for T outputs: the steps stand in their place.
+
+    Args:
+        timesteps: T; 1 for an ANN.
+
+    >>> metric = StepR2(timesteps=2)
+    >>> metric.update(torch.tensor([[[1.0], [3.0]], [[1.0], [2.0]]]), torch.tensor([1.0, 3.0]))
+    >>> metric.curve()
+    [1.0, 0.5]
+    """
+
+    seen: Tensor
+
+    def __init__(self, *, timesteps: int) -> None:
+        super().__init__(multioutput="raw_values")
+        for name in ("sum_squared_error", "sum_error", "residual"):
+            self.add_state(name, torch.zeros(timesteps), dist_reduce_fx="sum")
+        self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch: outputs `[T, B, outputs]`, targets `[B, outputs]` or `[B]`."""
+        wanted = targets_like(outputs[0], targets).reshape(-1, 1)
+        found = outputs.float().flatten(1).T.contiguous()
+        R2Score.update(self, found, wanted.expand_as(found).contiguous())
+        self.seen += len(targets)
+
+    def compute(self) -> Tensor:
+        """R2 after each step, float32 `[T]`."""
+        self.samples = int(self.seen)
+        return R2Score.compute(self)

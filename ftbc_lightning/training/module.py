@@ -71,6 +71,16 @@ class SpikingClassifier(SpikingNetworks):
         self.task = TASKS[task](self.ann, label_smoothing=label_smoothing)
         self.reset()
 
+    def setup(self, stage: str) -> None:
+        """Judge by what the data has: labels, or without them the ANN's own answers."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.follow(data)
+        if stage == "fit" and not self.task.labelled:
+            raise UserError(
+                f"fit trains on labels, and {type(data).__name__} leaves them out "
+                "(--data.labelled false). `ftbc calibrate --model.weights FILE` needs none."
+            )
+
     # Training
 
     def configure_optimizers(self) -> Any:
@@ -89,16 +99,16 @@ class SpikingClassifier(SpikingNetworks):
         """The loss of the task, for the ANN."""
         images, labels = batch
         loss = self.task.loss(self(images), labels, images)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         return loss
 
     # Evaluation
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
         """Evaluate the ANN and every calibrated network on the same batch."""
         self._evaluate(batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
         """Evaluate the ANN and every calibrated network on the same batch."""
         self._evaluate(batch)
 
@@ -133,7 +143,7 @@ class SpikingClassifier(SpikingNetworks):
         if steps is None:
             steps = torch.full((len(images),), len(logits), device=logits.device)
         found = {**self.task.predictions(logits, images), "steps": steps}
-        if not isinstance(batch, Tensor) and len(batch) > 1:
+        if not isinstance(batch, Tensor) and len(batch) > 1 and batch[1] is not None:
             found["target"] = batch[1]
         return found
 
@@ -141,8 +151,8 @@ class SpikingClassifier(SpikingNetworks):
         """The variant that `predict_step` runs."""
         return self.chosen or self.headline()
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
+    def _evaluate(self, batch: tuple[Tensor, Tensor | None]) -> None:
+        images, given = batch
         if self.phase == "converted":
             raise UserError(
                 "The network is converted but not calibrated. Add the callback "
@@ -154,12 +164,13 @@ class SpikingClassifier(SpikingNetworks):
                 "The ANN's outputs are NaN or infinite; its weights or some of the samples are "
                 "broken, or the training diverged. Look at train/loss, or lower the learning rate."
             )
+        labels = self.task.truth(given, logits)
         self.ann_metric.update(logits.unsqueeze(0), labels)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
             loss = self.task.evaluation_loss(logits, labels, images)
-            self.log(f"{stage}/loss", loss, batch_size=len(labels), sync_dist=True)
+            self.log(f"{stage}/loss", loss, batch_size=len(images), sync_dist=True)
         for key, variant in self.variants.items():
             metric = self.snn_metrics[key]
             assert isinstance(metric, StepMetric)

@@ -52,6 +52,16 @@ class SpikingNetworks(LightningModule):
         self.snn_metrics = nn.ModuleDict()
         self.results: list[Result] = []
 
+    def follow(self, data: Any) -> None:
+        """Judge by the labels of a data module, or where it has none by the ANN's answers."""
+        labelled = bool(getattr(data, "labelled", True))
+        if labelled == self.task.labelled:
+            return
+        self.task.labelled = labelled
+        self.ann_metric = self._metric(1)
+        for key, variant in self.variants.items():
+            self.snn_metrics[key] = self._metric(variant.timesteps)
+
     def check_convertible(
         self, example_input: Tensor, outputs: int | None
     ) -> dict[str, tuple[int, ...]]:

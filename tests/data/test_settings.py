@@ -17,6 +17,7 @@ SHARED = {
     "validation_fraction": 0.1,
     "calibration_samples": 512,
     "seed": "null",
+    "labelled": True,
 }
 IMAGES = {**SHARED, "mean": "null", "std": "null"}
 TORCHVISION = {**IMAGES, "augmentation": "cifar", "root": "datasets", "download": False}

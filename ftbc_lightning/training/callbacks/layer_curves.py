@@ -65,10 +65,14 @@ class LayerCurves(Callback):
         """Keep the first samples, and evaluate the quantised ANNs on all of them."""
         if not (trainer.is_global_zero and _shows(trainer, pl_module)):
             return
-        images, labels = batch
+        images, given = batch
         missing = self.samples - sum(len(part) for part in self.kept)
         if missing > 0:
             self.kept.append(images[:missing])
+        if not self.quantized:
+            return
+        assert isinstance(pl_module, SpikingClassifier)
+        labels = pl_module.task.answers(pl_module(images)) if given is None else given
         for one, metric in zip(self.quantized, self.metrics, strict=True):
             metric.update(quantized_logits(one.graph, one.network, images).unsqueeze(0), labels)
 

@@ -50,7 +50,7 @@ class EvaluationSamples:
                 collate_fn=self.loader.collate_fn,
             )
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in self.loader:
             yield self.to_device(batch)
 
@@ -65,8 +65,9 @@ def fixed_by(
         "data": type(datamodule).__name__,
         "data_seed": datamodule.division_seed,
         "test_samples": images.count,
-        "first_test_samples": digest(next(iter(images))),
+        "first_test_samples": digest(part for part in next(iter(images)) if part is not None),
         "training_samples": len(datamodule.train_indices),
+        **({} if datamodule.labelled else {"labelled": False}),
         "calibration_samples": datamodule.calibration_samples,
         "batch_size": datamodule.batch_size,
     }

@@ -36,7 +36,7 @@ class Comparison:
     variants: Sequence[Variant]
     settings: Settings
     draw: Callable[[int], Sequence[Any]]
-    images: Iterable[tuple[Tensor, Tensor]]
+    images: Iterable[tuple[Tensor, Tensor | None]]
     task: Task
 
     def run(self, file: RowFile, *, seeds: int, told: Callable[[Row], None]) -> None:
@@ -146,7 +146,8 @@ class Comparison:
         """The measure after every step, and the number of samples."""
         metric = self.task.metric(timesteps).to(device_of(self.reference))
         for images, labels in self.images:
-            metric.update(network(images), labels)
+            truth = self.task.answers(self.reference(images)) if labels is None else labels
+            metric.update(network(images), truth)
         return metric.curve(), metric.samples
 
 

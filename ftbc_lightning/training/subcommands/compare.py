@@ -77,6 +77,7 @@ class CompareTrainer(CalibrateTrainer):
             take_ann(model, ckpt_path)
         datamodule.prepare_data()
         datamodule.setup("test")
+        model.follow(datamodule)
         images = EvaluationSamples(datamodule, samples, self.strategy.batch_to_device)
         folder = Path(self.default_root_dir) / "compare"
         settings = {

@@ -90,6 +90,12 @@ class FineTuneTrainer(lightning.Trainer):
             _check_same(begun, method=method, timesteps=at, thresholds=thresholds)
             method, at = begun["method"], begun["timesteps"]
         start = choose(model, method=method, timesteps=at)
+        model.follow(datamodule)
+        if loss != "kl" and not model.task.labelled:
+            raise UserError(
+                f"loss is {loss}, which reads labels, and the data has none (--data.labelled "
+                "false); kl needs none."
+            )
         folder = Path(self.default_root_dir)
         _keep_others(folder, Path(path), start)
         if begun is None and self.is_global_zero:

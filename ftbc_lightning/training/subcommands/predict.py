@@ -220,10 +220,11 @@ def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule)
     """
     network = model.network(model.classifying())
     loader: Any = datamodule
-    parts = [
-        (simulate(network, images.to(model.device)).cpu(), labels)
-        for images, labels in loader.calibration_dataloader()
-    ]
+    parts = []
+    for batch, given in loader.calibration_dataloader():
+        images = batch.to(model.device)
+        labels = model.task.answers(model(images)) if given is None else given
+        parts.append((simulate(network, images).cpu(), labels.cpu()))
     logits = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([labels for _, labels in parts])
     return exit_curve(class_scores(logits, ending(network.layers)), labels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.ending import ClassScores
-from ftbc_lightning.report.measure import ACCURACY
+from ftbc_lightning.report.measure import ACCURACY, AGREEMENT
 from ftbc_lightning.report.predictions import summary, write_predictions
 from ftbc_lightning.snn.early_exit import confidence_of
 from ftbc_lightning.training.metrics import StepAccuracy
@@ -24,10 +24,14 @@ class Classification(Task):
         label_smoothing: Of the cross entropy, 0 to 1.
     """
 
-    measure = ACCURACY
+    against_labels, against_ann = ACCURACY, AGREEMENT
 
     def __init__(self, ann: nn.Module, *, label_smoothing: float = 0.0) -> None:
         self.scores, self.label_smoothing = ClassScores(ann), label_smoothing
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """The class of the largest output."""
+        return outputs.argmax(-1)
 
     def loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """What training lowers: cross entropy with smoothed labels."""
@@ -56,7 +60,7 @@ class Classification(Task):
 
     def outputs_of(self, data: Any) -> int | None:
         """How many classes a data module has; None if it does not say."""
-        classes: int | None = getattr(data, "num_classes", None)
+        classes: int | None = getattr(data, "num_classes", None) or None
         if classes is None and getattr(data, "num_outputs", None) is not None:
             raise UserError(
                 f"{type(data).__name__} has real targets and no classes; give --model.task "

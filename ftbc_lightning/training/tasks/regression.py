@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.measure import RMSE
+from ftbc_lightning.report.measure import R2, RMSE
 from ftbc_lightning.report.predicted_values import value_summary, write_values
-from ftbc_lightning.training.metrics import StepRMSE, targets_like
+from ftbc_lightning.training.metrics import StepMetric, StepR2, StepRMSE, targets_like
 from ftbc_lightning.training.tasks.task import Task
 
 
@@ -25,7 +25,7 @@ class Regression(Task):
         UserError: Labels should be smoothed.
     """
 
-    measure = RMSE
+    against_labels, against_ann = RMSE, R2
 
     def __init__(self, ann: nn.Module, *, label_smoothing: float = 0.0) -> None:
         if label_smoothing:
@@ -33,6 +33,10 @@ class Regression(Task):
                 f"label_smoothing is {label_smoothing}, but regression has no classes to smooth; "
                 "leave it out."
             )
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """The outputs themselves."""
+        return outputs
 
     def loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """What training lowers: the mean squared error."""
@@ -44,14 +48,14 @@ class Regression(Task):
         """The mean squared distance to the ANN's outputs, whatever the temperature."""
         return F.mse_loss(outputs.float(), wanted.float())
 
-    def metric(self, timesteps: int) -> StepRMSE:
-        """The root mean squared error after each of T steps; an ANN has one."""
-        return StepRMSE(timesteps=timesteps)
+    def metric(self, timesteps: int) -> StepMetric:
+        """RMSE, or without targets R2 against the ANN, after each of T steps; an ANN has one."""
+        return (StepRMSE if self.labelled else StepR2)(timesteps=timesteps)
 
     def outputs_of(self, data: Any) -> int | None:
         """How many targets a sample of a data module has; None if it does not say."""
         outputs: int | None = getattr(data, "num_outputs", None)
-        if outputs is None and getattr(data, "num_classes", None) is not None:
+        if outputs is None and getattr(data, "num_classes", None):
             raise UserError(
                 f"{type(data).__name__} has classes and no real targets; give --model.task "
                 "classification."

@@ -15,18 +15,40 @@ class Task(ABC):
     """What a network is trained for and judged by.
 
     Attributes:
-        measure: How the figure that networks are compared by is called, written and judged; one of
-            `ftbc_lightning.report.measure.MEASURES`.
+        against_labels: How the figure that networks are compared by is called, written and judged;
+            one of `ftbc_lightning.report.measure.MEASURES`.
+        against_ann: The same where samples have no labels, and the ANN's answers stand for them.
+        labelled: Whether the samples have labels.
 
     Args:
         ann: The network.
         label_smoothing: Of the cross entropy, 0 to 1.
     """
 
-    measure: ClassVar[Measure]
+    against_labels: ClassVar[Measure]
+    against_ann: ClassVar[Measure]
+    labelled = True
 
     @abstractmethod
     def __init__(self, ann: nn.Module, *, label_smoothing: float = 0.0) -> None: ...
+
+    @property
+    def measure(self) -> Measure:
+        """What networks are compared by."""
+        return self.against_labels if self.labelled else self.against_ann
+
+    def truth(self, labels: Tensor | None, outputs: Tensor) -> Tensor:
+        """What networks are held to: the labels, or without any the ANN's answers.
+
+        Args:
+            labels: Of a batch; None where it has none.
+            outputs: Of the ANN, `[B, ...]`.
+        """
+        return self.answers(outputs) if labels is None else labels
+
+    @abstractmethod
+    def answers(self, outputs: Tensor) -> Tensor:
+        """What outputs `[B, ...]` say, in the form of labels."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
