@@ -1,6 +1,7 @@
 """What is pretrained: networks and activations that convert. Pure torch."""
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, make_activation
+from ftbc_lightning.ann.joined_inputs import JoinedInputs
 from ftbc_lightning.ann.mlp import MLP
 from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
@@ -13,6 +14,7 @@ __all__ = [
     "VGG11",
     "VGG16",
     "ClippedReLU",
+    "JoinedInputs",
     "OneOutput",
     "ResNet18",
     "ResNet20",

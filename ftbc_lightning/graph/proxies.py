@@ -54,7 +54,7 @@ class ActivationTracer(fx.Tracer):
             listed = ", ".join(p.name for p in required)
             raise UserError(
                 f"{name}.forward takes {len(required)} inputs ({listed}); a network with one input "
-                "is needed."
+                "is needed. `ftbc_lightning.ann.JoinedInputs` makes one of it, with their shapes."
             )
         first = next(iter(required or given), None)
         if first is None or first.kind is first.KEYWORD_ONLY:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ftbc_lightning.ann.joined_inputs import JoinedInputs
 from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.errors import UserError
 
@@ -32,7 +33,9 @@ def name_of(network: nn.Module) -> str:
     'ReLU'
     """
     network = unwrapped(network)
-    return name_of(network.network) if isinstance(network, OneOutput) else type(network).__name__
+    while isinstance(network, OneOutput | JoinedInputs):
+        network = unwrapped(network.get_submodule("network"))
+    return type(network).__name__
 
 
 def plain_copy(network: nn.Module) -> nn.Module:
