@@ -46,7 +46,7 @@ def test_the_examples_of_a_page_run_and_give_logits_after_every_step(
     given, page, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    names = dict(given)
+    names = {"__name__": "example", **given}
     for example in blocks(ROOT / page, "python"):
         exec(example, names)
     assert names["logits"].shape[-2:] == (len(names["samples"]), 10)
