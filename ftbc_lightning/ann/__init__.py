@@ -6,6 +6,7 @@ from ftbc_lightning.ann.mlp import MLP
 from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
+from ftbc_lightning.ann.timm_network import timm_network
 from ftbc_lightning.ann.vgg import VGG11, VGG16
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "ResNet56",
     "SmallCNN",
     "make_activation",
+    "timm_network",
 ]

@@ -8,7 +8,7 @@ from torch import nn
 from ftbc_lightning import export, load, simulate
 from tests.interchange.test_programs import run_onnx
 from tests.interchange.test_safetensors import calibrated, numpy_reader
-from tests.torchvision_support import build
+from tests.known_networks import build
 
 T = 4
 

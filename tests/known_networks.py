@@ -1,12 +1,12 @@
-"""Which of torchvision's networks convert, shown by their limit of many steps.
+"""Which networks of torchvision and timm convert, shown by their limit of many steps.
 
-    python -m tests.torchvision_support
+    python -m tests.known_networks
 
-prints the table of docs/reference/operations.md. For each network with random weights, at 64 pixels
-(or the least size): the largest difference between the converted graph with activations and the
-ANN in float64, and for one sample the mean difference in % between the logits of the SNN with
-maximum thresholds and those of the ANN. Both are in units of the standard deviation of the ANN's
-logits.
+prints the tables of docs/reference/operations.md. For each network with random weights, at 64
+pixels (or the least size), in four pictures of a film: the largest difference between the
+converted graph with activations and the ANN in float64, and for one sample the mean difference in %
+between the logits of the SNN with maximum thresholds and those of the ANN. Both are in units of the
+standard deviation of the ANN's logits.
 
 Batch norms get the scale 1/2 and the shift 1, and statistics taken from samples: most neurons
 are then active, and the limit is reached early. With the usual 1 and 0 half of them hover at zero,
@@ -17,6 +17,7 @@ thousands.
 import copy
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torchvision
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning import convert, simulate
 from ftbc_lightning.analysis.inspection import inspect
+from ftbc_lightning.ann import OneOutput, timm_network
 from ftbc_lightning.graph.tracing import trace
 
 LEAST_SIZE = {"inception_v3": 75}
@@ -32,6 +34,14 @@ NETWORKS = (
     *("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"),
     *("densenet121", "googlenet", "inception_v3", "mobilenet_v2", "mnasnet1_0"),
     *("regnet_x_400mf", "shufflenet_v2_x1_0"),
+    *("segmentation.fcn_resnet50", "segmentation.deeplabv3_resnet50"),
+    *("video.r3d_18", "video.r2plus1d_18"),
+)
+"""torchvision's."""
+TIMM_NETWORKS = (
+    *("resnet18d", "resnext50_32x4d", "regnetx_002", "vgg11_bn", "densenet121"),
+    *("mobilenetv2_100", "dla34", "res2net50_26w_4s", "selecsls42b", "hrnet_w18_small"),
+    *("repvgg_a0", "gernet_s", "cspresnet50", "resnetv2_50", "xception41"),
 )
 AUXILIARY = ("googlenet", "inception_v3")
 STEPS = (64, 128, 256)
@@ -42,7 +52,7 @@ class Limit:
     """What was found for one network.
 
     Attributes:
-        name: torchvision's name.
+        name: Of `NETWORKS`, or of `TIMM_NETWORKS` behind `timm/`.
         neurons: Layers of neurons.
         graph: Largest difference between the converted graph with activations and the ANN.
         errors: For each T of `STEPS` the relative error of the logits.
@@ -54,15 +64,28 @@ class Limit:
     errors: tuple[float, ...]
 
 
+def make(name: str, **settings: Any) -> nn.Module:
+    """A network by its name; of torchvision, or of timm behind `timm/`."""
+    if name.startswith("timm/"):
+        return timm_network(name.removeprefix("timm/"), **settings)
+    *folder, function = name.split(".")
+    place = getattr(torchvision.models, folder[0]) if folder else torchvision.models
+    extra = {"aux_logits": False} if name in AUXILIARY else {}
+    extra |= {"weights_backbone": None} if "segmentation" in name else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = getattr(place, function)(weights=None, **extra, **settings)
+    return OneOutput(net, "out") if "segmentation" in name else net
+
+
 def build(name: str) -> tuple[nn.Module, Tensor]:
     """A network with random weights whose statistics fit its samples, and the samples."""
     torch.manual_seed(0)
     size = LEAST_SIZE.get(name, 64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        extra = {"init_weights": True, "aux_logits": False} if name in AUXILIARY else {}
-        net = getattr(torchvision.models, name)(weights=None, num_classes=10, **extra)
-    images = torch.randn(8, 3, size, size)
+    extra = {"init_weights": True} if name in AUXILIARY else {}
+    net = make(name, num_classes=10, **extra)
+    film = (4,) if "video" in name else ()
+    images = torch.randn(8, 3, *film, size, size)
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
@@ -84,13 +107,13 @@ def limit(name: str, steps: tuple[int, ...] = STEPS) -> Limit:
     expected = net(images)
     # in float64: float32 rounds at 1e-5 to 1e-4 of the logits' spread in the deepest of these
     double, exact = copy.deepcopy(net).double(), images.double()
-    difference = (trace(double)(exact) - double(exact)).abs().max() / expected.std()
+    difference = (trace(double, exact[:1])(exact) - double(exact)).abs().max() / expected.std()
     errors = []
     for timesteps in steps:
         snn = convert(net, images[:1], [images], timesteps=timesteps, threshold_rule="max")
         logits = simulate(snn, images[:1])[-1]
         errors.append(float((logits - expected[:1]).abs().mean() / expected.std()))
-    return Limit(name, inspect(net).neurons, float(difference), tuple(errors))
+    return Limit(name, inspect(net, images[:1]).neurons, float(difference), tuple(errors))
 
 
 def row(found: Limit) -> str:
@@ -102,10 +125,12 @@ def row(found: Limit) -> str:
 def main() -> None:
     """Print the table."""
     columns = " | ".join(f"T = {t}" for t in STEPS)
-    print(f"| network | layers of neurons | graph | {columns} |")
-    print("|---|---|---|" + "---|" * len(STEPS))
-    for name in NETWORKS:
-        print(row(limit(name)), flush=True)
+    for names in (NETWORKS, [f"timm/{name}" for name in TIMM_NETWORKS]):
+        print(f"| network | layers of neurons | graph | {columns} |")
+        print("|---|---|---|" + "---|" * len(STEPS))
+        for name in names:
+            print(row(limit(name)), flush=True)
+        print()
 
 
 if __name__ == "__main__":

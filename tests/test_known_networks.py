@@ -1,4 +1,4 @@
-"""torchvision's networks convert, and their limit of many steps is the ANN."""
+"""Networks of torchvision and timm convert, and their limit of many steps is the ANN."""
 
 import re
 
@@ -9,16 +9,19 @@ import torchvision
 from ftbc_lightning import UserError, convert
 from ftbc_lightning.analysis.inspection import inspect
 from tests.conftest import ROOT
-from tests.torchvision_support import NETWORKS, limit
+from tests.known_networks import NETWORKS, TIMM_NETWORKS, limit, make
+
+EVERY = (*NETWORKS, *(f"timm/{name}" for name in TIMM_NETWORKS))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_network_converts(name):
     # the weights of a VGG are large and do not matter here
     with torch.device("meta" if "vgg" in name else "cpu"):
         extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        net = getattr(torchvision.models, name)(weights=None, **extra)
-    report = inspect(net.eval())
+        net = make(name, **extra)
+    size = 64 if name.startswith("timm/") else None  # they ask for the size of a sample
+    report = inspect(net.eval(), None if size is None else torch.zeros(1, 3, size, size))
     assert report.convertible, report.refused
     assert report.neurons >= 7
 
@@ -32,7 +35,7 @@ def check_limit(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_error_shrinks_like_one_over_t(name):
     check_limit(name)
 
@@ -44,8 +47,8 @@ def test_the_error_of_a_quick_network_shrinks_like_one_over_t(name):
 
 def test_the_page_lists_these_networks_and_no_others():
     text = (ROOT / "docs" / "reference" / "operations.md").read_text()
-    listed = re.findall(r"^\| (\w+) \| \d+ \| \de[+-]\d+ \|", text, flags=re.MULTILINE)
-    assert listed == list(NETWORKS)
+    listed = re.findall(r"^\| ([\w./]+) \| \d+ \| \de[+-]\d+ \|", text, flags=re.MULTILINE)
+    assert listed == list(EVERY)
 
 
 @pytest.mark.parametrize(

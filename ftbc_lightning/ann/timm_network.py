@@ -1,0 +1,53 @@
+"""Networks of timm, by their names."""
+
+from typing import Any
+
+from torch import nn
+
+from ftbc_lightning.errors import UserError
+
+PREFIX = "timm/"
+"""Before a name where others could stand: `--model.network timm/resnet18d`."""
+
+
+def timm_network(
+    name: str, *, num_classes: int | None = None, in_channels: int | None = None
+) -> nn.Module:
+    """A network of timm with random weights.
+
+    Weights are loaded apart (`ftbc_lightning.training.pretrained.load_pretrained`), so that nothing
+    is fetched when a checkpoint is read.
+
+    Args:
+        name: As `timm.list_models()` has it, such as `resnet18d`.
+        num_classes: Number of outputs; 1000, or what the network was made for, if None.
+        in_channels: Channels of a sample; 3 if None.
+
+    Raises:
+        UserError: timm is not installed, or has no such network.
+    """
+    settings = {"num_classes": num_classes, "in_chans": in_channels}
+    given = {key: value for key, value in settings.items() if value is not None}
+    timm, plain = imported_timm(), name.partition(".")[0]
+    if not timm.is_model(plain):
+        alike = ", ".join(timm.list_models(f"{plain[:6]}*")[:5])
+        hint = f"; names that begin alike: {alike}" if alike else ""
+        raise UserError(f"timm has no network {name!r}{hint}. `timm.list_models()` lists them.")
+    network: nn.Module = timm.create_model(plain, pretrained=False, **given)
+    return network
+
+
+def imported_timm() -> Any:
+    """The module timm.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            f"Networks of timm need {error.name}, which is not installed: pip install timm (the "
+            "extra `timm` of this package)."
+        ) from error
+    return timm
