@@ -1,4 +1,4 @@
-"""A small fully connected network for samples that are rows of numbers."""
+"""A small fully connected network for samples that are rows of numbers or short series."""
 
 from torch import Tensor, nn
 
@@ -39,6 +39,6 @@ class MLP(nn.Module):
         self.linear3 = nn.Linear(width, outputs)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """`[B, in_features]` to `[B, outputs]`."""
-        x = self.act1(self.linear1(samples))
+        """`[B, ...]` of `in_features` numbers in a sample to `[B, outputs]`."""
+        x = self.act1(self.linear1(samples.flatten(1)))
         return self.linear3(self.act2(self.linear2(x)))  # type: ignore[no-any-return]

@@ -81,9 +81,9 @@ def cost_of_mean_bias(snn: SpikingNetwork, module: "SpikingClassifier", config: 
     metrics = [task.metric(snn.timesteps) for _ in networks]
     with torch.no_grad():
         for images, given in data.val_dataloader():
-            labels = task.answers(module.ann(images)) if given is None else given
+            labels = task.answers(module.ann(images), images) if given is None else given
             for network, metric in zip(networks, metrics, strict=True):
-                metric.update(simulate(network, images), labels)
+                task.judge(metric, simulate(network, images), labels, images)
     own, mean = (task.measure.exactly(metric.curve()[-1]) for metric in metrics)
     return (
         f"Note: on {metrics[0].samples} validation samples the {task.measure.label} is {own} with "

@@ -4,8 +4,12 @@ from ftbc_lightning.data.array import ArrayDataModule
 from ftbc_lightning.data.base import ClassificationDataModule, DividedDataModule
 from ftbc_lightning.data.diabetes import DiabetesDataModule
 from ftbc_lightning.data.digits import DigitsDataModule
+from ftbc_lightning.data.eeg import EEGDataModule
 from ftbc_lightning.data.folder import ImageFolderDataModule, ImageNetDataModule
+from ftbc_lightning.data.forecast import ForecastDataModule
+from ftbc_lightning.data.multilabel import MultilabelDataModule
 from ftbc_lightning.data.regression import RegressionDataModule
+from ftbc_lightning.data.tones import TonesDataModule
 from ftbc_lightning.data.torchvision_sets import (
     CIFAR10DataModule,
     CIFAR100DataModule,
@@ -20,8 +24,12 @@ __all__ = [
     "DiabetesDataModule",
     "DigitsDataModule",
     "DividedDataModule",
+    "EEGDataModule",
     "FashionMNISTDataModule",
+    "ForecastDataModule",
     "ImageFolderDataModule",
     "ImageNetDataModule",
+    "MultilabelDataModule",
     "RegressionDataModule",
+    "TonesDataModule",
 ]

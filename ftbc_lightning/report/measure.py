@@ -9,7 +9,8 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.rows import Result
 
 NEAR = 0.05
-"""How much worse than the ANN an error may be, as a share of the ANN's, and still be as good."""
+"""How much worse than the ANN a figure that is no share of the samples may be and still be as good:
+a share of the ANN's."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class Measure:
     def margin(self, value: float, n: int) -> float:
         """How much worse than the ANN a network may be and still be as good as it.
 
-        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of an error; of a
-        figure that says how near a network is to the ANN itself, `near`.
+        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of any other figure;
+        of one that says how near a network is to the ANN itself, `near`.
 
         Args:
             value: The ANN's.
@@ -169,6 +170,7 @@ def _capital(text: str) -> str:
 
 ACCURACY = Measure("accuracy", "acc", "accuracy", higher_is_better=True, percent=True)
 RMSE = Measure("rmse", "rmse", "RMSE", higher_is_better=False, percent=False)
+F1 = Measure("f1", "f1", "micro F1", higher_is_better=True, percent=False)
 AGREEMENT = Measure(
     *("agreement", "agreement", "agreement with the ANN"),
     higher_is_better=True,
@@ -176,10 +178,16 @@ AGREEMENT = Measure(
     near=0.01,
 )
 R2 = Measure("r2", "r2", "R2 against the ANN", higher_is_better=True, percent=False, near=0.01)
-"""Without labels: the share of samples of which the ANN says the same, and the coefficient of
-determination of its outputs. The ANN's own is 1."""
+F1_TO_ANN = Measure(
+    *("f1_to_ann", "f1_to_ann", "micro F1 against the ANN"),
+    higher_is_better=True,
+    percent=False,
+    near=0.01,
+)
+"""Without labels: the share of samples of which the ANN says the same, the coefficient of
+determination of its outputs, and F1 of its labels. The ANN's own is 1."""
 
-MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE, AGREEMENT, R2)}
+MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE, F1, AGREEMENT, R2, F1_TO_ANN)}
 """Every measure by the name that files give it."""
 
 

@@ -125,10 +125,10 @@ class FineTuning(LightningModule):
         """What the network says after each step."""
         images, labels = batch
         if labels is None:
-            labels = self.task.answers(self._wanted(images))
+            labels = self.task.answers(self._wanted(images), images)
         assert isinstance(self.metric, StepMetric)
         outputs = simulate(self.trained.snn, images)
-        self.metric.update(outputs, labels)
+        self.task.judge(self.metric, outputs, labels, images)
         loss = self.task.evaluation_loss(outputs[-1], labels, images)
         self.log("val/loss", loss, batch_size=len(images), sync_dist=True)
 

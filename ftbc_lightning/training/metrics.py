@@ -99,6 +99,47 @@ class StepAccuracy(StepMetric):
         return self.correct.double() / self.total
 
 
+class StepF1(StepMetric):
+    """F1 over all labels together (micro) after each of T steps: 2 hits / (said + true).
+
+    A label is said where its logit is above 0. Where none is said and none is true it is 0.
+
+    Args:
+        timesteps: T; 1 for an ANN.
+
+    >>> metric = StepF1(timesteps=2)
+    >>> steps = torch.tensor([[[1.0, 1.0, -1.0]], [[1.0, -1.0, -1.0]]])
+    >>> metric.update(steps, torch.tensor([[1, 0, 0]]))
+    >>> [round(score, 4) for score in metric.curve()]
+    [0.6667, 1.0]
+    """
+
+    hits: Tensor
+    said: Tensor
+    true: Tensor
+    seen: Tensor
+
+    def __init__(self, *, timesteps: int) -> None:
+        super().__init__()
+        for name in ("hits", "said"):
+            self.add_state(name, torch.zeros(timesteps, dtype=torch.long), dist_reduce_fx="sum")
+        for name in ("true", "seen"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: logits `[T, B, labels]`, targets `[B, labels]`, 1 where a label holds."""
+        true, said = targets_like(logits[0], targets) > 0.5, logits > 0
+        self.hits += (said & true).flatten(1).sum(1)
+        self.said += said.flatten(1).sum(1)
+        self.true += true.sum()
+        self.seen += len(targets)
+
+    def compute(self) -> Tensor:
+        """The score after each step, float64 `[T]`."""
+        self.samples = int(self.seen)
+        return 2 * self.hits.double() / (self.said + self.true).clamp_min(1)
+
+
 class StepRMSE(StepMetric, MeanSquaredError):
     """Root mean squared error after each of T steps, over all samples and outputs.
 

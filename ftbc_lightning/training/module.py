@@ -125,7 +125,8 @@ class SpikingClassifier(SpikingNetworks):
 
         Returns:
             What the task makes of the outputs (`Task.predictions`): of classification `label` and
-            `confidence`, `[T, B]`, of regression `value`, `[T, B, outputs]`; T = 1 for the ANN. Of
+            `confidence`, `[T, B]`, of regression `value`, of several labels `probability`,
+            `[T, B, outputs]`; T = 1 for the ANN. Of
             the network in `chosen`, or if that is None the one that stands for all. `steps`, how
             many steps each sample ran, `[B]`: T, or fewer where `early_exit` is set, a confidence
             at which a sample stops. `target`, `[B]` or `[B, outputs]`, where it is known.
@@ -164,8 +165,8 @@ class SpikingClassifier(SpikingNetworks):
                 "The ANN's outputs are NaN or infinite; its weights or some of the samples are "
                 "broken, or the training diverged. Look at train/loss, or lower the learning rate."
             )
-        labels = self.task.truth(given, logits)
-        self.ann_metric.update(logits.unsqueeze(0), labels)
+        labels = self.task.answers(logits, images) if given is None else given
+        self.task.judge(self.ann_metric, logits.unsqueeze(0), labels, images)
         if self.phase == "ann":
             stage = "val" if self.trainer.validating or self.trainer.training else "test"
             stage = "val" if self.trainer.sanity_checking else stage
@@ -174,7 +175,7 @@ class SpikingClassifier(SpikingNetworks):
         for key, variant in self.variants.items():
             metric = self.snn_metrics[key]
             assert isinstance(metric, StepMetric)
-            metric.update(simulate(self.network(variant), images), labels)
+            self.task.judge(metric, simulate(self.network(variant), images), labels, images)
 
     def _finish(self, split: str) -> None:
         measure, reached = self.task.measure, self.ann_metric.curve()[-1]

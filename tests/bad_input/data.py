@@ -9,8 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ftbc_lightning.data import ArrayDataModule, DigitsDataModule, ImageFolderDataModule
-from ftbc_lightning.data.base import ClassificationDataModule, collate
+from ftbc_lightning.data import (
+    ArrayDataModule,
+    DigitsDataModule,
+    ForecastDataModule,
+    ImageFolderDataModule,
+)
+from ftbc_lightning.data.base import DividedDataModule, collate
 
 
 def arrays() -> dict[str, Any]:
@@ -32,7 +37,7 @@ def array(folder: Path, *, settings: dict[str, Any] | None = None, **changes: An
     ready(ArrayDataModule(path=str(folder / "a.npz"), **given))
 
 
-def ready(data: ClassificationDataModule) -> None:
+def ready(data: DividedDataModule) -> None:
     data.prepare_data()
     data.setup()
     for loader in (data.train_dataloader, data.test_dataloader, data.calibration_dataloader):
@@ -113,3 +118,13 @@ def digits(**settings: Any) -> None:
 
 def mixed_sizes() -> None:
     collate([(torch.zeros(3, 8, 8), 0), (torch.zeros(3, 9, 9), 1)])
+
+
+def forecast(series: torch.Tensor, **settings: Any) -> None:
+    """Cut a series into windows of eight values and the next two."""
+
+    class Given(ForecastDataModule):
+        def series(self) -> torch.Tensor:
+            return series
+
+    ready(Given(window=8, horizon=2, calibration_samples=8, **settings))

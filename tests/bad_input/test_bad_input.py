@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from ftbc_lightning import UserError
-from ftbc_lightning.ann import VGG16, ResNet20, SmallCNN
+from ftbc_lightning.ann import VGG16, LogMel, ResNet20, SmallCNN
 from ftbc_lightning.calibration.stage import KINDS
 from ftbc_lightning.calibration.stages import calibrating, of_kind
+from ftbc_lightning.data import TonesDataModule
 from ftbc_lightning.snn.thresholds import RULES
 from tests.bad_input import data, files, networks
 
@@ -73,6 +74,15 @@ ROWS = {
     "too many calibration samples": lambda f: data.digits(calibration_samples=5000),
     "everything validates": lambda f: data.array(f, settings={"validation_fraction": 1.0}),
     "nothing validates": lambda f: data.array(f, settings={"validation_fraction": 0.001}),
+    # data: series and sounds
+    "series: too short": lambda f: data.forecast(torch.arange(40.0)),
+    "series: a gap": lambda f: data.forecast(torch.arange(200.0).log()),
+    "series: never changes": lambda f: data.forecast(torch.ones(200)),
+    "series: three axes": lambda f: data.forecast(torch.ones(200, 2, 2)),
+    "series: everything tests": lambda f: data.forecast(torch.arange(200.0), test_fraction=1.0),
+    "sounds: too few": lambda f: TonesDataModule(samples=8),
+    "sounds: noise below 0": lambda f: TonesDataModule(noise=-1.0),
+    "bands narrower than the window": lambda f: LogMel(bands=128),
     # samples and weights that are not finite
     "NaN pixel": lambda f: networks.broken_pixels(torch.nan),
     "infinite pixel": lambda f: networks.broken_pixels(torch.inf),

@@ -40,9 +40,24 @@ SHOWN = {
         "calibration_samples": 256,
     },
     "DigitsDataModule": {**SHARED, "batch_size": 64, "validation_fraction": 0.25},
+    "EEGDataModule": {
+        **SHARED,
+        "window": 8,
+        "horizon": 2,
+        "test_fraction": 0.2,
+        "batch_size": 32,
+        "validation_fraction": 0.25,
+    },
     "FashionMNISTDataModule": TORCHVISION,
     "ImageFolderDataModule": FOLDER,
     "ImageNetDataModule": FOLDER,
+    "TonesDataModule": {
+        **SHARED,
+        "samples": 1600,
+        "noise": 0.2,
+        "batch_size": 32,
+        "validation_fraction": 0.25,
+    },
 }
 REQUIRED = {
     "ArrayDataModule": {"path"},
@@ -68,7 +83,8 @@ def texts(kind) -> dict[str, str]:
 
 
 def test_every_data_module_is_among_those_that_are_compared():
-    bases = {"ClassificationDataModule", "DividedDataModule", "RegressionDataModule"}
+    bases = {"ClassificationDataModule", "DividedDataModule"}
+    bases |= {"ForecastDataModule", "MultilabelDataModule", "RegressionDataModule"}
     assert set(SHOWN) == set(data.__all__) - bases
 
 

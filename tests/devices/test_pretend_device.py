@@ -41,6 +41,12 @@ def test_numpy_is_refused(there, ask):
         ask(there)
 
 
+def test_what_is_turned_in_its_place_is_turned(there):
+    there.transpose_(0, 1)
+    assert there.shape == (3, 2)
+    assert (there + 0).cpu().tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
+
+
 def test_what_a_gpu_allows_is_allowed(there):
     assert (there + torch.tensor(1.0)).device.type == "pretend"
     assert there[torch.tensor([1])].tolist() == [[3.0, 4.0, 5.0]]

@@ -103,8 +103,28 @@ def test_calibrate_in_another_precision(both, capsys, precision, method):
     assert rows(here.folder / "results.csv") == rows(there.folder / "results.csv")
 
 
-def test_regression(tmp_path):
-    words = ["--config", str(ROOT / "configs" / "diabetes_mlp.yaml"), "--timesteps", "1,2"]
+SMALL_TONES = ["--data.samples", "160", "--data.calibration_samples", "32"]
+SMALL_TONES += ["--model.network.width", "4"]
+
+
+def shipped(name: str) -> list[str]:
+    return ["--config", str(ROOT / "configs" / f"{name}.yaml")]
+
+
+LABELLED = ["--data", "tests.multilabel.TopicsDataModule", "--model.task", "multilabel"]
+LABELLED += ["--model.network", "tests.multilabel.TopicsNetwork"]
+KINDS = {
+    "values": shipped("diabetes_mlp"),
+    "forecasts": shipped("eeg_mlp"),
+    "sounds": shipped("tones_cnn") + SMALL_TONES,
+    "several labels": LABELLED,
+    "several labels by sigmoid": [*LABELLED, "--model.network.ending", "sigmoid"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_fit_of_another_kind_of_data(tmp_path, kind):
+    words = [*kind, "--timesteps", "1,2"]
     words += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
     for place, where in PLACES.items():
         folder = ("--trainer.default_root_dir", str(tmp_path / place), "--trainer.logger", "false")

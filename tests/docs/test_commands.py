@@ -11,7 +11,7 @@ from ftbc_lightning.cli.configurations import with_paths
 from ftbc_lightning.cli.parsers import parsers
 from ftbc_lightning.errors import UserError
 from tests.conftest import ROOT
-from tests.docs.pages import PAGES, commands
+from tests.docs.pages import PAGES, blocks, commands
 
 NETWORK = "from ftbc_lightning.ann import SmallCNN as MyNetwork\n"
 GIVEN = {(page, command) for page in PAGES[:1] + PAGES[2:] for command in commands(page)}
@@ -26,7 +26,8 @@ def known():
 def folder(tmp_path, monkeypatch):
     """A folder with the configurations and a package of one's own."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "my_package.py").write_text(NETWORK)
+    examples = blocks(ROOT / "docs" / "howto" / "task.md", "python")
+    (tmp_path / "my_package.py").write_text("\n".join([NETWORK, *examples]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path

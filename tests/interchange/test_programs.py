@@ -6,8 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from ftbc_lightning import export, simulate
+from ftbc_lightning import convert, export, simulate
+from ftbc_lightning.ann import LogMel, SmallCNN
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import Unusual, calibrated, networks, uneven
@@ -61,6 +63,19 @@ def test_onnxruntime_gives_the_logits_for_any_batch(make, tmp_path):
     for batch in (images, images[:1]):
         expected = simulate(snn, batch).numpy()
         np.testing.assert_allclose(run_onnx(path, batch, 4), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnxruntime_computes_the_spectrogram_in_front(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    ann = nn.Sequential(LogMel(), SmallCNN(in_channels=1, width=4)).eval()
+    sounds = torch.randn(4, 1, 2000)
+    snn = convert(ann, sounds[:1], [sounds], timesteps=4)
+    path = export(snn, tmp_path / "step.onnx", format="onnx")
+    found = run_onnx(path, sounds, 4)
+    np.testing.assert_allclose(found, simulate(snn, sounds).numpy(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.utils._mode_utils import no_dispatch
 
 from tests.pretend_device import counting
 
@@ -204,6 +205,9 @@ def run(operation: Any, args: Any, kwargs: Any) -> Any:
     # What was written in place comes back as the tensor that was given.
     given = _flat((*args, *kwargs.values())) if known.written else ()
     outside = {id(x.inner): x for x in given if isinstance(x, PretendTensor)}
+    if torch.Tag.inplace_view in operation.tags:  # `transpose_`: the outer one turns too
+        with no_dispatch():
+            operation(*args, **kwargs)
     return _outer(found, outside, allocated if known.moves_data else PretendTensor)
 
 

@@ -12,6 +12,7 @@ from ftbc_lightning import UserError
 from ftbc_lightning.cli import main
 from ftbc_lightning.data import DiabetesDataModule, DigitsDataModule
 from ftbc_lightning.report.measure import MEASURES, RMSE, measure_of
+from ftbc_lightning.report.predicted_values import value_summary
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.training.metrics import StepAccuracy, StepRMSE
@@ -173,7 +174,11 @@ def test_predictions_are_values_after_each_step(trained, tmp_path, capsys):
     assert float(reached["test", "snn_ftbc_exact", "4"]["accuracy"]) == pytest.approx(
         expected, 1e-4
     )
-    assert f"88 samples, 4 steps, RMSE {RMSE.said(expected)}" in capsys.readouterr().out
+    mean = sum(float(row["target"]) for row in found) / len(found)
+    absolute = sum(abs(float(row["value"]) - float(row["target"])) for row in found) / len(found)
+    explained = 1 - sum(squares) / sum((float(row["target"]) - mean) ** 2 for row in found)
+    said = f"RMSE {RMSE.said(expected)}, MAE {RMSE.said(absolute)}, R2 {RMSE.said(explained)}"
+    assert f"88 samples, 4 steps, {said}" in capsys.readouterr().out
 
 
 def test_early_exit_is_refused_by_name(trained, capsys):
@@ -217,6 +222,13 @@ def test_what_does_not_fit_the_task_is_one_line(tmp_path, capsys, more, said):
 def test_data_with_classes_is_no_regression():
     with pytest.raises(UserError, match=r"give --model\.task classification"):
         Regression(nn.Linear(2, 2)).outputs_of(DigitsDataModule())
+
+
+def test_one_sample_has_no_variance_to_explain():
+    predictions = {"value": torch.zeros(2, 1, 1), "steps": torch.tensor([2])}
+    assert value_summary(predictions) == "1 samples, 2 steps"
+    predictions["target"] = torch.tensor([[3.0]])
+    assert value_summary(predictions) == "1 samples, 2 steps, RMSE 3.000, MAE 3.000"
 
 
 # Nothing else knows the tasks

@@ -72,9 +72,10 @@ class LayerCurves(Callback):
         if not self.quantized:
             return
         assert isinstance(pl_module, SpikingClassifier)
-        labels = pl_module.task.answers(pl_module(images)) if given is None else given
+        labels = pl_module.task.answers(pl_module(images), images) if given is None else given
         for one, metric in zip(self.quantized, self.metrics, strict=True):
-            metric.update(quantized_logits(one.graph, one.network, images).unsqueeze(0), labels)
+            found = quantized_logits(one.graph, one.network, images).unsqueeze(0)
+            pl_module.task.judge(metric, found, labels, images)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, write and log."""

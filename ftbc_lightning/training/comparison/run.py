@@ -146,8 +146,9 @@ class Comparison:
         """The measure after every step, and the number of samples."""
         metric = self.task.metric(timesteps).to(device_of(self.reference))
         for images, labels in self.images:
-            truth = self.task.answers(self.reference(images)) if labels is None else labels
-            metric.update(network(images), truth)
+            if labels is None:
+                labels = self.task.answers(self.reference(images), images)
+            self.task.judge(metric, network(images), labels, images)
         return metric.curve(), metric.samples
 
 

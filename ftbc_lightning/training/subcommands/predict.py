@@ -223,7 +223,7 @@ def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule)
     parts = []
     for batch, given in loader.calibration_dataloader():
         images = batch.to(model.device)
-        labels = model.task.answers(model(images)) if given is None else given
+        labels = model.task.answers(model(images), images) if given is None else given
         parts.append((simulate(network, images).cpu(), labels.cpu()))
     logits = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([labels for _, labels in parts])

@@ -13,7 +13,7 @@ from ftbc_lightning.report.measure import ACCURACY, AGREEMENT
 from ftbc_lightning.report.predictions import summary, write_predictions
 from ftbc_lightning.snn.early_exit import confidence_of
 from ftbc_lightning.training.metrics import StepAccuracy
-from ftbc_lightning.training.tasks.task import Task
+from ftbc_lightning.training.tasks.task import Task, count_in
 
 
 class Classification(Task):
@@ -29,7 +29,7 @@ class Classification(Task):
     def __init__(self, ann: nn.Module, *, label_smoothing: float = 0.0) -> None:
         self.scores, self.label_smoothing = ClassScores(ann), label_smoothing
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def answers(self, outputs: Tensor, images: Tensor) -> Tensor:
         """The class of the largest output."""
         return outputs.argmax(-1)
 
@@ -60,13 +60,7 @@ class Classification(Task):
 
     def outputs_of(self, data: Any) -> int | None:
         """How many classes a data module has; None if it does not say."""
-        classes: int | None = getattr(data, "num_classes", None) or None
-        if classes is None and getattr(data, "num_outputs", None) is not None:
-            raise UserError(
-                f"{type(data).__name__} has real targets and no classes; give --model.task "
-                "regression."
-            )
-        return classes
+        return count_in(data, "num_classes")
 
     def check_outputs(self, shape: Sequence[int], wanted: int | None, *, name: str) -> None:
         """Raise `UserError` unless there is one output for each class."""

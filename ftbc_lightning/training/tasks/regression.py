@@ -11,7 +11,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.measure import R2, RMSE
 from ftbc_lightning.report.predicted_values import value_summary, write_values
 from ftbc_lightning.training.metrics import StepMetric, StepR2, StepRMSE, targets_like
-from ftbc_lightning.training.tasks.task import Task
+from ftbc_lightning.training.tasks.task import Task, count_in, refuse_early_exit
 
 
 class Regression(Task):
@@ -34,7 +34,7 @@ class Regression(Task):
                 "leave it out."
             )
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def answers(self, outputs: Tensor, images: Tensor) -> Tensor:
         """The outputs themselves."""
         return outputs
 
@@ -54,13 +54,7 @@ class Regression(Task):
 
     def outputs_of(self, data: Any) -> int | None:
         """How many targets a sample of a data module has; None if it does not say."""
-        outputs: int | None = getattr(data, "num_outputs", None)
-        if outputs is None and getattr(data, "num_classes", None):
-            raise UserError(
-                f"{type(data).__name__} has classes and no real targets; give --model.task "
-                "classification."
-            )
-        return outputs
+        return count_in(data, "num_outputs")
 
     def check_outputs(self, shape: Sequence[int], wanted: int | None, *, name: str) -> None:
         """Raise `UserError` unless there is one output for each target of a sample."""
@@ -78,10 +72,7 @@ class Regression(Task):
 
     def check_early_exit(self) -> None:
         """Refuse: no confidence says when a value is good enough."""
-        raise UserError(
-            "early_exit stops a sample when the network is sure of its class; regression has no "
-            "classes. Leave it out, and choose fewer steps with --at."
-        )
+        refuse_early_exit("regression has no classes")
 
     def write(
         self,

@@ -7,8 +7,16 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.measure import Measure
 from ftbc_lightning.training.metrics import StepMetric
+
+COUNTS = {
+    "num_classes": ("classes", "classification"),
+    "num_outputs": ("real targets", "regression"),
+    "num_labels": ("several labels", "multilabel"),
+}
+"""By what a data module says how many outputs it asks for: what samples have, and their task."""
 
 
 class Task(ABC):
@@ -37,18 +45,14 @@ class Task(ABC):
         """What networks are compared by."""
         return self.against_labels if self.labelled else self.against_ann
 
-    def truth(self, labels: Tensor | None, outputs: Tensor) -> Tensor:
-        """What networks are held to: the labels, or without any the ANN's answers.
+    @abstractmethod
+    def answers(self, outputs: Tensor, images: Tensor) -> Tensor:
+        """What the ANN says, in the form of labels: what networks are held to without any.
 
         Args:
-            labels: Of a batch; None where it has none.
-            outputs: Of the ANN, `[B, ...]`.
+            outputs: Of the ANN, `[B, outputs]`.
+            images: `[B, ...]`, what the outputs are of.
         """
-        return self.answers(outputs) if labels is None else labels
-
-    @abstractmethod
-    def answers(self, outputs: Tensor) -> Tensor:
-        """What outputs `[B, ...]` say, in the form of labels."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
@@ -67,6 +71,17 @@ class Task(ABC):
     @abstractmethod
     def metric(self, timesteps: int) -> StepMetric:
         """The measure after each of T steps; an ANN has one."""
+
+    def judge(self, metric: StepMetric, outputs: Tensor, labels: Tensor, images: Tensor) -> None:
+        """Add a batch to a metric.
+
+        Args:
+            metric: From `metric`.
+            outputs: `[T, B, outputs]`.
+            labels: `[B]` or `[B, outputs]`.
+            images: `[B, ...]`, what the outputs are of.
+        """
+        metric.update(outputs, labels)
 
     @abstractmethod
     def outputs_of(self, data: Any) -> int | None:
@@ -119,3 +134,38 @@ class Task(ABC):
     @abstractmethod
     def summary(self, predictions: dict[str, Tensor]) -> str:
         """One line on predictions: samples, steps, and how good they are where that is known."""
+
+
+def count_in(data: Any, name: str) -> int | None:
+    """How many outputs a data module asks for.
+
+    Args:
+        data: The data module.
+        name: One of `COUNTS`, the attribute that says it.
+
+    Returns:
+        The number, or None if the data module does not say.
+
+    Raises:
+        UserError: Its samples are for another task.
+    """
+    found: int | None = getattr(data, name, None) or None
+    others = (other for other in COUNTS if getattr(data, other, None))
+    if found is None and (other := next(others, None)) is not None:
+        there, task = COUNTS[other]
+        raise UserError(
+            f"{type(data).__name__} has {there} and no {COUNTS[name][0]}; give --model.task {task}."
+        )
+    return found
+
+
+def refuse_early_exit(why: str) -> None:
+    """Raise `UserError`: a sample of this task cannot stop before the last step.
+
+    Args:
+        why: The second half of the sentence.
+    """
+    raise UserError(
+        f"early_exit stops a sample when the network is sure of its class; {why}. Leave it out, "
+        "and choose fewer steps with --at."
+    )
