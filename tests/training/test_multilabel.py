@@ -288,3 +288,15 @@ def test_targets_that_are_no_labels_are_one_line(change, said):
     data.samples["train"] = (inputs, change(targets))
     with pytest.raises(UserError, match=said):
         data.setup()
+
+
+@pytest.mark.parametrize("ending", ["none", "sigmoid"])
+def test_without_labels_networks_are_held_to_those_that_the_ann_says(trained, tmp_path, ending):
+    ann = str(trained[ending] / "ann.ckpt")
+    own = ["--data.labelled", "false", "--ckpt_path", ann, "--timesteps", "8"]
+    assert main(command("calibrate", tmp_path, *own, ending=ending)) == 0
+    with (tmp_path / "results.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert {row["measure"] for row in found} == {"f1_to_ann"}
+    assert float(found[0]["accuracy"]) == 1
+    assert all(0.8 < float(row["accuracy"]) < 1 for row in found[1:])
