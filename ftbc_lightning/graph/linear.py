@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ftbc_lightning.graph.einops_calls import is_einops, is_linear_call, is_linear_layer
 from ftbc_lightning.graph.max_pooling import keeps_batch
 from ftbc_lightning.graph.rectifiers import cases
 from ftbc_lightning.graph.shapes import drawn, is_number
@@ -113,8 +114,12 @@ def is_linear(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> 
         return False
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
+        if is_einops(type(module)):
+            return is_linear_layer(module)
         tracked = isinstance(module, _InstanceNorm) and module.running_mean is not None
         return tracked or isinstance(module, tuple(LINEAR_MODULES))
+    if is_einops(node.target):
+        return is_linear_call(node) and len(_changing(node, constants)) == 1
     if node.target in SCALING or node.target is scale_channels:
         changing = _changing(node, constants)
         return changing == [0] or (changing == [1] and "div" not in str(node.target))

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.einops_calls import einops_open, is_einops
 from ftbc_lightning.graph.shapes import CHANCE, CREATING, Shapes, is_number
 
 PIECES = ("chunk", "split", "unbind", torch.chunk, torch.split, torch.unbind)
@@ -39,7 +40,8 @@ class ActivationTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether `m` is one node of the graph; torch calls this while it traces."""
         inherited = type(m).forward.__module__.startswith("torch.nn.")
-        own = isinstance(m, ClippedReLU | QCFS) or (inherited and not isinstance(m, nn.Sequential))
+        known = isinstance(m, ClippedReLU | QCFS) or is_einops(type(m))
+        own = known or (inherited and not isinstance(m, nn.Sequential))
         return own or super().is_leaf_module(m, module_qualified_name)
 
     def create_args_for_root(
@@ -108,7 +110,11 @@ class ActivationTracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Write down the forward pass of a network."""
-        with _lengths_open(root), _creations_open(self), _Drawn(self):
+
+        def write(function: Any, args: Any, kwargs: Any) -> Any:
+            return self.create_proxy("call_function", function, args, kwargs)
+
+        with _lengths_open(root), einops_open(root, write), _creations_open(self), _Drawn(self):
             return super().trace(root, concrete_args)
 
 
