@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ftbc_lightning.analysis.observation import LayerView, watch
 from ftbc_lightning.analysis.quantized_ann import on_grid
 from ftbc_lightning.calibration.layer import by_channel
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, samples_of
@@ -191,7 +190,7 @@ def diagnose(ann: nn.Module, snn: SpikingNetwork, batches: Batches) -> Diagnosis
     Raises:
         UserError: There is no sample, or the thresholds are not set.
     """
-    reference = trace(ann, snn.example_input)
+    reference = snn.traced(ann)
     sums = {name: _Sums(n) for name, n in snn.neurons().items()}
     like = next(iter(snn.neurons().values())).threshold
     samples = samples_of(batches, like=like)

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_axis import MIXES, WAY_OUT, mixing_nodes
 from ftbc_lightning.graph.batch_norm import FOLDED
+from ftbc_lightning.graph.functions import ENCODER_KIND, Functions
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.two_sided import WRITTEN
@@ -22,6 +23,8 @@ Scope = Literal["channel", "layer"]
 BOTH_SIGNS = "the sum of its two IF neurons, one for each sign"
 FRONT = "kept: computed once, before the first layer"
 ON_MEAN = "kept: computed on the mean over the steps"
+FUNCTION = "taken over what has arrived so far: no spikes, one evaluation a step, counters"
+ENCODER = "encoder: the difference of two neurons, one for each sign"
 POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
 
 
@@ -91,6 +94,7 @@ def inspect(
     *,
     scope: Scope = "channel",
     neurons: NeuronSettings = PLAIN_NEURONS,
+    functions: Functions = "refuse",
 ) -> Inspection:
     """Say of every node what it becomes, or why it cannot be converted.
 
@@ -100,6 +104,7 @@ def inspect(
             the samples of a batch is found with it alone.
         scope: Whether thresholds would be per channel or per layer.
         neurons: Which neurons it would have.
+        functions: What would become of functions that are not linear, see `convert`.
 
     Returns:
         The report.
@@ -110,18 +115,20 @@ def inspect(
     >>> print(inspect(nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.Linear(2, 2))).verdict)
     Sequential converts: no, 1 nodes stand in the way.
     """
-    graph = trace(network, example_input)
+    graph = trace(network, example_input, functions=functions)
     calls: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     mixing = [] if example_input is None else mixing_nodes(graph, example_input)
-    rows = [*_nodes(graph, calls, scope, mixing, neurons), *_folded(graph)]
+    roles = operators.roles(graph, functions=functions != "refuse")
+    rows = [*_nodes(graph, roles, calls, scope, mixing, neurons), *_folded(graph)]
     return Inspection(name_of(network), tuple(rows))
 
 
 def _nodes(
     graph: fx.GraphModule,
+    roles: dict[fx.Node, operators.Role],
     calls: dict[str, int],
     scope: Scope,
     mixing: list[fx.Node],
@@ -134,10 +141,11 @@ def _nodes(
         "pool": "kept",
         "front": FRONT,
         "tail": ON_MEAN,
+        "function": FUNCTION,
         "refused": "",
     }
     in_time = operators.pools_in_time(graph)
-    for node, role in operators.roles(graph).items():
+    for node, role in roles.items():
         path, kind = operators.path_and_kind(node, graph)
         if node in mixing and role != "refused":
             yield Row(path, kind, "", way_out=f"it {MIXES}. {WAY_OUT}")
@@ -148,12 +156,16 @@ def _nodes(
         yield Row(
             node=path,
             kind=kind,
-            becomes=BOTH_SIGNS if WRITTEN in node.meta and role == "linear" else known,
+            becomes=_both_signs(kind) if WRITTEN in node.meta and role == "linear" else known,
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
             way_out=operators.advice(node, graph) if role == "refused" else "",
             spikes=_spikes(node, graph, neurons) if role == "neuron" else "",
         )
+
+
+def _both_signs(kind: str) -> str:
+    return ENCODER if kind == ENCODER_KIND else BOTH_SIGNS
 
 
 def _spikes(neuron: fx.Node, graph: fx.GraphModule, neurons: NeuronSettings) -> str:

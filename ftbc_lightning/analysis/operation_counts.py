@@ -12,9 +12,9 @@ from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operat
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
+from ftbc_lightning.graph.functions import is_encoder, last_channels
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import chunk_sizes
 from ftbc_lightning.snn.threshold_folding import EdgeScale, fold_thresholds
@@ -83,7 +83,7 @@ def count_ann_operations(
         else:
             propagation.advance(node)
 
-    counter = _Counter(trace(ann, snn.example_input), 1, set(neurons), advance)
+    counter = _Counter(snn.traced(ann), 1, set(neurons), advance)
     counter.add(snn.prepared(images))
     return counter.result(snn.shapes, (0.0,))
 
@@ -122,18 +122,39 @@ class _Counter:
     def add(self, images: Tensor) -> None:
         propagation = Propagation(self.plan, images, steps=self.steps)
         connections = dict(self.connections())
+        events: dict[fx.Node, Tensor] = {}
         self.samples += len(images)
         for node in self.plan.nodes:
             if node in connections:
-                value = propagation.values[node.all_input_nodes[0]]
-                self._connection(node, connections[node], value, len(images))
+                source = node.all_input_nodes[0]
+                value = events.get(source, propagation.values[source])
+                encoded = source in events
+                self._connection(node, connections[node], value, len(images), encoded=encoded)
             module = self.plan.modules.get(str(node.target)) if node.op == "call_module" else None
             if isinstance(module, EdgeScale):
                 spikes = propagation.values[node.all_input_nodes[0]]
                 self.shortcuts += _by_step(spikes.abs(), self.steps).cpu()
+            if self.emitted is not None and is_encoder(node):
+                events[node] = self._both(node, propagation)
+            elif node.target is last_channels and node.all_input_nodes[0] in events:
+                events[node] = last_channels(events[node.all_input_nodes[0]])
             self.advance(propagation, node)
             if node.name in self.neurons:
                 self._spikes(node.name, propagation.values[node])
+
+    def _both(self, encoder: fx.Node, propagation: Propagation) -> Tensor:
+        """What reaches a layer behind an encoder: the spikes of both neurons, each an addition.
+
+        The layer has its weights twice, times the threshold of one neuron and of the other.
+        """
+        spikes: list[Tensor] = []
+        for side in encoder.all_input_nodes:
+            module = self.plan.modules.get(str(side.target))
+            theta = module.scale if isinstance(module, EdgeScale) else None
+            value = propagation.values[side]
+            scale = 1 if theta is None else theta.view(-1, *(1,) * (value.ndim - 2))
+            spikes.append((value / scale).round_())
+        return spikes[0] + spikes[1]
 
     def _spikes(self, name: str, value: Tensor) -> None:
         """Of an ANN activations that are not 0 count, each once."""
@@ -150,7 +171,9 @@ class _Counter:
         ):
             sums[name] = sums.get(name, 0) + part
 
-    def _connection(self, node: fx.Node, layer: Connection, value: Tensor, samples: int) -> None:
+    def _connection(
+        self, node: fx.Node, layer: Connection, value: Tensor, samples: int, *, encoded: bool
+    ) -> None:
         steps = self.steps if node in self.plan.temporal else 1
         if node not in self.products:
             self.products[node], outputs = _products(layer, value[:1])
@@ -159,8 +182,9 @@ class _Counter:
                 full, _ = _products(layer, value[:1], dense=True)
             self.dense[node] = float(full.double().sum()), outputs
         spikes = None if node not in self.plan.temporal else self.emitted
-        whole = spikes is not None and torch.equal(
-            value.round().clamp_(spikes.lowest, spikes.highest), value
+        whole = encoded or (
+            spikes is not None
+            and torch.equal(value.round().clamp_(spikes.lowest, spikes.highest), value)
         )
         self.whole[node] = self.whole.get(node, True) and whole
         products = self.products[node].double().flatten()
@@ -169,7 +193,7 @@ class _Counter:
             return used.reshape(steps, samples, -1).sum(1).double() @ products
 
         once = number = reached((value != 0).to(value.dtype))
-        if whole and spikes != SpikeValues(0, 1):
+        if whole and (encoded or spikes != SpikeValues(0, 1)):
             number = reached(value.abs())
         for sums, part in ((self.effective, number), (self.reached, once)):
             sums[node] = torch.as_tensor(sums.get(node, 0) + part)

@@ -14,7 +14,6 @@ from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.outputs import filled
 from ftbc_lightning.graph.propagation import Plan, Propagation
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, Reduce, identity, present, samples_of
@@ -69,7 +68,7 @@ def quantized_logits(ann: nn.Module, snn: SpikingNetwork, images: Tensor) -> Any
     Returns:
         Logits, `[B, classes]`.
     """
-    plan = Plan(trace(ann, snn.example_input))
+    plan = Plan(snn.traced(ann))
     propagation, neurons = Propagation(plan, snn.prepared(images), steps=1), snn.neurons()
     for node in plan.nodes:
         value = advance_quantized(propagation, node, neurons, snn.timesteps)
@@ -131,7 +130,7 @@ def corrected_ann(
     neurons = snn.neurons()
     like = next(iter(neurons.values())).threshold
     images, reduce = present(samples_of(batches, like=like, reduce=reduce), reduce)
-    reference = trace(ann, snn.example_input)
+    reference = snn.traced(ann)
     corrected = copy.deepcopy(reference)
     images, first_half = sorted_by_half(images)
     plans = Plan(reference), Plan(corrected)

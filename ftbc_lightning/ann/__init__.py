@@ -10,6 +10,7 @@ from ftbc_lightning.ann.small_cnn import SmallCNN
 from ftbc_lightning.ann.sound_cnn import SoundCNN
 from ftbc_lightning.ann.timm_network import timm_network
 from ftbc_lightning.ann.vgg import VGG11, VGG16
+from ftbc_lightning.ann.vit import ViT
 
 __all__ = [
     "MLP",
@@ -26,6 +27,7 @@ __all__ = [
     "ResNet56",
     "SmallCNN",
     "SoundCNN",
+    "ViT",
     "make_activation",
     "timm_network",
 ]

@@ -15,7 +15,6 @@ from ftbc_lightning.calibration.regression import left_alone
 from ftbc_lightning.calibration.settings import CalibrationSettings, Target
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import (
     Batches,
@@ -130,7 +129,7 @@ def calibrate(
     refuse_training([stages.method])
     snn.check_thresholds()
     outcome = CalibrationTrace(stages.method)
-    reference = trace(ann, snn.example_input)
+    reference = snn.traced(ann)
     if stages.membranes:
         snn.correct_membranes()
     neurons = snn.neurons()

@@ -22,10 +22,21 @@ from ftbc_lightning.graph.max_pooling import OF_TWO, is_max_pool, operands
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.two_sided import WRITTEN
 
-Role = Literal["neuron", "linear", "pool", "shape", "input", "output", "front", "tail", "refused"]
+Role = Literal[
+    "neuron",
+    "linear",
+    "pool",
+    "shape",
+    "input",
+    "output",
+    "front",
+    "tail",
+    "function",
+    "refused",
+]
 """neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
 number, not a tensor in time. front: prepares the input, computed once. tail: behind the last layer,
-computed on the mean over the steps."""
+computed on the mean over the steps. function: taken over what has arrived so far."""
 
 _RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReLU6"
 _ATTENTION = "none: attention multiplies two values that change in time"
@@ -54,8 +65,13 @@ def is_neuron(node: fx.Node) -> bool:
     return node.op == "call_module" and str(node.target).startswith(f"{NEURONS}.")
 
 
-def roles(graph: fx.GraphModule) -> dict[fx.Node, Role]:
+def roles(graph: fx.GraphModule, *, functions: bool = False) -> dict[fx.Node, Role]:
     """Say what each node of the ANN's graph becomes.
+
+    Args:
+        graph: The ANN.
+        functions: Take functions that are not linear over what has arrived so far, in place of
+            refusing them.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.GELU(), nn.Linear(2, 2))
     >>> list(roles(fx.symbolic_trace(net)).values())
@@ -68,7 +84,17 @@ def roles(graph: fx.GraphModule) -> dict[fx.Node, Role]:
         found[node] = "front"
     for node in _tail(found, weighted, graph):
         found[node] = "tail"
+    if functions:
+        for node, role in found.items():
+            if role == "refused" and not never(node, graph):
+                found[node] = "function"
     return found
+
+
+def weighted_nodes(graph: fx.GraphModule) -> set[fx.Node]:
+    """The layers: what combines its inputs by trained weights."""
+    constants = constants_of(graph)
+    return {node for node in graph.graph.nodes if _is_weighted(node, graph, constants)}
 
 
 def constants_of(graph: fx.GraphModule) -> set[fx.Node]:
@@ -163,19 +189,24 @@ def pools_in_time(graph: fx.GraphModule) -> list[fx.Node]:
     return [node for node, role in found.items() if node in reached and role == "pool"]
 
 
-TAIL = "ftbc_tail"
-"""Key in a node's `meta` that says that it is computed on the running mean."""
+TAIL, FUNCTION = "ftbc_tail", "ftbc_function"
+"""Keys in a node's `meta` that say that it is computed on the running mean, or taken over it."""
 
 
-def mark_tail(graph: fx.GraphModule) -> None:
-    """Mark the nodes of an ANN's graph that are computed on the mean over the steps."""
-    for node, role in roles(graph).items():
-        node.meta[TAIL] = role == "tail"
+def mark_roles(graph: fx.GraphModule, *, functions: bool = False) -> None:
+    """Mark what is computed on the mean over the steps, and what is taken over it."""
+    for node, role in roles(graph, functions=functions).items():
+        node.meta[TAIL], node.meta[FUNCTION] = role == "tail", role == "function"
 
 
 def in_tail(node: fx.Node) -> bool:
     """Say whether a node of a spiking network is computed on the mean over the steps."""
     return bool(node.meta.get(TAIL))
+
+
+def in_function(node: fx.Node) -> bool:
+    """Say whether a node of a spiking network is taken over what has arrived so far."""
+    return bool(node.meta.get(FUNCTION))
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> object:

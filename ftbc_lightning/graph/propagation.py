@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
-from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.step_weights import leaky_sums
 
@@ -43,6 +43,7 @@ class Plan:
         temporal: The nodes whose value changes from step to step, and numbers, which count samples
             and steps together.
         pools: Those among them that take a maximum.
+        functions: Those that are taken over what has arrived so far.
         tail: Those that are computed on the running mean, behind the last layer.
         leak: Of the neurons; 1 where there are none. Sums over the steps have it too.
         sizes: Numbers that no spike reaches: nodes that are computed once read them without steps.
@@ -80,7 +81,9 @@ class Plan:
             for source in sources:
                 last_reader[source] = node
         self.tail = {node for node in self.temporal & reached if in_tail(node)}
-        self.pools = {n for n in reached - self.tail if is_max_pool(n, graph)}
+        self.functions = {node for node in self.temporal & reached if in_function(node)}
+        inside = reached - self.tail - self.functions
+        self.pools = {node for node in inside if is_max_pool(node, graph)}
         self.spent = {n for n in self.temporal if len(n.users) == 1 and self._makes_new_tensor(n)}
         self.last_readers: dict[fx.Node, list[fx.Node]] = {}
         for source, reader in last_reader.items():
@@ -154,6 +157,8 @@ class Propagation:
         if node in self.plan.tail:
             args, kwargs = self._arguments(node, in_time=True, mean=True)
             return self._call(node, args, kwargs)
+        if node in self.plan.functions:
+            return self._function(node)
         args, kwargs = self._arguments(node, in_time=node in self.plan.temporal)
         if node.op == "output":
             return [self._read(source, in_time=True) for source in node.all_input_nodes]
@@ -220,6 +225,24 @@ class Propagation:
         if carried is not None:
             growth[0] -= leak * carried[0]
         self.pooled[node.name] = peaks[-1].clone(), *(total[-1].clone() for total in sums)
+        return growth.flatten(0, 1)
+
+    def _function(self, node: fx.Node) -> Tensor:
+        """A function of what has arrived so far, of which each step passes on the growth.
+
+        See `ftbc_lightning.graph.functions`.
+        """
+        args, kwargs = self._arguments(node, in_time=True, mean=True)
+        value: Tensor = self._call(node, args, kwargs)
+        self.means[node] = value
+        leak, before = self.plan.leak, self.pooled.get(node.name)
+        counts = leaky_sums(value.new_ones(self.steps), leak, None if before is None else before[1])
+        totals = self.in_steps(value) * counts.view(-1, *(1,) * value.ndim)
+        growth = totals.clone()
+        growth[1:] -= totals[:-1] if leak == 1 else leak * totals[:-1]
+        if before is not None:
+            growth[0] -= leak * before[0]
+        self.pooled[node.name] = totals[-1].clone(), counts[-1].clone()
         return growth.flatten(0, 1)
 
     def in_steps(self, value: Tensor) -> Tensor:

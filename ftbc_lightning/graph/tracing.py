@@ -13,7 +13,9 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.attention import open_attention
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
+from ftbc_lightning.graph.functions import Functions, write_encoders
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
 from ftbc_lightning.graph.outputs import write_containers
 from ftbc_lightning.graph.proxies import ActivationTracer
@@ -26,7 +28,9 @@ TRACED = "ftbc_traced"
 """Key in a graph module's `meta` that says it is a result of `trace`."""
 
 
-def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule:
+def trace(
+    ann: nn.Module, example_input: Tensor | None = None, *, functions: Functions = "refuse"
+) -> fx.GraphModule:
     """Copy the ANN into a graph of single operations, batch norm folded, max pooling moved.
 
     The ANN itself stays as it is, training flags included. The names of the graph's nodes depend
@@ -38,6 +42,8 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
             the values in it. Other arguments take their defaults.
         example_input: `[B, ...]`, of which shape and type matter: for a `forward` that asks for
             them (`x.ndim == 4`, `int(8 * h)`).
+        functions: What becomes of functions that are not linear; with "encoded" the graph has
+            encoders where a spiking network is to have neurons for it.
 
     Returns:
         A graph module in evaluation mode that computes what `ann.eval()` computes; the same one
@@ -55,6 +61,8 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
     copied = plain_copy(ann).eval()
     if halves(copied):
         copied.float()
+    if functions != "refuse":
+        open_attention(copied)
     module = _written_down(copied, example_input)
     _write_out_of_place(module)
     write_containers(module, name=name_of(ann))
@@ -65,6 +73,8 @@ def trace(ann: nn.Module, example_input: Tensor | None = None) -> fx.GraphModule
         fold_batch_norm(module)
     pool_before_activation(module)
     _write_two_sided(module)
+    if functions == "encoded":
+        write_encoders(module)
     return module
 
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.max_pooling import MAX_POOL_MODULES
 from ftbc_lightning.graph.operators import describe as name_of
-from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.interchange.arguments import (
     AVG_POOL,
     MAX_POOL,
@@ -84,6 +84,8 @@ class _Lowering(LayerWriter):
             self.gives[node] = self._emit(node.name, "input", (), self.input_shape)
         elif in_tail(node):
             raise Refused("it is computed on the mean over the steps")
+        elif in_function(node):
+            raise Refused("it is taken over what has arrived so far")
         elif node.op == "output":
             last, shape = self._tensor(node.args[0]), self._shape(node.args[0])
             self._emit("output", "output", (last,), shape, self._leak())

@@ -10,6 +10,8 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_axis import check_batch_axis
+from ftbc_lightning.graph.functions import Functions
+from ftbc_lightning.graph.linear import never
 from ftbc_lightning.graph.outputs import form_of, output_of
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
 from ftbc_lightning.graph.shapes import is_number
@@ -53,6 +55,7 @@ def convert(
     levels: int = 1,
     leak: float = 1.0,
     max_pooling: MaxPooling = "sums",
+    functions: Functions = "refuse",
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> SpikingNetwork:
@@ -75,6 +78,10 @@ def convert(
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, which is the ANN's in the mean but needs a counter at
             each position; "refuse" raises.
+        functions: What becomes of functions that are not linear, such as GELU, gates, norms and
+            attention: "refuse" raises; "in_time" takes them over what has arrived so far, exact in
+            the mean, without spikes; "encoded" also puts neurons before each layer that would read
+            no spikes else. See `ftbc_lightning.graph.functions`.
         reduce: Merges sums and maxima over processes.
         progress: Told what is being done.
 
@@ -100,7 +107,14 @@ def convert(
     )
     if max_pooling == "refuse":
         refuse_max_pooling(trace(ann, example_input), name=name_of(ann))
-    snn = prepare(ann, example_input, timesteps=timesteps, neuron=neuron, levels=levels, leak=leak)
+    snn = prepare(
+        *(ann, example_input),
+        timesteps=timesteps,
+        neuron=neuron,
+        levels=levels,
+        leak=leak,
+        functions=functions,
+    )
     statistics = observe_activations(ann, snn, batches, reduce=reduce, progress=progress)
     set_thresholds(ann, snn, statistics, settings, progress=progress)
     return snn
@@ -116,12 +130,11 @@ def prepare(
     neuron: str = "if",
     levels: int = 1,
     leak: float = 1.0,
+    functions: Functions = "refuse",
 ) -> SpikingNetwork:
     """Build the structure alone: neurons in place, thresholds not set yet (NaN)."""
     check_timesteps(timesteps)
-    graph = trace(ann, example_input)
-    check_convertible(graph, name=name_of(ann))
-    operators.mark_tail(graph)
+    graph = _convertible(ann, example_input, functions)
     warn_of_halves(ann)
     return SpikingNetwork(
         graph,
@@ -132,7 +145,19 @@ def prepare(
         neuron=neuron,
         levels=levels,
         leak=leak,
+        functions=functions,
     )
+
+
+def _convertible(
+    ann: nn.Module, example_input: Tensor | None, functions: Functions
+) -> fx.GraphModule:
+    """The traced ANN, which has been found to convert, with the roles of its nodes marked."""
+    check_choice("functions", functions, get_args(Functions))
+    graph = trace(ann, example_input, functions=functions)
+    check_convertible(graph, name=name_of(ann), functions=functions)
+    operators.mark_roles(graph, functions=functions != "refuse")
+    return graph
 
 
 @torch.inference_mode(False)
@@ -165,9 +190,8 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         )
     dtype = _input_dtype(getattr(torch, str(conversion_map.get("input_dtype", "float32")), None))
     example = _example(conversion_map.get("input"), dtype)
-    graph = trace(ann, example)
-    check_convertible(graph, name=name_of(ann))
-    operators.mark_tail(graph)
+    functions = conversion_map.get("functions", "refuse")
+    graph = _convertible(ann, example, functions)
     shapes = {name: tuple(shape) for name, shape in conversion_map["neurons"].items()}
     found = activation_nodes(graph)
     if found != list(shapes):
@@ -186,6 +210,7 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         neuron=str(conversion_map.get("neuron", "if")),
         levels=conversion_map.get("levels", 1),
         leak=conversion_map.get("leak", 1.0),
+        functions=functions,
     )
     if conversion_map.get("corrects_membranes", False):
         snn.correct_membranes()
@@ -207,9 +232,10 @@ def activation_nodes(graph: fx.GraphModule) -> list[str]:
     return [node.name for node, role in operators.roles(graph).items() if role == "neuron"]
 
 
-def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
+def check_convertible(graph: fx.GraphModule, *, name: str, functions: Functions = "refuse") -> None:
     """Raise `UserError` naming every node that cannot be converted."""
-    refused = [node for node, role in operators.roles(graph).items() if role == "refused"]
+    found = operators.roles(graph, functions=functions != "refuse")
+    refused = [node for node, role in found.items() if role == "refused"]
     if refused:
         listed = ", ".join(operators.describe(node, graph) for node in refused)
         advice = "; ".join(
@@ -220,7 +246,12 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
         )
         raise UserError(
             f"{name} cannot be converted: {len(refused)} of its nodes are not ReLU-like, linear "
-            f"or pooling: {listed}. The way out: {advice}."
+            f"or pooling: {listed}. The way out: {advice}." + _in_time(refused, graph, functions)
+        )
+    if not activation_nodes(graph) and functions == "in_time":
+        raise UserError(
+            f"{name} has no ReLU, so nothing in it would spike; give functions=encoded "
+            "(--calibration.functions encoded), which puts neurons before its layers."
         )
     if not activation_nodes(graph):
         raise UserError(f"{name} has no ReLU, so there is nothing to turn into spiking neurons.")
@@ -232,6 +263,16 @@ def check_convertible(graph: fx.GraphModule, *, name: str) -> None:
             f"{name}.forward returns {form_of(output.args[0])}; it must return tensors, the logits "
             "of each sample."
         )
+
+
+def _in_time(refused: list[fx.Node], graph: fx.GraphModule, functions: Functions) -> str:
+    """The other way out, where there is one for every node."""
+    if functions != "refuse" or any(never(node, graph) for node in refused):
+        return ""
+    return (
+        " Or keep them as they are, taken over what has arrived so far: functions=encoded "
+        "(--calibration.functions encoded)."
+    )
 
 
 def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:
@@ -263,10 +304,19 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
                 f"{operators.describe(node, graph)}: {str(error).splitlines()[0]}. Check the size "
                 "of the samples and the number of channels."
             ) from error
+        if operators.in_function(node) and not _is_real(value):
+            raise UserError(
+                f"{operators.describe(node, graph)} does not give one tensor of real numbers, and "
+                "cannot be taken over what has arrived so far."
+            )
         if node.name in names:
             shapes[node.name] = tuple(value.shape[1:])
     check_batch_axis(graph, example)
     return shapes
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def observe_activations(
@@ -279,9 +329,7 @@ def observe_activations(
 ) -> dict[str, ActivationStatistics]:
     """Gather the statistics that every threshold rule reads, in one pass of the ANN."""
     channels = {name: shape[0] for name, shape in snn.shapes.items()}
-    return observe(
-        trace(ann, snn.example_input), channels, batches, reduce=reduce, progress=progress
-    )
+    return observe(snn.traced(ann), channels, batches, reduce=reduce, progress=progress)
 
 
 @torch.no_grad()
@@ -307,7 +355,7 @@ def set_thresholds(
     """
     settings = ThresholdSettings() if settings is None else settings
     rule = rule_named(settings.threshold_rule)
-    graph = trace(ann, snn.example_input)
+    graph = snn.traced(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
     for index, (name, neuron) in enumerate(snn.neurons().items()):
         progress(f"thresholds: {settings.threshold_rule}", index, len(snn.shapes))

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
+from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.neurons import check_neuron, model_named
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
@@ -45,6 +47,7 @@ class SpikingNetwork(nn.Module):
         neuron: The name of the neuron model, in `ftbc_lightning.snn.neurons.NEURON_MODELS`.
         levels: K, 1 to 127.
         leak: Above 0 and at most 1.
+        functions: What became of functions that are not linear, see `convert`.
 
     Raises:
         UserError: T, K or the leak is out of range, or there is no such neuron.
@@ -61,12 +64,13 @@ class SpikingNetwork(nn.Module):
         neuron: str = "if",
         levels: int = 1,
         leak: float = 1.0,
+        functions: Functions = "refuse",
     ) -> None:
         super().__init__()
         check_timesteps(timesteps)
         check_neuron(neuron, levels, leak)
         self.neuron, self.levels, self.leak = neuron, levels, float(leak)
-        self.timesteps = timesteps
+        self.timesteps, self.functions = timesteps, functions
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.input_dtype = input_dtype
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
@@ -85,6 +89,10 @@ class SpikingNetwork(nn.Module):
         if self.input_shape is None:
             return None
         return torch.zeros(1, *self.input_shape, dtype=self.input_dtype)
+
+    def traced(self, ann: nn.Module) -> fx.GraphModule:
+        """The ANN as the graph that this network was made from."""
+        return trace(ann, self.example_input, functions=self.functions)
 
     @torch.inference_mode(False)
     def correct_membranes(self) -> None:
@@ -184,7 +192,8 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
     Returns:
         `{"format": 1, "timesteps": T, "input": [C, H, W], "neurons": {name: [C, ...]},
         "corrects_membranes": bool}`, `"input_dtype"` where inputs are integers,
-        and `"neuron"`, `"levels"` and `"leak"` where they are others than "if", 1 and 1.
+        and `"neuron"`, `"levels"`, `"leak"` and `"functions"` where they are others than "if",
+        1, 1 and "refuse".
 
     >>> from ftbc_lightning import convert
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -203,6 +212,7 @@ def conversion_map(snn: SpikingNetwork) -> dict[str, Any]:
             for name, value in (("neuron", snn.neuron), ("levels", snn.levels), ("leak", snn.leak))
             if value not in ("if", 1)
         },
+        **({} if snn.functions == "refuse" else {"functions": snn.functions}),
         **({"input_dtype": str(snn.input_dtype).removeprefix("torch.")} if integers else {}),
     }
 
@@ -231,6 +241,7 @@ def sibling(
         timesteps=timesteps,
         input_shape=snn.input_shape,
         input_dtype=snn.input_dtype,
+        functions=snn.functions,
         **(own if neurons is None else neurons.at(timesteps)),
     )
 

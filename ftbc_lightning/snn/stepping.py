@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
-from ftbc_lightning.graph.operators import in_tail, is_neuron
+from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.outputs import filled, output_of, read_out
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.step_weights import leaky_sums
@@ -55,7 +55,9 @@ class SteppedNetwork(nn.Module):
         self.kept = [n for n in self.before if n in read and n not in self.during]
         self.sized_by_batch = {node.name for node in self.kept if node in batched}
         self.tail = {node for node in reached if in_tail(node)}
-        maxima = [n for n in nodes if n in reached - self.tail and is_max_pool(n, snn.layers)]
+        self.functions = {node for node in reached if in_function(node)}
+        inside = reached - self.tail - self.functions
+        maxima = [node for node in nodes if node in inside and is_max_pool(node, snn.layers)]
         self.pools = {
             node: [node.name, *(f"{node.name}.{i}" for i in range(1, len(operands(node))))]
             for node in maxima
@@ -63,9 +65,9 @@ class SteppedNetwork(nn.Module):
         self.averaged = {
             source: f"{source.name}.sum"
             for node in nodes
-            if node in self.tail
+            if node in self.tail | self.functions
             for source in node.all_input_nodes
-            if source in reached - self.tail and not is_number(source)
+            if source in reached - self.tail - self.functions and not is_number(source)
         }
         self.output = output_of(snn.layers)
         self.averages = filled(self.output.args[0], self.tail.__contains__)
@@ -74,7 +76,8 @@ class SteppedNetwork(nn.Module):
     def state_names(self) -> list[str]:
         """The parts of the state, in the order of `state`."""
         sums = [name for names in self.pools.values() for name in names]
-        return [*self.names, *self.owed.values(), *sums, *self.averaged.values()]
+        totals = [_total(node) for node in self.during if node in self.functions]
+        return [*self.names, *self.owed.values(), *sums, *self.averaged.values(), *totals]
 
     def constants(self, images: Tensor) -> dict[str, Any]:
         """What does not change from step to step, by node name: computed once."""
@@ -119,6 +122,9 @@ class SteppedNetwork(nn.Module):
                 values[node] = self._pool(node, values, state, after, step)
             elif node in self.tail:
                 values[node] = self._evaluate(node, {**values, **means}, None)
+            elif node in self.functions:
+                means[node] = self._evaluate(node, {**values, **means}, None)
+                values[node] = self._growth(node, means[node], state, after, step)
             else:
                 values[node] = self._evaluate(node, values, None)
             if node in self.averaged:
@@ -188,6 +194,13 @@ class SteppedNetwork(nn.Module):
             total[source] = after[name] = before[source] + values[source]
         return self._evaluate(node, total, None) - self._evaluate(node, before, None)  # type: ignore[no-any-return]
 
+    def _growth(
+        self, node: fx.Node, value: Tensor, state: State, after: State, step: int | Tensor
+    ) -> Tensor:
+        """n[t] f(m[t]) - leak * n[t-1] f(m[t-1]); see `ftbc_lightning.graph.functions`."""
+        total = after[_total(node)] = value * self.weight_so_far(step, value)
+        return total - self.leak * _so_far(value, state, _total(node), step)
+
     def _evaluate(self, node: fx.Node, values: Mapping[fx.Node, Any], images: Tensor | None) -> Any:
         if node.op == "placeholder":
             return images
@@ -203,6 +216,10 @@ class SteppedNetwork(nn.Module):
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _total(function: fx.Node) -> str:
+    return f"{function.name}.total"
 
 
 def _so_far(value: Tensor, state: State, name: str, step: int | Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, s
 from ftbc_lightning.ann.one_output import named_outputs
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
+from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.outputs import form_of
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
@@ -63,20 +64,21 @@ class SpikingNetworks(LightningModule):
             self.snn_metrics[key] = self._metric(variant.timesteps)
 
     def check_convertible(
-        self, example_input: Tensor, outputs: int | None
+        self, example_input: Tensor, outputs: int | None, *, functions: Functions = "refuse"
     ) -> dict[str, tuple[int, ...]]:
         """Raise `UserError` unless the ANN converts and fits the inputs, the task and the data.
 
         Args:
             example_input: One input.
             outputs: How many outputs the data asks for, from `Task.outputs_of`.
+            functions: What becomes of functions that are not linear, see `convert`.
 
         Returns:
             For each neuron the shape of its current for one sample.
         """
-        graph = trace(self.ann, example_input)
+        graph = trace(self.ann, example_input, functions=functions)
         name = name_of(self.ann)
-        check_convertible(graph, name=name)
+        check_convertible(graph, name=name, functions=functions)
         shapes = neuron_shapes(graph, example_input)
         found = graph(prepared(example_input, next(graph.parameters())))
         if not isinstance(found, Tensor):
@@ -87,13 +89,21 @@ class SpikingNetworks(LightningModule):
         self.task.check_outputs(found.shape, outputs, name=name)
         return shapes
 
-    def convert(self, example_input: Tensor, variants: Iterable[Variant]) -> None:
+    def convert(
+        self,
+        example_input: Tensor,
+        variants: Iterable[Variant],
+        *,
+        functions: Functions = "refuse",
+    ) -> None:
         """Build one spiking network for each variant.
 
         Linear layers are shared, but for those of networks whose weights a calibration changes.
         """
         variants = list(variants)
-        first = prepare(self.ann, example_input, timesteps=variants[0].timesteps)
+        first = prepare(
+            self.ann, example_input, timesteps=variants[0].timesteps, functions=functions
+        )
         self._adopt(first, variants)
         self.phase = "converted"
 

@@ -18,6 +18,7 @@ from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
 from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import pools_in_time
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.wrappers import name_of
@@ -75,6 +76,10 @@ class ForwardTemporalBiasCorrection(Callback):
             weights+exact.
         max_pooling: What becomes of a max pooling that spikes reach: "sums" takes the maximum
             over what has arrived so far, and says so; "refuse" ends with an error.
+        functions: What becomes of functions that are not linear, such as GELU, gates, norms and
+            attention: "refuse" ends with an error; "in_time" takes them over what has arrived so
+            far, without spikes; "encoded" also puts neurons before each layer that would read no
+            spikes else.
         anytime: Calibrate once, for the largest T, and read that network after every smaller T.
             Needs thresholds and v0 that do not depend on T. `exact` and `iterative` then find
             the same biases as a calibration for each T would, because b[0..t] does not depend on
@@ -92,6 +97,7 @@ class ForwardTemporalBiasCorrection(Callback):
         timesteps: Sequence[int] = (1, 2, 4, 8, 16),
         methods: Sequence[str] = ("static", "iterative", "exact", "weights+exact"),
         max_pooling: MaxPooling = "sums",
+        functions: Functions = "refuse",
         anytime: bool = False,
         **settings: Any,
     ) -> None:
@@ -103,7 +109,8 @@ class ForwardTemporalBiasCorrection(Callback):
         chosen = [parse_method(method).method for method in methods]
         refuse_training(chosen)
         check_choice("max_pooling", max_pooling, get_args(MaxPooling))
-        self.max_pooling = max_pooling
+        check_choice("functions", functions, get_args(Functions))
+        self.max_pooling, self.functions = max_pooling, functions
         names = list(dict.fromkeys(["none", *chosen]))
         self.anytime = anytime
         every = tuple(sorted(set(timesteps)))
@@ -142,8 +149,9 @@ class ForwardTemporalBiasCorrection(Callback):
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
         self._check(trainer, module)
-        module.convert(example_input(trainer), self.variants)
-        pools = pools_in_time(trace(module.ann, example_input(trainer)))
+        module.convert(example_input(trainer), self.variants, functions=self.functions)
+        graph = trace(module.ann, example_input(trainer), functions=self.functions)
+        pools = pools_in_time(graph)
         if pools:
             rank_zero_info(
                 f"{len(pools)} max poolings read spikes: they take the maximum over what has "
@@ -154,9 +162,10 @@ class ForwardTemporalBiasCorrection(Callback):
         """Refuse a network that does not convert, or does not fit the data or the memory."""
         data = datamodule_of(trainer)
         outputs = module.task.outputs_of(data)
-        shapes = module.check_convertible(example_input(trainer), outputs)
+        example = example_input(trainer)
+        shapes = module.check_convertible(example, outputs, functions=self.functions)
         if self.max_pooling == "refuse":
-            graph = trace(module.ann, example_input(trainer))
+            graph = trace(module.ann, example, functions=self.functions)
             refuse_max_pooling(graph, name=name_of(module.ann))
         check_memory(
             shapes,
@@ -189,7 +198,7 @@ class ForwardTemporalBiasCorrection(Callback):
     ) -> dict[str, float]:
         """Thresholds and biases of every variant, logged; returns the seconds that each took."""
         networks = {variant: module.network(variant) for variant in self.variants}
-        reference = trace(module.ann, next(iter(networks.values())).example_input)
+        reference = next(iter(networks.values())).traced(module.ann)
         seconds = {}
         with CalibrationProgress(len(self.variants)) as progress:
             began = time.perf_counter()

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ftbc_lightning.analysis.quantized_ann import corrected_ann, quantized_logits
 from ftbc_lightning.files.csv_rows import write_rows
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.rows import Measurements
 from ftbc_lightning.report.run_folder import CURVES
+from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.training.callbacks.calibration_samples import (
     calibration_batches,
     reduction_over,
@@ -84,7 +84,9 @@ class LayerCurves(Callback):
         assert isinstance(pl_module, SpikingClassifier)
         for one, metric in zip(self.quantized, self.metrics, strict=True):
             (one.accuracy,) = metric.own_curve()
-        graph = trace(pl_module.ann, self.kept[0])
+        some = next(iter(pl_module.snns.values()))
+        assert isinstance(some, SpikingNetwork)
+        graph = some.traced(pl_module.ann)
         found = measure(pl_module, graph, torch.cat(self.kept), self.quantized)
         self.written = write(Path(trainer.default_root_dir) / CURVES, found)
         log(trainer.loggers, pl_module, found)
@@ -98,7 +100,7 @@ def _quantized(trainer: Trainer, module: SpikingClassifier) -> list[QuantizedANN
     networks = [module.network(variant) for variant in plain]
     if not networks:
         return []
-    graph = trace(module.ann, networks[0].example_input)
+    graph = networks[0].traced(module.ann)
     found = [QuantizedANN("ann_quantized", graph, network) for network in networks]
     there = hasattr(getattr(trainer, "datamodule", None), "calibration_dataloader")
     if there and any(variant.stages.weights for variant in variants):

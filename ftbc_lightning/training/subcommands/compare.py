@@ -14,7 +14,6 @@ from ftbc_lightning.data import DividedDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import PLAIN
@@ -84,6 +83,7 @@ class CompareTrainer(CalibrateTrainer):
             **fixed_by(model.ann, datamodule, images),
             "precision": str(self.precision),
             "anytime": callback.anytime,
+            **({} if callback.functions == "refuse" else {"functions": callback.functions}),
             **{k: v for k, v in asdict(callback.settings).items() if k not in NAMED},
         }
         file = RowFile(folder / "results.csv", settings)
@@ -92,10 +92,12 @@ class CompareTrainer(CalibrateTrainer):
         console.print(f"{title}; calibration samples are training samples.")
         model.ann.to(self.strategy.root_device)
         example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
-        model.check_convertible(example, model.task.outputs_of(datamodule))
-        structure = prepare(model.ann, example, timesteps=1)
+        functions = callback.functions
+        outputs = model.task.outputs_of(datamodule)
+        model.check_convertible(example, outputs, functions=functions)
+        structure = prepare(model.ann, example, timesteps=1, functions=functions)
         comparison = Comparison(
-            trace(model.ann, example),
+            structure.traced(model.ann),
             structure,
             callback.variants,
             callback.settings,

@@ -34,10 +34,12 @@ class InspectTrainer(lightning.Trainer):
         shape = getattr(datamodule, "input_shape", None)
         example = None if shape is None else torch.zeros(1, *shape)
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        asked = [c.settings for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
+        asked = [c for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
         chosen: dict[str, Any] = {}
         if asked:
-            chosen = {"scope": asked[0].scope, "neurons": asked[0].neurons}
+            settings = asked[0].settings
+            chosen = {"scope": settings.scope, "neurons": settings.neurons}
+            chosen["functions"] = asked[0].functions
         found = inspect(model.ann, example, **chosen)
         console = Console()
         console.print(report.inspection_table(found))
