@@ -69,5 +69,5 @@ class Block(nn.Module):
         """Patches `[B, N, width]`."""
         y = self.norm1(x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
-        y: Tensor = self.fall(self.act(self.rise(self.norm2(x))))
-        return x + y
+        fallen: Tensor = self.fall(self.act(self.rise(self.norm2(x))))
+        return x + fallen

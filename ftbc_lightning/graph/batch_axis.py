@@ -71,7 +71,7 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
         if lost or (role == "neuron" and not _leads(node, shapes)):
             # what follows has no batch axis either
             return [*mixing, node if lost else _origin(node, shapes, constants)]
-        if role != "refused" and _runs_over_batch(node, graph, shapes):
+        if _runs_over_batch(node, graph, shapes):
             mixing.append(node)
     return mixing
 

@@ -1,0 +1,233 @@
+"""Functions that are not linear, over what has arrived so far, and encoders before layers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ftbc_lightning import (
+    TrainableNetwork,
+    UserError,
+    calibrate,
+    conversion_map,
+    convert,
+    export,
+    reconvert,
+    simulate,
+)
+from ftbc_lightning.analysis.diagnosis import diagnose
+from ftbc_lightning.analysis.inspection import inspect
+from ftbc_lightning.analysis.operation_counts import count_operations
+from ftbc_lightning.ann.vit import ViT
+from ftbc_lightning.graph.attention import OpenAttention
+from ftbc_lightning.snn import simulation
+from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.snn.stepping import SteppedNetwork
+
+
+class Through(nn.Module):
+    """A layer of neurons, a function of what they emit, and a layer with weights."""
+
+    def __init__(self, function, features=8):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(5, 8), nn.Linear(features, 3)
+        self.layer = function if isinstance(function, nn.Module) else None
+        self.function = function if self.layer is None else None
+
+    def behind(self, h):
+        found = self.layer(h) if self.function is None else self.function(h)
+        return self.last(found.flatten(1))
+
+    def forward(self, x):
+        return self.behind(F.relu(self.first(x)))
+
+
+class Gated(nn.Module):
+    """Squeeze and excitation, on four channels of two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Linear(4, 2), nn.Linear(2, 4)
+
+    def forward(self, h):
+        h = h.view(-1, 4, 2)
+        gate = torch.sigmoid(self.up(torch.tanh(self.down(h.mean(2)))))
+        return h * gate.unsqueeze(2)
+
+
+def heads(h):
+    return h.view(-1, 1, 4, 2)
+
+
+FUNCTIONS = {
+    **{
+        kind.__name__: kind
+        for kind in (nn.GELU, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.ELU)
+    },
+    **{kind.__name__: kind for kind in (nn.Softplus, nn.Mish, nn.SELU)},
+    "LayerNorm": lambda: nn.LayerNorm(8),
+    "RMSNorm": lambda: nn.RMSNorm(8),
+    "GroupNorm": lambda: nn.GroupNorm(2, 8),
+    "softmax": lambda: lambda h: h.softmax(1),
+    "a product": lambda: lambda h: h * h.flip(1),
+    "a quotient": lambda: lambda h: h / (1 + h.sum(1, keepdim=True)),
+    "matmul": lambda: lambda h: heads(h) @ heads(h).transpose(2, 3) @ heads(h),
+    "attention": lambda: lambda h: F.scaled_dot_product_attention(heads(h), heads(h), heads(h)),
+    "a gate": Gated,
+    "a function of a function": lambda: lambda h: F.gelu(h).softmax(1) * torch.tanh(h),
+}
+
+
+def built(name):
+    torch.manual_seed(0)
+    net = Through(FUNCTIONS[name]()).double().eval()
+    return net, torch.randn(16, 5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("leak", [1.0, 0.8])
+@pytest.mark.parametrize("name", FUNCTIONS)
+@torch.no_grad()
+def test_after_every_step_it_is_the_function_of_the_mean_so_far(name, leak, monkeypatch):
+    net, x = built(name)
+    snn = convert(net, x[:1], [x], timesteps=6, functions="in_time", leak=leak)
+    assert list(snn.shapes) == ["relu"]
+    logits = simulate(snn, x)
+    spikes, _ = snn.neurons()["relu"](net.first(x).expand(6, -1, -1).contiguous())
+    total, count = torch.zeros_like(spikes[0]), 0.0
+    for t in range(6):
+        total, count = leak * total + spikes[t], leak * count + 1
+        torch.testing.assert_close(logits[t], net.behind(total / count), rtol=0, atol=1e-9)
+    torch.testing.assert_close(SteppedNetwork(snn)(x), logits, rtol=0, atol=1e-9)
+    monkeypatch.setattr(simulation, "chunk_sizes", lambda *_: (5, 4))
+    torch.testing.assert_close(simulate(snn, x), logits, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@torch.no_grad()
+def test_with_encoders_layers_read_spikes_and_the_error_falls_with_the_steps(name):
+    net, x = built(name)
+    errors = []
+    for timesteps in (16, 256):
+        settings = {"timesteps": timesteps, "functions": "encoded", "threshold_rule": "max"}
+        snn = convert(net, x[:1], [x], **settings)
+        errors.append(float((simulate(snn, x)[-1] - net(x)).abs().mean()))
+    assert len(snn.shapes) >= 3
+    assert errors[1] < 0.25 * errors[0]
+
+
+def vit():
+    torch.manual_seed(0)
+    net = ViT(in_channels=1, image_size=8, patch_size=2, width=16, heads=2, depth=2).double()
+    return net.eval(), torch.randn(24, 1, 8, 8, dtype=torch.float64)
+
+
+@torch.no_grad()
+def distance(snn, net, x):
+    return float((simulate(snn, x)[-1] - net(x)).abs().mean() / net(x).std())
+
+
+def test_a_transformer_converts_with_neurons_before_its_layers_and_comes_to_the_ann(tmp_path):
+    net, x = vit()
+    found = []
+    for timesteps in (16, 128):
+        settings = {"timesteps": timesteps, "functions": "encoded", "threshold_rule": "max"}
+        found.append(distance(convert(net, x[:1], [x], **settings), net, x))
+    assert found[1] < 0.2 * found[0]
+    assert found[1] < 0.01
+    snn = convert(net, x[:1], [x], timesteps=8, functions="encoded")
+    # before q, k and v together, what follows attention, the two linear layers; and the head
+    assert len(snn.shapes) == 2 * (2 * 4 + 1)
+    assert snn.shapes["blocks_0_norm1_positive"] == (16, 16)  # a channel each value of a patch
+    for method in ("static", "iterative", "exact", "weights+exact"):
+        calibrate(net, snn, [x], method=method)
+        assert distance(snn, net, x) < 0.15
+    batches = [x[:7], x[7:8], x[8:]]
+    other = convert(net, x[:1], batches, timesteps=8, functions="encoded")
+    calibrate(net, other, batches, method="weights+exact")
+    torch.testing.assert_close(simulate(other, x), simulate(snn, x), rtol=0, atol=1e-9)
+    trained = TrainableNetwork(snn, checkpointing=True)
+    assert torch.equal(trained(x), simulate(snn, x))
+    trained(x)[-1].square().mean().backward()
+    assert all(p.grad is not None for p in trained.snn.layers.head.parameters())
+    twin = reconvert(net, conversion_map(snn))
+    twin.load_state_dict(snn.state_dict())
+    assert torch.equal(simulate(twin, x), simulate(snn, x))
+    assert set(diagnose(net, snn, [x]).layers) == set(snn.shapes)
+    program = torch.export.load(export(snn, tmp_path / "a.pt2", format="torch_export")).module()
+    torch.testing.assert_close(program(x), simulate(snn, x), rtol=0, atol=1e-9)
+    for format in ("safetensors", "nir"):
+        with pytest.raises(UserError, match=r"norm1 \(LayerNorm\): it is taken over what has"):
+            export(snn, tmp_path / "a", format=format)
+
+
+def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_both_neurons():
+    net, x = built("Tanh")
+    snn = convert(net, x[:1], [x], timesteps=5, functions="encoded")
+    names = list(snn.shapes)
+    assert names == ["relu", "flatten_positive", "flatten_negative"]
+    count = count_operations(snn, x)
+    rates = [sum(count.firing_rates[name]) * 8 for name in names[1:]]
+    layer = {layer.layer: layer for layer in count.layers}["last"]
+    assert layer.inputs == "spikes"
+    assert sum(layer.effective) == pytest.approx(3 * sum(rates))
+
+
+def test_without_the_option_all_are_refused_with_it_named():
+    net, x = vit()
+    with pytest.raises(UserError, match=r"norm1 \(LayerNorm\).*--calibration.functions encoded"):
+        convert(net, x[:1], [x], timesteps=2)
+    with pytest.raises(UserError, match=r"no ReLU, so nothing in it would spike.*functions=encod"):
+        convert(net, x[:1], [x], timesteps=2, functions="in_time")
+    with pytest.raises(UserError, match="functions is 'all'; choose one of refuse, in_time, enco"):
+        convert(net, x[:1], [x], timesteps=2, functions="all")
+    assert not inspect(net, x[:1]).convertible
+    found = inspect(net, x[:1], functions="encoded")
+    said = {row.node: row.becomes for row in found.rows}
+    assert said["blocks.0.norm1"].startswith("encoder") or "arrived" in said["blocks.0.norm1"]
+    assert found.convertible
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.cells, self.last = nn.Linear(5, 8), nn.LSTM(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(self.cells(F.relu(self.first(x)))[0])
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (Recurrent, r"cells \(LSTM\) does not give one tensor"),
+        (lambda: Through(lambda h: F.dropout(h, training=True)), r"it draws in evaluation mode"),
+        (lambda: Through(lambda h: h.softmax(0)), r"softmax \(softmax, in forward\) mixes the sam"),
+    ],
+)
+def test_what_is_no_function_of_one_sample_is_refused(net, message):
+    with pytest.raises(UserError, match=message):
+        prepare(net().eval(), torch.zeros(1, 5), timesteps=2, functions="encoded")
+
+
+@pytest.mark.parametrize("mask", ["none", "bool", "float"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("sizes", [{}, {"kdim": 6, "vdim": 4}, {"bias": False}])
+@torch.no_grad()
+def test_attention_in_the_open_is_the_module(first, mask, sizes):
+    torch.manual_seed(0)
+    module = nn.MultiheadAttention(8, 2, batch_first=first, **sizes).double().eval()
+    shape = (3, 5) if first else (5, 3)
+    q = torch.randn(*shape, 8).double()
+    k, v = (torch.randn(*shape, sizes.get(kind, 8)).double() for kind in ("kdim", "vdim"))
+    blocked = torch.ones(5, 5).triu(1).bool()
+    given = {"none": None, "bool": blocked, "float": torch.randn(5, 5).double()}[mask]
+    found = OpenAttention(module)(q, k, v, attn_mask=given)[0]
+    wanted = module(q, k, v, attn_mask=given, need_weights=False)[0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("setting", ["add_bias_kv", "add_zero_attn"])
+def test_attention_with_rows_of_its_own_is_refused(setting):
+    with pytest.raises(UserError, match="add_bias_kv or add_zero_attn"):
+        OpenAttention(nn.MultiheadAttention(8, 2, **{setting: True}))
