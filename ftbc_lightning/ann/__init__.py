@@ -9,6 +9,7 @@ from ftbc_lightning.ann.resnet import ResNet18, ResNet20, ResNet34, ResNet56
 from ftbc_lightning.ann.small_cnn import SmallCNN
 from ftbc_lightning.ann.sound_cnn import SoundCNN
 from ftbc_lightning.ann.timm_network import timm_network
+from ftbc_lightning.ann.unet import UNet
 from ftbc_lightning.ann.vgg import VGG11, VGG16
 from ftbc_lightning.ann.vit import ViT
 
@@ -27,6 +28,7 @@ __all__ = [
     "ResNet56",
     "SmallCNN",
     "SoundCNN",
+    "UNet",
     "ViT",
     "make_activation",
     "timm_network",

@@ -16,7 +16,7 @@ class InMemorySamples(Dataset[Batch]):
 
     Args:
         images: `[N, C, H, W]`, or `[N, ...]` without transforms; uint8 or float.
-        labels: Classes, int64 `[N]`, or targets, float `[N, outputs]`.
+        labels: Classes, int64 `[N]` or `[N, H, W]`, or targets, float `[N, outputs]`.
         augment: Applied to a batch of raw samples, a new draw for each.
         prepare: Applied after it, the same for all.
     """

@@ -78,10 +78,11 @@ def open_attention(network: nn.Module) -> None:
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     outputs, inputs = weight.shape
-    layer = nn.Linear(inputs, outputs, bias=bias is not None)
-    layer.to(weight).weight.data.copy_(weight)
+    # without values at first: drawing some would change the random numbers of who calls
+    layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
-        layer.bias.data.copy_(bias)
+        layer.bias = nn.Parameter(bias.detach().clone())
     return layer
 
 

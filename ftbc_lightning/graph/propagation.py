@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
 from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.shapes import is_number
-from ftbc_lightning.graph.step_weights import leaky_sums
+from ftbc_lightning.graph.step_weights import added_up, leaky_sums
 
 Pooled = dict[str, tuple[Tensor, ...]]
 """For each max pooling its maxima and the sums of its inputs, up to the last step; and for each
@@ -236,7 +236,7 @@ class Propagation:
         value: Tensor = self._call(node, args, kwargs)
         self.means[node] = value
         leak, before = self.plan.leak, self.pooled.get(node.name)
-        counts = leaky_sums(value.new_ones(self.steps), leak, None if before is None else before[1])
+        counts = added_up(value.new_ones(self.steps), leak, None if before is None else before[1])
         totals = self.in_steps(value) * counts.view(-1, *(1,) * value.ndim)
         growth = totals.clone()
         growth[1:] -= totals[:-1] if leak == 1 else leak * totals[:-1]
@@ -268,8 +268,8 @@ class Propagation:
         if not isinstance(value, Tensor):
             return value
         carried = self.pooled.get(name, (None, None))
-        sums = leaky_sums(self.in_steps(value), self.plan.leak, carried[0])
-        steps = leaky_sums(value.new_ones(self.steps), self.plan.leak, carried[1])
+        sums = added_up(self.in_steps(value), self.plan.leak, carried[0])
+        steps = added_up(value.new_ones(self.steps), self.plan.leak, carried[1])
         self.pooled[name] = sums[-1].clone(), steps[-1].clone()
         return (sums / steps.view(-1, *(1,) * (sums.ndim - 1))).flatten(0, 1)
 

@@ -41,14 +41,29 @@ def leaky_sums(values: Tensor, leak: float, before: Tensor | None = None) -> Ten
     >>> leaky_sums(torch.ones(3), 0.5).tolist()
     [1.0, 1.5, 1.75]
     """
-    if leak == 1:
-        sums = values.cumsum(0)
-        return sums if before is None else sums.add_(before)
+    if leak != 1:
+        return added_up(values, leak, before)
+    sums = values.cumsum(0)
+    return sums if before is None else sums.add_(before)
+
+
+def added_up(values: Tensor, leak: float, before: Tensor | None = None) -> Tensor:
+    """`leaky_sums`, step after step, to the same bits however many steps come at once.
+
+    Args:
+        values: x, `[steps, ...]`; left as it is.
+        leak: Above 0 and at most 1.
+        before: S after the step before the first; nothing if None.
+
+    >>> import torch
+    >>> added_up(torch.ones(3), 0.5).tolist()
+    [1.0, 1.5, 1.75]
+    """
     sums = values.clone()
     for t in range(len(sums)):
         previous = sums[t - 1] if t else before
         if previous is not None:
-            sums[t] += leak * previous
+            sums[t] += previous if leak == 1 else leak * previous
     return sums
 
 

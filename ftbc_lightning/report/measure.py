@@ -22,8 +22,8 @@ class Measure:
         key: In what is logged, as in `val/acc`.
         label: For people, within a sentence.
         higher_is_better: Whether a larger number is a better network.
-        percent: Whether it is a share of the samples, which people read in percent.
-        near: How much worse than the ANN's a figure may be and still be as good, where neither
+        percent: Whether it is a share, which people read in percent.
+        bound: How much worse than the ANN's a figure may be and still be as good, where neither
             chance nor the ANN's own figure says so.
     """
 
@@ -32,7 +32,7 @@ class Measure:
     label: str
     higher_is_better: bool
     percent: bool
-    near: float | None = None
+    bound: float | None = None
 
     @property
     def axis(self) -> str:
@@ -124,40 +124,47 @@ class Measure:
     def margin(self, value: float, n: int) -> float:
         """How much worse than the ANN a network may be and still be as good as it.
 
-        One standard error of a share p of n samples, sqrt(p (1 - p) / n); 5 % of any other figure;
-        of one that says how near a network is to the ANN itself, `near`.
+        One standard error of a share p of n samples, sqrt(p (1 - p) / n); the measure's own bound
+        if it has one; 5 % of any other figure.
 
         Args:
             value: The ANN's.
             n: Over how many samples.
+
+        >>> MIOU.margin(0.9, 100), RMSE.margin(2.0, 100)
+        (0.02, 0.1)
         """
-        if self.near is not None:
-            return self.near
+        if self.bound is not None:
+            return self.bound
         return math.sqrt(value * (1 - value) / n) if self.percent else NEAR * value
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether the margin is what chance does to a share of the samples."""
+        return self.percent and self.bound is None
 
     def margin_said(self, margin: float) -> str:
         """What that margin is, before "of the ANN"."""
-        if self.near is not None:
+        if self.bound is not None:
             return self.size(margin)
         kind = "one standard error" if self.percent else f"{100 * NEAR:.0f} %"
         return f"{kind} ({self.size(margin)})"
 
     def margin_explained(self, margin: float) -> str:
         """What that margin is, as a sentence."""
-        if self.near is not None:
-            return f"{self.size(margin)} of {self.label} count as nothing lost."
+        if self.bound is not None:
+            return f"{self.size(margin)} of {self.label} are a fixed bound and no standard error."
         kind = "One standard error" if self.percent else f"{100 * NEAR:.0f} %"
         return f"{kind} of the ANN's {self.label} is {self.size(margin)}."
 
     def little(self, margin: float) -> str:
         """Behind "it gains no more than": what chance can do to a share, twice the margin."""
-        return "chance could" if self.percent and self.near is None else self.size(2 * margin)
+        return "chance could" if self.by_chance else self.size(2 * margin)
 
     def doubt(self, margin: float) -> str:
         """Behind a difference of two shares: how small a one may be chance."""
         size = self.size(2 * margin)
-        chance = self.percent and self.near is None
-        return f"; below about {size} this may be chance" if chance else ""
+        return f"; below about {size} this may be chance" if self.by_chance else ""
 
 
 def _four_digits(value: float) -> str:
@@ -175,19 +182,30 @@ AGREEMENT = Measure(
     *("agreement", "agreement", "agreement with the ANN"),
     higher_is_better=True,
     percent=True,
-    near=0.01,
+    bound=0.01,
 )
-R2 = Measure("r2", "r2", "R2 against the ANN", higher_is_better=True, percent=False, near=0.01)
+R2 = Measure("r2", "r2", "R2 against the ANN", higher_is_better=True, percent=False, bound=0.01)
 F1_TO_ANN = Measure(
     *("f1_to_ann", "f1_to_ann", "micro F1 against the ANN"),
     higher_is_better=True,
     percent=False,
-    near=0.01,
+    bound=0.01,
 )
 """Without labels: the share of samples of which the ANN says the same, the coefficient of
 determination of its outputs, and F1 of its labels. The ANN's own is 1."""
 
-MEASURES = {measure.name: measure for measure in (ACCURACY, RMSE, F1, AGREEMENT, R2, F1_TO_ANN)}
+MIOU = Measure("miou", "miou", "mean IoU", higher_is_better=True, percent=True, bound=0.02)
+MIOU_TO_ANN = Measure(
+    *("miou_to_ann", "miou_to_ann", "mean IoU with the ANN"),
+    higher_is_better=True,
+    percent=True,
+    bound=0.02,
+)
+
+MEASURES = {
+    measure.name: measure
+    for measure in (ACCURACY, RMSE, F1, MIOU, AGREEMENT, R2, F1_TO_ANN, MIOU_TO_ANN)
+}
 """Every measure by the name that files give it."""
 
 

@@ -267,12 +267,18 @@ def check_convertible(graph: fx.GraphModule, *, name: str, functions: Functions 
 
 def _in_time(refused: list[fx.Node], graph: fx.GraphModule, functions: Functions) -> str:
     """The other way out, where there is one for every node."""
-    if functions != "refuse" or any(never(node, graph) for node in refused):
+    if functions != "refuse" or any(_has_no_mean(node, graph) for node in refused):
         return ""
     return (
         " Or keep them as they are, taken over what has arrived so far: functions=encoded "
         "(--calibration.functions encoded)."
     )
+
+
+def _has_no_mean(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Whether a node cannot be taken over what has arrived so far: chance, or several values."""
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return bool(never(node, graph)) or isinstance(module, nn.RNNBase)
 
 
 def refuse_max_pooling(graph: fx.GraphModule, *, name: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanSquaredError, Metric, R2Score
 
+from ftbc_lightning.data.dense_classification import IGNORED
 from ftbc_lightning.errors import UserError
 
 
@@ -46,6 +47,39 @@ def targets_like(outputs: Tensor, targets: Tensor) -> Tensor:
     return targets.reshape(outputs.shape).float()
 
 
+def places_like(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The class of every place, int64, once it fits the outputs.
+
+    Args:
+        outputs: `[B, classes, H, W]`.
+        labels: Integers `[B, H, W]`, from 0 to one below the number of classes, or 255 where a
+            place is left out.
+
+    Raises:
+        UserError: The shapes do not fit, labels are no integers, or one is out of range.
+
+    >>> places_like(torch.zeros(1, 2, 1, 3), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8))
+    tensor([[[  0,   1, 255]]])
+    """
+    fits = outputs.ndim == 4 and labels.shape == (len(outputs), *outputs.shape[2:])
+    if not fits or labels.is_floating_point() or labels.is_complex():
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise UserError(
+            f"The network returns {list(outputs.shape)}, but the labels are {kind} "
+            f"{list(labels.shape)}; outputs [B, classes, H, W] and an integer for each place, "
+            "[B, H, W], are needed."
+        )
+    wanted, classes = labels.long(), outputs.shape[1]
+    wrong = ((wanted < 0) | (wanted >= classes)) & (wanted != IGNORED)
+    if wrong.any():
+        found = ", ".join(map(str, sorted(set(wanted[wrong].tolist()))[:5]))
+        raise UserError(
+            f"There are labels {found}, but the network has {classes} classes: labels must run "
+            f"from 0 to {classes - 1}, or be {IGNORED} where a place is left out."
+        )
+    return wanted
+
+
 class StepMetric(Metric, ABC):
     """A figure after each of T steps; merges over processes by adding sums.
 
@@ -58,7 +92,7 @@ class StepMetric(Metric, ABC):
 
     @abstractmethod
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch: outputs `[T, B, outputs]`, targets `[B]` or `[B, outputs]`."""
+        """Add a batch: outputs `[T, B, ...]`, and targets `[B, ...]` that fit the task."""
 
     @abstractmethod
     def compute(self) -> Tensor:
@@ -208,3 +242,56 @@ class StepR2(StepMetric, R2Score):
         """R2 after each step, float32 `[T]`."""
         self.samples = int(self.seen)
         return R2Score.compute(self)
+
+
+class StepMeanIoU(StepMetric):
+    """Mean intersection over union after each of T steps, over all places of all samples.
+
+        IoU[t, k] = |found k and labelled k| / |found k or labelled k|,   mIoU[t] = mean over k
+
+    Places are counted over all samples before anything is divided. A class that is neither found
+    nor labelled anywhere does not enter the mean: torchmetrics' `MulticlassJaccardIndex` of each
+    step. Its confusion matrix would need the number of classes before the first batch, and would
+    wait for the device at each step; here all steps are counted at once.
+
+    Args:
+        timesteps: T; 1 for an ANN.
+
+    >>> metric = StepMeanIoU(timesteps=2)
+    >>> labels = torch.tensor([[[0, 0, 1, 255]]])
+    >>> first, last = torch.tensor([[[0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 1]]])
+    >>> steps = [torch.nn.functional.one_hot(found).movedim(-1, 1) for found in (first, last)]
+    >>> metric.update(torch.stack(steps), labels)
+    >>> metric.curve()
+    [0.5, 1.0]
+    """
+
+    found: Tensor
+    labelled: Tensor
+    right: Tensor
+    seen: Tensor
+
+    def __init__(self, *, timesteps: int) -> None:
+        super().__init__()
+        by_step = torch.zeros(timesteps, IGNORED + 1, dtype=torch.long)
+        self.add_state("found", by_step, dist_reduce_fx="sum")
+        self.add_state("labelled", by_step[0].clone(), dist_reduce_fx="sum")
+        self.add_state("right", by_step.clone(), dist_reduce_fx="sum")
+        self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Add a batch: outputs `[T, B, classes, H, W]`, labels `[B, H, W]`."""
+        wanted = places_like(outputs[0], labels).flatten()
+        found = outputs.argmax(2).flatten(1)
+        found = found.where(wanted != IGNORED, IGNORED)  # the last column is read by nobody
+        one = torch.ones_like(found)
+        self.found.scatter_add_(1, found, one)
+        self.right.scatter_add_(1, found.where(found == wanted, IGNORED), one)
+        self.labelled.scatter_add_(0, wanted, one[0])
+        self.seen += len(labels)
+
+    def compute(self) -> Tensor:
+        """The mean over the classes after each step, float64 `[T]`; NaN without a place."""
+        self.samples = int(self.seen)
+        union = self.found + self.labelled - self.right
+        return (self.right.double() / union)[:, :IGNORED].nanmean(1)

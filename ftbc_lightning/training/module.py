@@ -91,7 +91,7 @@ class SpikingClassifier(SpikingNetworks):
         return {"optimizer": optimizer, "lr_scheduler": self._lr_scheduler(optimizer)}
 
     def forward(self, images: Tensor) -> Tensor:
-        """What the ANN returns, `[B, classes]` or `[B, outputs]`."""
+        """What the ANN returns, `[B, classes]`, `[B, classes, H, W]` or `[B, outputs]`."""
         logits: Tensor = self.ann(images)
         return logits
 
@@ -125,11 +125,12 @@ class SpikingClassifier(SpikingNetworks):
 
         Returns:
             What the task makes of the outputs (`Task.predictions`): of classification `label` and
-            `confidence`, `[T, B]`, of regression `value`, of several labels `probability`,
-            `[T, B, outputs]`; T = 1 for the ANN. Of
-            the network in `chosen`, or if that is None the one that stands for all. `steps`, how
-            many steps each sample ran, `[B]`: T, or fewer where `early_exit` is set, a confidence
-            at which a sample stops. `target`, `[B]` or `[B, outputs]`, where it is known.
+            `confidence`, `[T, B]`, of dense classification `label`, `[1, B, H, W]`, `share` and
+            `confidence`, of regression `value`, of several labels `probability`, `[T, B, outputs]`;
+            T = 1 for the ANN. Of the network in `chosen`, or if that is None the one that stands
+            for all. `steps`, how many steps each sample ran, `[B]`: T, or fewer where `early_exit`
+            is set, a confidence at which a sample stops. `target`, `[B]`, `[B, H, W]` or
+            `[B, outputs]`, where it is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
         steps = None

@@ -6,7 +6,17 @@ import torchvision
 from torch import fx
 
 from ftbc_lightning import UserError, calibrate, convert
-from ftbc_lightning.ann import QCFS, VGG11, VGG16, ResNet18, ResNet20, ResNet34, ResNet56, SmallCNN
+from ftbc_lightning.ann import (
+    QCFS,
+    VGG11,
+    VGG16,
+    ResNet18,
+    ResNet20,
+    ResNet34,
+    ResNet56,
+    SmallCNN,
+    UNet,
+)
 from ftbc_lightning.ann.resnet import PadShortcut
 from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.graph.tracing import ActivationTracer, trace
@@ -25,6 +35,16 @@ NETWORKS = [
     (ResNet18, {}, 224, 17),
     (ResNet34, {}, 224, 33),
 ]
+
+
+@pytest.mark.parametrize("activation", ["relu", "clipped_relu", "qcfs"])
+def test_a_network_of_pixels_keeps_their_number_and_converts(activation):
+    with torch.device("meta"):
+        net = UNet(num_classes=7, width=4, activation=activation).eval()
+        assert net(torch.empty(2, 3, 12, 20)).shape == (2, 7, 12, 20)
+        graph = fx.GraphModule(net, ActivationTracer().trace(net))
+        check_convertible(graph, name="net")
+        assert len(activation_nodes(graph)) == 7
 
 
 @pytest.mark.parametrize(("kind", "settings", "size", "neurons"), NETWORKS)

@@ -86,9 +86,23 @@ def calibrating(**settings: Any) -> None:
     calibrate(network, converting(network), [images()], **settings)
 
 
-def checking(network: nn.Module, classes: int = 4, channels: int = 1) -> None:
-    module = SpikingClassifier(network)
+def checking(
+    network: nn.Module, classes: int = 4, channels: int = 1, task: str = "classification"
+) -> None:
+    module = SpikingClassifier(network, task=task)
     module.check_convertible(torch.zeros(1, channels, 8, 8), classes)
+
+
+def places(classes: int) -> nn.Sequential:
+    """Outputs at each pixel."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, classes, 1))
+
+
+def judging_places(labels: Tensor) -> None:
+    network, samples = places(4), images(2)
+    SpikingClassifier(network, task="dense_classification").task.loss(
+        network(samples), labels, samples
+    )
 
 
 def broken_pixels(value: float) -> None:

@@ -17,8 +17,10 @@ from ftbc_lightning.calibration.stage import KINDS
 from ftbc_lightning.calibration.stages import calibrating, of_kind
 from ftbc_lightning.data import TonesDataModule
 from ftbc_lightning.snn.thresholds import RULES
+from ftbc_lightning.training.tasks import TASKS
 from tests.bad_input import data, files, networks
 
+DENSE = "dense_classification"
 EVIL = {"network": {"class_path": "os.system", "init_args": {"command": "touch executed"}}}
 
 ROWS = {
@@ -105,6 +107,20 @@ ROWS = {
     "outputs are a sample": lambda f: networks.checking(
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     ),
+    # a class for each place
+    "places: one output": lambda f: networks.checking(networks.layers(), task=DENSE),
+    "places: outputs do not fit": lambda f: networks.checking(
+        networks.places(4), classes=7, task=DENSE
+    ),
+    "places: more classes than labels": lambda f: networks.checking(
+        networks.places(256), task=DENSE
+    ),
+    "places: other size": lambda f: networks.judging_places(torch.zeros(2, 6, 6).long()),
+    "places: fractions as labels": lambda f: networks.judging_places(torch.zeros(2, 8, 8)),
+    "places: label above": lambda f: networks.judging_places(
+        torch.tensor([4, 255, 5, 0] * 32).reshape(2, 8, 8)
+    ),
+    "places: stop early": lambda f: TASKS[DENSE](networks.places(4)).check_early_exit(),
     # settings
     "no input channel": lambda f: SmallCNN(in_channels=-1),
     "classes left empty": lambda f: ResNet20(num_classes=None),

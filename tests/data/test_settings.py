@@ -51,6 +51,12 @@ SHOWN = {
     "FashionMNISTDataModule": TORCHVISION,
     "ImageFolderDataModule": FOLDER,
     "ImageNetDataModule": FOLDER,
+    "ShapesDataModule": {
+        **SHARED,
+        "batch_size": 32,
+        "validation_fraction": 0.25,
+        "calibration_samples": 256,
+    },
     "TonesDataModule": {
         **SHARED,
         "samples": 1600,
@@ -83,8 +89,8 @@ def texts(kind) -> dict[str, str]:
 
 
 def test_every_data_module_is_among_those_that_are_compared():
-    bases = {"ClassificationDataModule", "DividedDataModule"}
-    bases |= {"ForecastDataModule", "MultilabelDataModule", "RegressionDataModule"}
+    kinds = ("Classification", "DenseClassification", "Divided", "Forecast", "Multilabel")
+    bases = {f"{kind}DataModule" for kind in (*kinds, "Regression")}
     assert set(SHOWN) == set(data.__all__) - bases
 
 

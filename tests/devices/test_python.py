@@ -255,3 +255,29 @@ def test_neuron_models_with_max_pooling_step_by_step(settings, device):
         simulate_until_sure(snn, x, confidence=0.6) for snn, x in ((here, images), (there, away))
     ]
     assert all(torch.equal(a, b.cpu()) for a, b in zip(*sure, strict=True))
+
+
+class Gates(nn.Module):
+    """Functions in time: GELU, a gate, layer norm and a product, behind one layer of neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(72, 8), nn.LayerNorm(8)
+        self.rise, self.gate, self.last = nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x.flatten(1)).relu())
+        return self.last(torch.nn.functional.gelu(self.rise(x)) * self.gate(x).sigmoid())
+
+
+@pytest.mark.parametrize("method", ["iterative", "exact"])
+def test_functions_in_time_and_their_encoders_are_the_cpu_s(device, method):
+    torch.manual_seed(0)
+    net, found = Gates(), []
+    for place in ("cpu", device):
+        ann, snn = made(place, net, functions="encoded")
+        calibrate(ann, snn, [batch.to(place) for batch in BATCHES], method=method)
+        images = BATCHES[0].to(place)
+        outputs = (simulate(snn, images), SteppedNetwork(snn)(images))
+        found.append([*outputs, *snn.state_dict().values()])
+    assert all(torch.equal(here, there.cpu()) for here, there in zip(*found, strict=True))

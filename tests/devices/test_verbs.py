@@ -107,6 +107,10 @@ SMALL_TONES = ["--data.samples", "160", "--data.calibration_samples", "32"]
 SMALL_TONES += ["--model.network.width", "4"]
 
 
+SMALL_SHAPES = ["--model.network.width", "4", "--data.calibration_samples", "24"]
+SMALL_SHAPES += ["--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "2"]
+
+
 def shipped(name: str) -> list[str]:
     return ["--config", str(ROOT / "configs" / f"{name}.yaml")]
 
@@ -117,6 +121,7 @@ KINDS = {
     "values": shipped("diabetes_mlp"),
     "forecasts": shipped("eeg_mlp"),
     "sounds": shipped("tones_cnn") + SMALL_TONES,
+    "places": shipped("shapes_unet") + SMALL_SHAPES,
     "several labels": LABELLED,
     "several labels by sigmoid": [*LABELLED, "--model.network.ending", "sigmoid"],
 }

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
 from ftbc_lightning import (
     ForwardTemporalBiasCorrection,
@@ -12,7 +13,7 @@ from ftbc_lightning import (
     convert,
     simulate,
 )
-from ftbc_lightning.ann import MLP, SmallCNN
+from ftbc_lightning.ann import MLP, SmallCNN, UNet
 from ftbc_lightning.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.docs.pages import blocks
@@ -41,6 +42,12 @@ def given():
     }
 
 
+def example_of(page, name):
+    """The example on a page that makes a class."""
+    found = blocks(ROOT / "docs" / "howto" / page, "python")
+    return next(example for example in found if f"class {name}(" in example)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run_and_give_logits_after_every_step(
     given, page, tmp_path, monkeypatch
@@ -67,7 +74,7 @@ def test_the_example_of_a_data_module_divides_and_calibrates():
 
 def test_the_example_of_a_forecast_divides_in_time_and_is_trained_and_calibrated(tmp_path):
     names = {}
-    example, _ = blocks(ROOT / "docs" / "howto" / "task.md", "python")
+    example = example_of("task.md", "Waves")
     exec(example, names)
     data = names["Waves"](batch_size=64, validation_fraction=0.2)
     data.setup()
@@ -90,8 +97,7 @@ def test_the_example_of_a_forecast_divides_in_time_and_is_trained_and_calibrated
 
 def test_the_example_of_several_labels_is_trained_and_calibrated(tmp_path):
     names = {}
-    _, example = blocks(ROOT / "docs" / "howto" / "task.md", "python")
-    exec(example, names)
+    exec(example_of("task.md", "Topics"), names)
     adam = partial(torch.optim.Adam, lr=3e-3)
     module = SpikingClassifier(MLP(in_features=20, outputs=5), task="multilabel", optimizer=adam)
     methods = ForwardTemporalBiasCorrection(timesteps=[8], methods=["exact"])
@@ -105,6 +111,26 @@ def test_the_example_of_several_labels_is_trained_and_calibrated(tmp_path):
     reached = {row.method: row.accuracy for row in module.results}
     assert reached["ann"] > 0.75  # always saying every label: 0.56
     assert reached["snn_ftbc_exact"] > 0.75
+
+
+def test_the_example_of_pictures_with_masks_gives_a_class_for_each_pixel(tmp_path):
+    names = {}
+    exec(example_of("task.md", "Masks"), names)
+    for split in ("train", "test"):
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for value in range(8):
+                pixels = Image.new("L", (32, 32), value % 4)
+                pixels.save(tmp_path / split / kind / f"{value}.png")
+    data = names["Masks"](root=str(tmp_path), calibration_samples=4, validation_fraction=0.25)
+    data.setup()
+    samples, labels = next(iter(data.test_dataloader()))
+    assert samples.shape == (8, 1, 32, 32)
+    assert torch.equal((255 * samples[:, 0]).round().to(torch.uint8), labels)
+    network = UNet(num_classes=4, in_channels=1, width=2)
+    module = SpikingClassifier(network, task="dense_classification")
+    assert module.task.loss(network(samples), labels, samples).isfinite()
+    assert sum(len(labels) for _, labels in data.calibration_dataloader()) == 4
 
 
 def test_the_example_of_the_tutorial_reads_the_biases_of_a_run(fitted, capsys):

@@ -231,3 +231,10 @@ def test_attention_in_the_open_is_the_module(first, mask, sizes):
 def test_attention_with_rows_of_its_own_is_refused(setting):
     with pytest.raises(UserError, match="add_bias_kv or add_zero_attn"):
         OpenAttention(nn.MultiheadAttention(8, 2, **{setting: True}))
+
+
+def test_attention_in_the_open_draws_nothing():
+    module = nn.MultiheadAttention(8, 2)
+    before = torch.get_rng_state()
+    OpenAttention(module)
+    assert torch.equal(torch.get_rng_state(), before)

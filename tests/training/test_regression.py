@@ -15,7 +15,7 @@ from ftbc_lightning.report.measure import MEASURES, RMSE, measure_of
 from ftbc_lightning.report.predicted_values import value_summary
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.verdict import recommend
-from ftbc_lightning.training.metrics import StepAccuracy, StepRMSE
+from ftbc_lightning.training.metrics import StepAccuracy, StepMeanIoU, StepRMSE
 from ftbc_lightning.training.tasks import TASKS, Regression
 from tests.conftest import ROOT
 
@@ -237,7 +237,7 @@ def test_one_sample_has_no_variance_to_explain():
 def branches(source):
     """Comparisons with a task's name, and questions of its kind."""
     kinds = {kind.__name__ for kind in TASKS.values()}
-    kinds |= {StepAccuracy.__name__, StepRMSE.__name__}
+    kinds |= {metric.__name__ for metric in (StepAccuracy, StepMeanIoU, StepRMSE)}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
             parts = [each for side in (node.left, *node.comparators) for each in ast.walk(side)]

@@ -162,3 +162,18 @@ def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(UserError, match=r"has no images \(.*png"):
         ImageFolderDataModule(root=str(tmp_path), labelled=False).setup()
+
+
+def test_maps_are_held_to_those_of_the_ann(tmp_path):
+    words = ["--config", str(ROOT / "configs/shapes_unet.yaml"), "--model.network.width", "4"]
+    words += ["--timesteps", "4", "--calibration.methods", "[exact]", "--trainer.max_epochs", "1"]
+    words += ["--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "2"]
+    words += ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", *words, "--trainer.default_root_dir", str(tmp_path / "fit")]) == 0
+    own = ["--trainer.default_root_dir", str(tmp_path / "run"), "--data.labelled", "false"]
+    own += ["--ckpt_path", str(tmp_path / "fit" / "ann.ckpt")]
+    assert main(["calibrate", *words, *own]) == 0
+    found = rows(tmp_path / "run" / "results.csv")
+    assert {row["measure"] for row in found} == {"miou_to_ann"}
+    assert float(found[0]["accuracy"]) == 1
+    assert all(0 < float(row["accuracy"]) <= 1 for row in found[1:])

@@ -12,7 +12,7 @@ from ftbc_lightning.graph.ending import ClassScores
 from ftbc_lightning.report.measure import ACCURACY, AGREEMENT
 from ftbc_lightning.report.predictions import summary, write_predictions
 from ftbc_lightning.snn.early_exit import confidence_of
-from ftbc_lightning.training.metrics import StepAccuracy
+from ftbc_lightning.training.metrics import StepAccuracy, StepMetric
 from ftbc_lightning.training.tasks.task import Task, count_in
 
 
@@ -54,7 +54,7 @@ class Classification(Task):
         )
         return divergence * temperature**2
 
-    def metric(self, timesteps: int) -> StepAccuracy:
+    def metric(self, timesteps: int) -> StepMetric:
         """Accuracy after each of T steps; an ANN has one."""
         return StepAccuracy(timesteps=timesteps)
 
@@ -65,7 +65,11 @@ class Classification(Task):
     def check_outputs(self, shape: Sequence[int], wanted: int | None, *, name: str) -> None:
         """Raise `UserError` unless there is one output for each class."""
         if len(shape) != 2:
-            raise UserError(f"{name} returns {list(shape)} for one input; [1, classes] is needed.")
+            dense = " For a class at each place give --model.task dense_classification."
+            raise UserError(
+                f"{name} returns {list(shape)} for one input; [1, classes] is needed."
+                f"{dense if len(shape) == 4 else ''}"
+            )
         if wanted is not None and shape[1] != wanted:
             raise UserError(
                 f"{name} has {shape[1]} outputs, but the data has {wanted} classes; set "

@@ -103,10 +103,10 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(self, outputs: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """What is predicted after each step, each `[T, B, ...]`.
+        """What is predicted after each step, `[T, B, ...]`, or after the last alone, `[1, B, ...]`.
 
         Args:
-            outputs: `[T, B, outputs]`.
+            outputs: `[T, B, outputs]`, or `[T, B, classes, H, W]`.
             images: `[B, ...]`.
         """
 

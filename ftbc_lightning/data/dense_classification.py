@@ -1,0 +1,37 @@
+"""Samples with a class for each place, as in semantic segmentation."""
+
+from collections.abc import Sized
+from typing import Any, cast
+
+import torch
+
+from ftbc_lightning.data.base import DividedDataModule
+
+IGNORED = 255
+"""The label of a place that neither trains nor is judged, as in torchvision's data sets."""
+
+
+class DenseClassificationDataModule(DividedDataModule):
+    """A data module of samples that have a class at each place, divided at random.
+
+    A subclass sets `num_classes` and `input_shape` in `__init__`, and answers `dataset`: pairs of a
+    sample `[C, H, W]` and its labels, integers `[H, W]` from 0 to one below `num_classes`, or 255
+    where a place is left out. Where neighbours are alike, as frames of one film are, it answers
+    `divided` too.
+
+    Attributes:
+        num_classes: Number of classes, the background among them.
+
+    Args:
+        settings: Those of `DividedDataModule`.
+    """
+
+    num_classes: int
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+    def divided(self) -> tuple[list[int], list[int]]:
+        """A share that is drawn from all samples alike."""
+        samples = cast(Sized, self.dataset("train", augmented=False))
+        return self.shared_out([torch.arange(len(samples))])
