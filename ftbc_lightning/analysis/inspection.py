@@ -120,8 +120,11 @@ def inspect(
     for node in graph.graph.nodes:
         if node.op == "call_module":
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-    mixing = [] if example_input is None else mixing_nodes(graph, example_input)
-    roles = operators.roles(graph, functions=functions != "refuse")
+    taken = functions != "refuse"
+    roles = operators.roles(graph, functions=taken)
+    mixing: list[fx.Node] = []
+    if example_input is not None:
+        mixing = mixing_nodes(graph, example_input, functions=taken)
     rows = [*_nodes(graph, roles, calls, scope, mixing, neurons), *_folded(graph)]
     return Inspection(name_of(network), tuple(rows))
 

@@ -12,7 +12,8 @@ from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operat
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
-from ftbc_lightning.graph.functions import is_encoder, last_channels
+from ftbc_lightning.graph.channels import last_channels
+from ftbc_lightning.graph.functions import is_encoder
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn.network import SpikingNetwork

@@ -80,8 +80,13 @@ class JoinedInputs(nn.Module):
             found = tuple(inputs[name].shape[1:])
             if inputs[name].ndim == 0 or found != shape:
                 raise UserError(f"{name} has the shape {list(found)} where {list(shape)} is meant.")
-            if not inputs[name].is_floating_point() and (inputs[name].abs() > WHOLE).any():
+            whole = not inputs[name].is_floating_point()
+            if whole and (inputs[name].long().abs() > WHOLE).any():
                 raise UserError(f"{name} has numbers above {WHOLE}, which float32 does not hold.")
+        counts = {name: len(values) for name, values in inputs.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            raise UserError(f"The inputs are of different numbers of samples: {listed}.")
         doubles = any(values.dtype == torch.float64 for values in inputs.values())
         dtype = torch.float64 if doubles else torch.float32
         flat = [inputs[name].reshape(len(inputs[name]), -1) for name in self.shapes]

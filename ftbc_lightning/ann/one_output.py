@@ -35,17 +35,16 @@ class OneOutput(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """The answer to a sample."""
-        found = self.network(x)
-        for name in self.output.split("."):
-            if not isinstance(found, Mapping | tuple | list):
-                break
+        found, left = self.network(x), self.output
+        while left and isinstance(found, Mapping | tuple | list):
             named = named_outputs(found)
+            name = left if left in named else left.partition(".")[0]
             if name not in named:
                 raise UserError(
                     f"{type(self.network).__name__} returns no output {name!r}; there are "
                     f"{', '.join(named)}."
                 )
-            found = named[name]
+            found, left = named[name], left.removeprefix(name).removeprefix(".")
         return found
 
 

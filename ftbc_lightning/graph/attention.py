@@ -68,8 +68,24 @@ class OpenAttention(nn.Module):
         return (answer if self.batch_first else answer.transpose(0, 1)), None
 
 
+WHOLE = (
+    *(nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder),
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
+)
+
+
 def open_attention(network: nn.Module) -> None:
-    """Replace every `nn.MultiheadAttention` inside a network; changes it in place."""
+    """Replace every `nn.MultiheadAttention` inside a network; changes it in place.
+
+    Raises:
+        UserError: It has a whole transformer layer of torch, or attention with rows of its own.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, WHOLE):
+            raise UserError(
+                f"{name or type(module).__name__} ({type(module).__name__}) is one module that "
+                "cannot be taken apart; write its attention, norms and layers one by one."
+            )
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.MultiheadAttention):

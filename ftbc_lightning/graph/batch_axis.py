@@ -29,6 +29,9 @@ place of the axes among the arguments, and what they are without; None is all of
 COUNTING = ("arange", "linspace", "eye")
 """What gives another number to each place."""
 
+STEPPED = ("neuron", "function", "tail")
+"""Roles that take the steps apart, which lie before the samples."""
+
 MIXES = (
     "mixes the samples of a batch, or moves their axis, or puts something else beside them there; "
     "every sample needs an answer of its own"
@@ -46,14 +49,24 @@ def check_batch_axis(graph: fx.GraphModule, example_input: Tensor) -> None:
         graph: A traced network that an input passes.
         example_input: `[B, ...]`, of which the shape and type matter.
     """
-    if mixing := mixing_nodes(graph, example_input):
+    functions = any(map(operators.in_function, graph.graph.nodes))
+    if mixing := mixing_nodes(graph, example_input, functions=functions):
         listed = ", ".join(operators.describe(node, graph) for node in mixing)
         raise UserError(f"{listed} {MIXES}. {WAY_OUT}.")
 
 
-def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
-    """The operations that mix the samples of a batch; see `check_batch_axis`."""
-    shapes, roles = Shapes(graph, example_input), operators.roles(graph)
+def mixing_nodes(
+    graph: fx.GraphModule, example_input: Tensor, *, functions: bool = False
+) -> list[fx.Node]:
+    """The operations that mix the samples of a batch; see `check_batch_axis`.
+
+    Args:
+        graph: A traced network that an input passes.
+        example_input: `[B, ...]`, of which the shape and type matter.
+        functions: Whether functions that are not linear are taken over what has arrived so far.
+    """
+    shapes = Shapes(graph, example_input)
+    roles = operators.roles(graph, functions=functions)
     constants = operators.constants_of(graph)
     mixing: list[fx.Node] = []
     for node, role in roles.items():
@@ -68,7 +81,7 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
                 mixing.append(node)  # a number for each sample, or for each pair of them
             continue
         lost = axes is not None and not all(axes)
-        if lost or (role == "neuron" and not _leads(node, shapes)):
+        if lost or (role in STEPPED and not _read_in_order(node, shapes, constants)):
             # what follows has no batch axis either
             return [*mixing, node if lost else _origin(node, shapes, constants)]
         if _runs_over_batch(node, graph, shapes):
@@ -78,6 +91,12 @@ def mixing_nodes(graph: fx.GraphModule, example_input: Tensor) -> list[fx.Node]:
 
 def _counts(node: fx.Node, axes: list[list[int]]) -> bool:
     return name_of(node) in COUNTING and any(axes)
+
+
+def _read_in_order(node: fx.Node, shapes: Shapes, constants: set[fx.Node]) -> bool:
+    """Say whether the samples lead in all that a node reads."""
+    own = (s for s in node.all_input_nodes if not (s in constants or is_number(s)))
+    return all(_leads(source, shapes) for source in own)
 
 
 def _leads(node: fx.Node, shapes: Shapes) -> bool:

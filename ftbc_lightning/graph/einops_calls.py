@@ -32,6 +32,11 @@ def is_linear_call(node: fx.Node) -> bool:
     return given.get("reduction") in REDUCTIONS
 
 
+def is_product(node: fx.Node) -> bool:
+    """Say whether a node is einops's `einsum`."""
+    return is_einops(node.target) and getattr(node.target, "__name__", "") == "einsum"
+
+
 @contextmanager
 def einops_open(
     root: nn.Module, write: Callable[[Callable[..., Any], Any, Any], Any]

@@ -14,18 +14,25 @@ Source: the expectation of transformers in ECMT (ACM MM 2024) and the temporal d
 SpikingJelly; max pooling over sums (`ftbc_lightning.graph.max_pooling`) is a case of it.
 """
 
+import operator
 from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 
 from ftbc_lightning.graph import operators
+from ftbc_lightning.graph.channels import first_channels, last_channels
 from ftbc_lightning.graph.two_sided import WRITTEN
 
 Functions = Literal["refuse", "in_time", "encoded"]
 """What becomes of a function that is not linear: it is refused, or taken over what has arrived so
 far; "encoded" puts neurons before each layer that reads no spikes else."""
 
+
+RIGHT_PRODUCTS = (
+    *(torch.nn.functional.linear, torch.matmul, operator.matmul, torch.mm, "matmul", "mm"),
+)
+"""Functions that combine the last axis of what they read."""
 
 ENCODER_KIND = "encoder"
 """What stands for the type of an encoder, where nodes are named."""
@@ -61,7 +68,7 @@ def _reads_last(node: fx.Node, graph: fx.GraphModule) -> bool:
     """Say whether a layer combines the last axis of what it reads."""
     if node.op == "call_module":
         return isinstance(graph.get_submodule(str(node.target)), nn.Linear)
-    return node.target in (torch.nn.functional.linear, torch.matmul, "matmul")
+    return node.target in RIGHT_PRODUCTS
 
 
 def _encoder(source: fx.Node, graph: fx.GraphModule, *, last: bool) -> fx.Node:
@@ -88,13 +95,3 @@ def _encoder(source: fx.Node, graph: fx.GraphModule, *, last: bool) -> fx.Node:
 def is_encoder(node: fx.Node) -> bool:
     """Say whether a node gives what the two neurons of an encoder say together."""
     return bool(node.meta.get(WRITTEN, ("", ""))[1] == ENCODER_KIND)
-
-
-def first_channels(values: torch.Tensor) -> torch.Tensor:
-    """`[B, ..., C]` to `[B, C, ...]`."""
-    return values.movedim(-1, 1)
-
-
-def last_channels(values: torch.Tensor) -> torch.Tensor:
-    """`[B, C, ...]` to `[B, ..., C]`."""
-    return values.movedim(1, -1)

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ftbc_lightning.graph.channels import first_channels, last_channels
 from ftbc_lightning.graph.einops_calls import is_einops, is_linear_call, is_linear_layer
 from ftbc_lightning.graph.max_pooling import keeps_batch
 from ftbc_lightning.graph.rectifiers import cases
@@ -54,6 +55,7 @@ LINEAR_FUNCTIONS: set[Callable[..., Any]] = {
     *(torch.concatenate, torch.column_stack, torch.dstack, torch.hsplit, torch.dsplit),
     *(torch.split_with_sizes, torch.unsafe_split, torch.unsafe_chunk, torch.positive),
     *(torch.detach, torch.adjoint, torch.tril, torch.triu, torch.cumsum),
+    *(first_channels, last_channels),
 }
 LINEAR_METHODS = {
     *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "add", "unflatten"),

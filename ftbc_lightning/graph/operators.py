@@ -10,6 +10,7 @@ from typing import Literal
 from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
+from ftbc_lightning.graph.einops_calls import is_product
 from ftbc_lightning.graph.linear import (
     FACTORS,
     PRODUCTS,
@@ -139,7 +140,8 @@ def _is_weighted(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) 
         module = graph.get_submodule(str(node.target))
         trained = next(module.parameters(), None) is not None
         return trained and not isinstance(module, FRONT_MODULES) and not is_activation(node, graph)
-    if node.target in WEIGHTED_FUNCTIONS | PRODUCTS | FACTORS.keys() and node not in constants:
+    product = node.target in WEIGHTED_FUNCTIONS | PRODUCTS | FACTORS.keys() or is_product(node)
+    if product and node not in constants:
         sources = [s for s in node.all_input_nodes if s.op == "get_attr"]
         return any(isinstance(_attribute(graph, str(s.target)), nn.Parameter) for s in sources)
     return False

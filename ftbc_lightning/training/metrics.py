@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanSquaredError, Metric, R2Score
+from torchmetrics import MeanSquaredError, Metric
 
 from ftbc_lightning.data.dense_classification import IGNORED
 from ftbc_lightning.errors import UserError
@@ -207,12 +207,13 @@ class StepRMSE(StepMetric, MeanSquaredError):
         return MeanSquaredError.compute(self)
 
 
-class StepR2(StepMetric, R2Score):
+class StepR2(StepMetric):
     """Coefficient of determination after each of T steps, over all samples and outputs.
 
         R2 = 1 - sum (y - target)^2 / sum (target - mean of all targets)^2
 
-    torchmetrics' own for T outputs: the steps stand in their place.
+    In float64, for targets that are large beside their differences. NaN where all targets are the
+    same.
 
     Args:
         timesteps: T; 1 for an ANN.
@@ -223,25 +224,34 @@ class StepR2(StepMetric, R2Score):
     [1.0, 0.5]
     """
 
+    missed: Tensor
+    total: Tensor
+    squares: Tensor
+    count: Tensor
     seen: Tensor
 
     def __init__(self, *, timesteps: int) -> None:
-        super().__init__(multioutput="raw_values")
-        for name in ("sum_squared_error", "sum_error", "residual"):
-            self.add_state(name, torch.zeros(timesteps), dist_reduce_fx="sum")
-        self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
+        super().__init__()
+        self.add_state("missed", torch.zeros(timesteps, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("total", "squares"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("count", "seen"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch: outputs `[T, B, outputs]`, targets `[B, outputs]` or `[B]`."""
-        wanted = targets_like(outputs[0], targets).reshape(-1, 1)
-        found = outputs.float().flatten(1).T.contiguous()
-        R2Score.update(self, found, wanted.expand_as(found).contiguous())
+        wanted = targets_like(outputs[0], targets).double()
+        self.missed += (outputs.double() - wanted).square().flatten(1).sum(1)
+        self.total += wanted.sum()
+        self.squares += wanted.square().sum()
+        self.count += wanted.numel()
         self.seen += len(targets)
 
     def compute(self) -> Tensor:
-        """R2 after each step, float32 `[T]`."""
+        """R2 after each step, float64 `[T]`."""
         self.samples = int(self.seen)
-        return R2Score.compute(self)
+        spread = self.squares - self.total.square() / self.count
+        return 1 - self.missed / spread.where(spread > 0, torch.nan)
 
 
 class StepMeanIoU(StepMetric):

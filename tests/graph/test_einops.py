@@ -87,3 +87,17 @@ def test_what_is_not_is_refused_by_name(net, message):
     nn.Module.eval(network)
     with pytest.raises(UserError, match=message):
         prepare(network, samples(1), timesteps=2)
+
+
+def test_a_product_with_weights_is_a_layer_that_an_encoder_stands_before():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.weight = nn.Linear(5, 6), nn.Parameter(torch.randn(6, 3))
+
+        def forward(self, x):
+            h = nn.functional.gelu(self.first(x))
+            return einops.einsum(h, self.weight, "b i, i o -> b o")
+
+    snn = prepare(Net().eval(), torch.zeros(1, 5), timesteps=2, functions="encoded")
+    assert list(snn.shapes) == ["gelu_positive", "gelu_negative"]

@@ -173,6 +173,53 @@ def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_both_neurons():
     assert sum(layer.effective) == pytest.approx(3 * sum(rates))
 
 
+def test_an_encoder_moves_channels_without_a_counter_and_the_layer_reads_whole_spikes():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 3))
+    x = torch.randn(8, 5, 4)
+    snn = convert(net, x[:1], [x], timesteps=32, functions="encoded")
+    assert len(SteppedNetwork(snn).state_names) == 4 + 2  # neurons, and the second GELU's
+    seen = []
+    snn.layers.get_submodule("2").register_forward_hook(lambda m, given, out: seen.append(given[0]))
+    simulate(snn, x)
+    above, below = (snn.neurons()[f"_1_{side}"].threshold for side in ("positive", "negative"))
+    levels = torch.stack([torch.zeros(6), above, -below, above - below])
+    gap = (seen[0].reshape(-1, 1, 6) - levels).abs().amin(1)
+    assert gap.max() == 0
+
+
+class Folded(nn.Module):
+    """Patches of all samples along the first axis, or the places before the samples."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(5, 8), nn.LayerNorm(4), nn.Linear(8, 3)
+        self.kind = kind
+
+    def forward(self, x):
+        y = F.relu(self.first(x))
+        if self.kind == "windows":
+            y = self.norm(y.reshape(-1, 4))
+        else:
+            y = self.norm(y.view(-1, 2, 4).transpose(0, 1)).transpose(0, 1)
+        return self.last(y.reshape(x.shape[0], 8))
+
+
+@pytest.mark.parametrize(("kind", "named"), [("windows", "reshape"), ("places", "transpose")])
+def test_a_function_of_samples_that_do_not_lead_is_refused_when_it_is_converted(kind, named):
+    x = torch.randn(6, 5)
+    with pytest.raises(UserError, match=rf"{named} \({named}, in forward\) mixes the samples"):
+        convert(Folded(kind), x[:1], [x], timesteps=4, functions="encoded")
+    assert not inspect(Folded(kind), x[:1], functions="encoded").convertible
+
+
+def test_a_whole_transformer_of_torch_is_refused_by_name():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.TransformerEncoder(layer, 2)).eval()
+    with pytest.raises(UserError, match=r"2 \(TransformerEncoder\) is one module that cannot be"):
+        prepare(net, torch.zeros(1, 3, 5), timesteps=2, functions="encoded")
+
+
 def test_without_the_option_all_are_refused_with_it_named():
     net, x = vit()
     with pytest.raises(UserError, match=r"norm1 \(LayerNorm\).*--calibration.functions encoded"):

@@ -103,6 +103,12 @@ def test_the_command_line_trains_and_calibrates_it(tmp_path, capsys):
     assert (tmp_path / "predictions.csv").is_file()
 
 
+def test_a_mask_of_true_and_false_is_joined_as_ones_and_zeros():
+    net = JoinedInputs(Two(), {"a": [3], "b": [2]})
+    mask = torch.tensor([[True, False]])
+    assert net.join(a=torch.zeros(1, 3), b=mask).tolist() == [[0, 0, 0, 1, 0]]
+
+
 def test_a_file_for_any_reader_takes_the_joined_input(tmp_path):
     net = JoinedInputs(Two(), {"a": [3], "b": [2]})
     samples = torch.rand(16, 5)
@@ -125,6 +131,10 @@ def test_a_file_for_any_reader_takes_the_joined_input(tmp_path):
         (
             lambda: joined()[0].join(**{**inputs(), "tokens": torch.full((32, 4), 2**24 + 1)}),
             "tokens has numbers above 16777216",
+        ),
+        (
+            lambda: joined()[0].join(**{**inputs(), "age": torch.rand(31)}),
+            "different numbers of samples: 32 of image, 31 of age, 32 of tokens",
         ),
     ],
 )

@@ -160,6 +160,15 @@ def test_one_output_is_chosen_by_its_name(kind, output):
     assert isinstance(simulate(snn, SAMPLES), torch.Tensor)
 
 
+def test_a_key_with_a_dot_is_found_whole():
+    class Layers(nn.Module):
+        def forward(self, x):
+            return {"layer4.1": x, "layer4": {"0": -x}}
+
+    assert torch.equal(OneOutput(Layers(), "layer4.1")(SAMPLES), SAMPLES)
+    assert torch.equal(OneOutput(Layers(), "layer4.0")(SAMPLES), -SAMPLES)
+
+
 def test_an_output_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(UserError, match="returns no output 'auxiliary'; there are out, more"):
         OneOutput(Answers("dictionary"), "auxiliary")(SAMPLES.float())

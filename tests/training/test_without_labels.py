@@ -121,10 +121,14 @@ def test_r2_after_each_step_over_batches_of_two_sizes():
     wanted = [1 - float(((step - targets) ** 2).sum()) / spread for step in outputs]
     assert metric.curve() == pytest.approx(wanted, abs=1e-5)
     assert metric.samples == 7
-    # a process without samples adds zeros of the same shape
-    empty = StepR2(timesteps=3)
-    for name in ("sum_squared_error", "sum_error", "residual"):
-        assert getattr(empty, name).shape == getattr(metric, name).shape == (3,)
+    alone, other = StepR2(timesteps=1), StepR2(timesteps=1)
+    large = 10_000 + targets
+    alone.update(large[None] + 0.5, large)
+    other.update(targets[None].double() + 0.5, targets)
+    assert alone.curve() == pytest.approx(other.curve(), abs=1e-3)  # float32 would give 0
+    same = StepR2(timesteps=1)
+    same.update(torch.ones(1, 3, 1), torch.ones(3, 1))
+    assert same.curve() != same.curve()  # NaN: nothing to explain
 
 
 def folder_of_images(root, count=30):
