@@ -1,6 +1,7 @@
 """The tracer: it writes down a forward pass that may ask for shapes, types and devices."""
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -151,6 +152,20 @@ class Proxy(fx.Proxy):
 
     def __len__(self) -> int:
         return int(self._number("len()", Shapes.length))
+
+
+def _in_place(name: str) -> Callable[[Any, Any], Any]:
+    """`x += y` and its like: torch.fx would write `x = x + y`, and lose that `x` itself changes."""
+
+    def written(self: Proxy, other: Any) -> Any:
+        changing = getattr(operator, f"i{name}")
+        return self.tracer.create_proxy("call_function", changing, (self, other), {}, name=name)
+
+    return written
+
+
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
+    setattr(Proxy, f"__i{_name}__", _in_place(_name))
 
 
 class _Attribute(Attribute, Proxy):

@@ -1,6 +1,7 @@
 """Forward passes as people write them: each network converts, and its limit is the ANN."""
 
 import math
+import operator
 import random
 import sys
 
@@ -468,3 +469,25 @@ def test_token_numbers_stay_whole_numbers_from_conversion_to_a_file():
     assert torch.equal(simulate(twin, tokens), simulate(snn, tokens))
     becomes = {row.node: row.becomes for row in inspect(net, tokens).rows}
     assert becomes["embedding"] == "kept: computed once, before the first layer"
+
+
+class AddedTo(Base):
+    """What was kept of a value before it was added to is changed with it."""
+
+    def forward(self, x):
+        y = F.relu(self.first(x))
+        kept = [y]
+        y += 1
+        y *= 0.5
+        size = x.shape[0]
+        size *= 1
+        return self.linear((self.second(y) + kept[0]).relu().mean((2, 3)).view(size, 4))
+
+
+def test_a_value_that_is_added_to_in_place_changes_for_all_who_read_it():
+    net, images = AddedTo().double().eval(), samples(8)
+    with torch.no_grad():
+        expected = net(images.clone())
+        graph = trace(net, images[:1])
+        torch.testing.assert_close(graph(images), expected, rtol=0, atol=1e-12)
+    assert [n.name for n in graph.graph.nodes if n.target is operator.add] == ["add", "add_1"]
