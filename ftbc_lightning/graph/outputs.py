@@ -71,7 +71,7 @@ def form_of(returned: Any) -> str:
     if isinstance(returned, Mapping):
         return f"a dictionary ({', '.join(map(str, returned))})"
     if not isinstance(returned, tuple | list):
-        return "one tensor" if isinstance(returned, fx.Node | Tensor) else repr(returned)
+        return "a number" if isinstance(returned, fx.Node) else repr(returned)
     names: Sequence[str] = getattr(returned, "_fields", ())
     kind = "tuple" if isinstance(returned, tuple) else "list"
     return f"a {kind} ({', '.join(names)})" if names else f"a {kind} of {len(returned)}"

@@ -17,7 +17,8 @@ from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.snn.conversion import check_convertible, neuron_shapes, prepare, reconvert
+from ftbc_lightning.snn.conversion import prepare, reconvert
+from ftbc_lightning.snn.convertible import check_convertible, neuron_shapes
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
 from ftbc_lightning.training.buildable_classes import check_described
 from ftbc_lightning.training.checkpoints import check_state, check_whole, devices_explained

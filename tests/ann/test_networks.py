@@ -20,7 +20,7 @@ from ftbc_lightning.ann import (
 from ftbc_lightning.ann.resnet import PadShortcut
 from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.graph.tracing import ActivationTracer, trace
-from ftbc_lightning.snn.conversion import activation_nodes, check_convertible
+from ftbc_lightning.snn.convertible import activation_nodes, check_convertible
 
 NETWORKS = [
     (SmallCNN, {}, 8, 6),

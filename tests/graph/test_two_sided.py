@@ -19,7 +19,8 @@ from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.analysis.operation_counts import count_operations
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn.conversion import activation_nodes, prepare
+from ftbc_lightning.snn.conversion import prepare
+from ftbc_lightning.snn.convertible import activation_nodes
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
 from ftbc_lightning.snn.thresholds import RULES

@@ -25,9 +25,9 @@ from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.conversion import (
     MaxPooling,
     observe_activations,
-    refuse_max_pooling,
     set_thresholds,
 )
+from ftbc_lightning.snn.convertible import refuse_max_pooling
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.statistics import Reduce
