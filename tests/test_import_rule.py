@@ -28,6 +28,7 @@ ORDER = [
     "snn.thresholds.rule",
     "snn.thresholds.maximum",
     "snn.thresholds",
+    "snn.convertible",
     "snn.conversion",
     "snn",
     "calibration",
