@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.interchange import FORMATS, mean_bias
 from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.unit_threshold import Bias
@@ -82,10 +81,7 @@ def cost_of_mean_bias(snn: SpikingNetwork, module: "SpikingClassifier", config: 
     metrics = [task.metric(snn.timesteps) for _ in networks]
     with torch.no_grad():
         for images, given in data.val_dataloader():
-            labels = given
-            if labels is None:
-                like = next(module.ann.parameters())
-                labels = task.answers(module.ann(prepared(images, like)), images)
+            labels = task.truth(given, images, module.ann)
             for network, metric in zip(networks, metrics, strict=True):
                 task.judge(metric, simulate(network, images), labels, images)
     own, mean = (task.measure.exactly(metric.curve()[-1]) for metric in metrics)

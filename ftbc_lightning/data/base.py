@@ -24,9 +24,9 @@ class DividedDataModule(LightningDataModule, ABC):
     Calibration samples are drawn from the part that trains, with the transforms of evaluation:
     neither validation nor test samples ever choose anything.
 
-    A subclass sets `input_shape` in `__init__`, and answers `divided` and `dataset`. It takes the
-    settings below as `**settings` and hands them on; one that has another default there it names,
-    without a text.
+    A subclass sets `input_shape` in `__init__`, and answers `dataset`, and `divided` where not all
+    samples are alike. It takes the settings below as `**settings` and hands them on; one that has
+    another default there it names, without a text.
 
     Attributes:
         input_shape: Shape of one input, `(C, H, W)`.
@@ -81,13 +81,16 @@ class DividedDataModule(LightningDataModule, ABC):
         self.labelled = labelled
         self._is_set_up = False
 
-    @abstractmethod
     def divided(self) -> tuple[list[int], list[int]]:
         """Indices of the training split that train, and those that validate.
+
+        By default a share that is drawn from all samples alike.
 
         Raises:
             UserError: The targets are not those of the task, or there are too few samples.
         """
+        samples = cast(Sized, self.dataset("train", augmented=False))
+        return self.shared_out([torch.arange(len(samples))])
 
     @abstractmethod
     def dataset(self, split: Split, *, augmented: bool) -> Dataset[Any]:
@@ -255,9 +258,9 @@ class ClassificationDataModule(DividedDataModule):
 
     def divided(self) -> tuple[list[int], list[int]]:
         """See `divide`, once the labels of the training split are checked."""
-        labels = torch.as_tensor(self.labels("train"))
         if not self.labelled:
-            return self.shared_out([torch.arange(len(labels))])
+            return super().divided()
+        labels = torch.as_tensor(self.labels("train"))
         check_labels(labels, self.num_classes, where=type(self).__name__)
         if bool((labels == labels[0]).all()):
             raise UserError(
@@ -270,6 +273,14 @@ class ClassificationDataModule(DividedDataModule):
         """Indices that train and indices that validate: the same share of each class."""
         classes = range(self.num_classes)
         return self.shared_out((labels == label).nonzero().flatten() for label in classes)
+
+
+def check_target_shape(targets: Tensor, count: int, *, where: str) -> None:
+    """Raise `UserError` unless targets are `[N, count]`."""
+    if targets.ndim != 2 or targets.shape[1] != count:
+        raise UserError(
+            f"{where} has targets of shape {list(targets.shape)}; [samples, {count}] is needed."
+        )
 
 
 def check_labels(labels: Tensor, num_classes: int, *, where: str) -> None:

@@ -1,9 +1,6 @@
 """Samples with a class for each place, as in semantic segmentation."""
 
-from collections.abc import Sized
-from typing import Any, cast
-
-import torch
+from typing import Any
 
 from ftbc_lightning.data.base import DividedDataModule
 
@@ -30,8 +27,3 @@ class DenseClassificationDataModule(DividedDataModule):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-
-    def divided(self) -> tuple[list[int], list[int]]:
-        """A share that is drawn from all samples alike."""
-        samples = cast(Sized, self.dataset("train", augmented=False))
-        return self.shared_out([torch.arange(len(samples))])

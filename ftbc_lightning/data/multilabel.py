@@ -3,10 +3,9 @@
 from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ftbc_lightning.data.base import DividedDataModule, Split
+from ftbc_lightning.data.base import DividedDataModule, Split, check_target_shape
 from ftbc_lightning.errors import UserError
 
 
@@ -33,10 +32,9 @@ class MultilabelDataModule(DividedDataModule):
         """1 where a label holds, else 0, of every sample of a split in order, `[N, labels]`."""
 
     def divided(self) -> tuple[list[int], list[int]]:
-        """A share that is drawn from all samples alike."""
-        targets = self.targets("train")
-        check_label_targets(targets, self.num_labels, where=type(self).__name__)
-        return self.shared_out([torch.arange(len(targets))])
+        """A share that is drawn from all samples alike, once their targets are checked."""
+        check_label_targets(self.targets("train"), self.num_labels, where=type(self).__name__)
+        return super().divided()
 
 
 def check_label_targets(targets: Tensor, num_labels: int, *, where: str) -> None:
@@ -52,10 +50,6 @@ def check_label_targets(targets: Tensor, num_labels: int, *, where: str) -> None
     ftbc_lightning.errors.UserError: Scenes has targets other than 0 and 1; 1 says that a label \
 holds.
     """
-    if targets.ndim != 2 or targets.shape[1] != num_labels:
-        raise UserError(
-            f"{where} has targets of shape {list(targets.shape)}; [samples, {num_labels}] is "
-            "needed."
-        )
+    check_target_shape(targets, num_labels, where=where)
     if not ((targets == 0) | (targets == 1)).all():
         raise UserError(f"{where} has targets other than 0 and 1; 1 says that a label holds.")

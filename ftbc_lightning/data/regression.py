@@ -3,10 +3,9 @@
 from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ftbc_lightning.data.base import DividedDataModule, Split
+from ftbc_lightning.data.base import DividedDataModule, Split, check_target_shape
 from ftbc_lightning.errors import UserError
 
 
@@ -34,10 +33,9 @@ class RegressionDataModule(DividedDataModule):
         """The targets of every sample of a split, in order, `[N, outputs]`."""
 
     def divided(self) -> tuple[list[int], list[int]]:
-        """A share that is drawn from all samples alike."""
-        targets = self.targets("train")
-        check_targets(targets, self.num_outputs, where=type(self).__name__)
-        return self.shared_out([torch.arange(len(targets))])
+        """A share that is drawn from all samples alike, once their targets are checked."""
+        check_targets(self.targets("train"), self.num_outputs, where=type(self).__name__)
+        return super().divided()
 
 
 def check_targets(targets: Tensor, num_outputs: int, *, where: str) -> None:
@@ -52,10 +50,6 @@ def check_targets(targets: Tensor, num_outputs: int, *, where: str) -> None:
     Traceback (most recent call last):
     ftbc_lightning.errors.UserError: Prices has targets of shape [3, 2]; [samples, 1] is needed.
     """
-    if targets.ndim != 2 or targets.shape[1] != num_outputs:
-        raise UserError(
-            f"{where} has targets of shape {list(targets.shape)}; [samples, {num_outputs}] is "
-            "needed."
-        )
+    check_target_shape(targets, num_outputs, where=where)
     if not targets.isfinite().all():
         raise UserError(f"{where} has targets that are NaN or infinite; leave these samples out.")

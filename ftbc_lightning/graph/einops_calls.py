@@ -39,13 +39,13 @@ def is_product(node: fx.Node) -> bool:
 
 @contextmanager
 def einops_open(
-    root: nn.Module, write: Callable[[Callable[..., Any], Any, Any], Any]
+    root: nn.Module, written: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
     """Let calls of einops be written down whole, from whatever module they are made.
 
     Args:
         root: The network.
-        write: Told function, arguments and keywords of a call; returns what stands for its value.
+        written: Makes of a function one that is written down where a value stands for another.
     """
     einops = sys.modules.get("einops")
     replaced: list[tuple[dict[str, Any], str, Any]] = []
@@ -57,25 +57,9 @@ def einops_open(
             found = [(name, value) for name, value in scope.items() if id(value) in functions]
             replaced += [(scope, name, value) for name, value in found]
         for scope, name, value in replaced:
-            scope[name] = _written(value, write)
+            scope[name] = written(value)
     try:
         yield
     finally:
         for scope, name, value in replaced:
             scope[name] = value
-
-
-def _written(
-    original: Callable[..., Any], write: Callable[[Callable[..., Any], Any, Any], Any]
-) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        proxies: list[fx.Proxy] = []
-
-        def collect(value: Any) -> None:
-            if isinstance(value, fx.Proxy):
-                proxies.append(value)
-
-        fx.node.map_aggregate((args, kwargs), collect)
-        return write(original, args, kwargs) if proxies else original(*args, **kwargs)
-
-    return call

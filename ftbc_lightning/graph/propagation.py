@@ -220,12 +220,8 @@ class Propagation:
         ]
         flat: Tensor = self._call(node, (*(s.flatten(0, 1) for s in sums), *args[terms:]), kwargs)
         peaks = self.in_steps(flat)
-        growth = peaks.clone()
-        growth[1:] -= peaks[:-1] if leak == 1 else leak * peaks[:-1]
-        if carried is not None:
-            growth[0] -= leak * carried[0]
         self.pooled[node.name] = peaks[-1].clone(), *(total[-1].clone() for total in sums)
-        return growth.flatten(0, 1)
+        return self._growth(peaks, None if carried is None else carried[0])
 
     def _function(self, node: fx.Node) -> Tensor:
         """A function of what has arrived so far, of which each step passes on the growth.
@@ -238,11 +234,18 @@ class Propagation:
         leak, before = self.plan.leak, self.pooled.get(node.name)
         counts = added_up(value.new_ones(self.steps), leak, None if before is None else before[1])
         totals = self.in_steps(value) * counts.view(-1, *(1,) * value.ndim)
-        growth = totals.clone()
+        self.pooled[node.name] = totals[-1].clone(), counts[-1].clone()
+        return self._growth(totals, None if before is None else before[0])
+
+    def _growth(self, totals: Tensor, before: Tensor | None) -> Tensor:
+        """What each step adds to a sum that leaks, `[steps, B, ...]`, as a value in time.
+
+        y[t] = G[t] - leak * G[t-1]
+        """
+        leak, growth = self.plan.leak, totals.clone()
         growth[1:] -= totals[:-1] if leak == 1 else leak * totals[:-1]
         if before is not None:
-            growth[0] -= leak * before[0]
-        self.pooled[node.name] = totals[-1].clone(), counts[-1].clone()
+            growth[0] -= leak * before
         return growth.flatten(0, 1)
 
     def in_steps(self, value: Tensor) -> Tensor:

@@ -109,13 +109,24 @@ class ActivationTracer(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
+    def written(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is written down where what stands for a value is given to it."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _holds_proxy((args, kwargs)):
+                return self.create_proxy("call_function", original, args, kwargs)
+            return original(*args, **kwargs)
+
+        return call
+
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Write down the forward pass of a network."""
-
-        def write(function: Any, args: Any, kwargs: Any) -> Any:
-            return self.create_proxy("call_function", function, args, kwargs)
-
-        with _lengths_open(root), einops_open(root, write), _creations_open(self), _Drawn(self):
+        with (
+            _lengths_open(root),
+            einops_open(root, self.written),
+            _creations_open(self),
+            _Drawn(self),
+        ):
             return super().trace(root, concrete_args)
 
 
@@ -198,15 +209,13 @@ def _creations_open(tracer: ActivationTracer) -> Iterator[None]:
     """
 
     def written(original: Callable[..., Any]) -> Callable[..., Any]:
+        plain = tracer.written(original)
+
         def create(*args: Any, **kwargs: Any) -> Any:
-            proxies: list[fx.Proxy] = []
-            fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, proxies))
-            if proxies:
-                return tracer.create_proxy("call_function", original, args, kwargs)
+            made = plain(*args, **kwargs)
             busy = tracer.shapes is not None and tracer.shapes.asked
-            made = original(*args, **kwargs)
-            open_too = tracer.proxy_buffer_attributes and not busy
-            return tracer.proxy(cast(fx.Node, tracer.create_arg(made))) if open_too else made
+            closed = busy or isinstance(made, fx.Proxy) or not tracer.proxy_buffer_attributes
+            return made if closed else tracer.proxy(cast(fx.Node, tracer.create_arg(made)))
 
         return create
 
@@ -221,9 +230,16 @@ def _creations_open(tracer: ActivationTracer) -> Iterator[None]:
             setattr(torch, name, original)
 
 
-def _collect(value: Any, proxies: list[fx.Proxy]) -> None:
-    if isinstance(value, fx.Proxy):
-        proxies.append(value)
+def _holds_proxy(given: Any) -> bool:
+    """Say whether what stands for a value is among arguments, however deep."""
+    found: list[fx.Proxy] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, fx.Proxy):
+            found.append(value)
+
+    fx.node.map_aggregate(given, collect)
+    return bool(found)
 
 
 @contextmanager

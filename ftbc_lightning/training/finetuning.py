@@ -106,26 +106,22 @@ class FineTuning(LightningModule):
         loss: Tensor = outputs.new_zeros(())
         if self.loss != "labels":
             loss = loss + self._divergence(outputs, images)
-        if self.uses_labels and labels is not None:
+        if self.uses_labels:
+            assert labels is not None  # `ftbc finetune` refuses data without any
             loss = loss + self.task.loss(outputs, labels, images)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         return loss
 
-    @torch.no_grad()
-    def _wanted(self, images: Tensor) -> Tensor:
-        like = next(self.reference[0].parameters())
-        wanted: Tensor = self.reference[0](prepared(images, like))
-        return wanted
-
     def _divergence(self, outputs: Tensor, images: Tensor) -> Tensor:
-        wanted = self._wanted(images).to(outputs.dtype)
+        with torch.no_grad():
+            like = next(self.reference[0].parameters())
+            wanted = self.reference[0](prepared(images, like)).to(outputs.dtype)
         return self.task.divergence(outputs, wanted, images, temperature=self.temperature)
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
         """What the network says after each step."""
-        images, labels = batch
-        if labels is None:
-            labels = self.task.answers(self._wanted(images), images)
+        images, given = batch
+        labels = self.task.truth(given, images, self.reference[0])
         assert isinstance(self.metric, StepMetric)
         outputs = simulate(self.trained.snn, images)
         self.task.judge(self.metric, outputs, labels, images)

@@ -24,11 +24,7 @@ from ftbc_lightning.training.reload import choose, datamodule, reload
 from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import calibrated
 from tests.networks import residual_net, samples
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
+from tests.tables import rows
 
 
 @pytest.mark.parametrize("make", [residual_net, pooled_net])

@@ -1,6 +1,5 @@
 """A class for each place: loss and mean IoU by hand, and a run on shapes through every command."""
 
-import csv
 import re
 
 import numpy as np
@@ -18,6 +17,7 @@ from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.training.metrics import StepMeanIoU
 from ftbc_lightning.training.tasks import DenseClassification
 from tests.conftest import ROOT
+from tests.tables import rows
 
 CONFIG = ROOT / "configs" / "shapes_unet.yaml"
 ONE = nn.Conv2d(1, 3, 1)
@@ -39,11 +39,6 @@ def trained(tmp_path_factory):
     assert main(command("fit", folder)) == 0
     assert main(command("test", folder, "--ckpt_path", str(folder / "snn.ckpt"))) == 0
     return folder
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def draw(*shape, classes=5, seed=0):

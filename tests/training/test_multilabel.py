@@ -18,6 +18,7 @@ from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.training.metrics import StepF1
 from ftbc_lightning.training.tasks import Classification, Multilabel, Regression
 from tests.multilabel import LABELS, TopicsDataModule, TopicsNetwork
+from tests.tables import rows
 
 
 def command(subcommand, folder, *more, ending="none"):
@@ -42,11 +43,6 @@ def trained(tmp_path_factory):
         ckpt = ("--ckpt_path", str(folder / "snn.ckpt"))
         assert main(command("test", folder, *ckpt, ending=ending)) == 0
     return folders
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def drawn(*shape, seed=0):

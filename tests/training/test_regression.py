@@ -1,7 +1,6 @@
 """Regression: its loss and error by hand, and a run on the diabetes data through every command."""
 
 import ast
-import csv
 import re
 
 import pytest
@@ -18,6 +17,7 @@ from ftbc_lightning.report.verdict import recommend
 from ftbc_lightning.training.metrics import StepAccuracy, StepMeanIoU, StepRMSE
 from ftbc_lightning.training.tasks import TASKS, Regression
 from tests.conftest import ROOT
+from tests.tables import rows
 
 CONFIG = ROOT / "configs" / "diabetes_mlp.yaml"
 
@@ -36,11 +36,6 @@ def trained(tmp_path_factory):
     assert main(command("fit", folder)) == 0
     assert main(command("test", folder, "--ckpt_path", str(folder / "snn.ckpt"))) == 0
     return folder
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 # By hand

@@ -1,7 +1,5 @@
 """Runs without labels: networks are held to the ANN's own answers."""
 
-import csv
-
 import pytest
 import torch
 from PIL import Image
@@ -12,15 +10,11 @@ from ftbc_lightning.data import DiabetesDataModule, DigitsDataModule, ImageFolde
 from ftbc_lightning.training.metrics import StepR2
 from ftbc_lightning.training.reload import reload
 from tests.conftest import ROOT
+from tests.tables import rows
 
 DIGITS = ["--config", str(ROOT / "configs/digits_cnn.yaml"), "--timesteps", "2"]
 DIGITS += ["--calibration.methods", "[exact]", "--trainer.enable_progress_bar", "false"]
 UNLABELLED = [*DIGITS, "--data.labelled", "false"]
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class LayerCurves(Callback):
         if not self.quantized:
             return
         assert isinstance(pl_module, SpikingClassifier)
-        labels = pl_module.task.answers(pl_module(images), images) if given is None else given
+        labels = pl_module.task.truth(given, images, pl_module.ann)
         for one, metric in zip(self.quantized, self.metrics, strict=True):
             found = quantized_logits(one.graph, one.network, images).unsqueeze(0)
             pl_module.task.judge(metric, found, labels, images)

@@ -145,9 +145,8 @@ class Comparison:
     ) -> tuple[list[float], int]:
         """The measure after every step, and the number of samples."""
         metric = self.task.metric(timesteps).to(device_of(self.reference))
-        for images, labels in self.images:
-            if labels is None:
-                labels = self.task.answers(self.reference(images), images)
+        for images, given in self.images:
+            labels = self.task.truth(given, images, self.reference)
             self.task.judge(metric, network(images), labels, images)
         return metric.curve(), metric.samples
 

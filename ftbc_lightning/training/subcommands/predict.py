@@ -21,7 +21,6 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.csv_rows import write_rows
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.graph.ending import class_scores, ending
-from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.report.predictions import join, names_of
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.snn.early_exit import (
@@ -224,10 +223,7 @@ def calibration_curve(model: SpikingClassifier, datamodule: LightningDataModule)
     parts = []
     for batch, given in loader.calibration_dataloader():
         images = batch.to(model.device)
-        labels = given
-        if labels is None:
-            like = next(model.ann.parameters())
-            labels = model.task.answers(model(prepared(images, like)), images)
+        labels = model.task.truth(given, images, model.ann)
         parts.append((simulate(network, images).cpu(), labels.cpu()))
     logits = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([labels for _, labels in parts])

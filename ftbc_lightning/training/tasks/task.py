@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.report.measure import Measure
 from ftbc_lightning.training.metrics import StepMetric
 
@@ -44,6 +46,20 @@ class Task(ABC):
     def measure(self) -> Measure:
         """What networks are compared by."""
         return self.against_labels if self.labelled else self.against_ann
+
+    def truth(self, labels: Tensor | None, images: Tensor, ann: nn.Module) -> Tensor:
+        """What networks are held to: the labels, or where there are none what the ANN says.
+
+        Args:
+            labels: Of a batch, or None.
+            images: `[B, ...]`.
+            ann: The network; asked only where there are no labels.
+        """
+        if labels is not None:
+            return labels
+        with torch.no_grad():
+            outputs = ann(prepared(images, next(ann.parameters())))
+        return self.answers(outputs, images)
 
     @abstractmethod
     def answers(self, outputs: Tensor, images: Tensor) -> Tensor:
