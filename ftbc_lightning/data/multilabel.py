@@ -45,6 +45,7 @@ def check_label_targets(targets: Tensor, num_labels: int, *, where: str) -> None
         num_labels: How many there must be for a sample.
         where: Named in the message.
 
+    >>> import torch
     >>> check_label_targets(torch.tensor([[0, 2]]), 2, where="Scenes")
     Traceback (most recent call last):
     ftbc_lightning.errors.UserError: Scenes has targets other than 0 and 1; 1 says that a label \

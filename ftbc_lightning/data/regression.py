@@ -46,6 +46,7 @@ def check_targets(targets: Tensor, num_outputs: int, *, where: str) -> None:
         num_outputs: How many there must be for a sample.
         where: Named in the message.
 
+    >>> import torch
     >>> check_targets(torch.zeros(3, 2), 1, where="Prices")
     Traceback (most recent call last):
     ftbc_lightning.errors.UserError: Prices has targets of shape [3, 2]; [samples, 1] is needed.
