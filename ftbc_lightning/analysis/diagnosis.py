@@ -144,7 +144,7 @@ class _Sums:
         self.sources = view.sources
         a = view.activations
         leak, weight = view.neuron.leak, 0.0
-        clipped = torch.minimum(a, view.neuron.top.view(-1, *(1,) * (a.ndim - 2)))
+        clipped = view.neuron.limited(a)
         emitted = torch.zeros_like(a)
         for t in range(len(view.output)):
             if leak != 1:

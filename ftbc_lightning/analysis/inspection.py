@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.batch_axis import MIXES, WAY_OUT, mixing_nodes
 from ftbc_lightning.graph.batch_norm import FOLDED
-from ftbc_lightning.graph.functions import ENCODER_KIND, Functions
+from ftbc_lightning.graph.encoding import is_encoder
+from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.two_sided import WRITTEN
@@ -24,7 +25,7 @@ BOTH_SIGNS = "the sum of its two IF neurons, one for each sign"
 FRONT = "kept: computed once, before the first layer"
 ON_MEAN = "kept: computed on the mean over the steps"
 FUNCTION = "taken over what has arrived so far: no spikes, one evaluation a step, counters"
-ENCODER = "encoder: the difference of two neurons, one for each sign"
+ENCODER = "encoder: a neuron with spikes of both signs"
 POOL_IN_TIME = "maximum of sums in time: needs a counter at each position"
 
 
@@ -155,20 +156,16 @@ def _nodes(
             continue
         if role not in becomes:
             continue
-        known = POOL_IN_TIME if node in in_time else becomes[role]
+        known = POOL_IN_TIME if node in in_time else ENCODER if is_encoder(node) else becomes[role]
         yield Row(
             node=path,
             kind=kind,
-            becomes=_both_signs(kind) if WRITTEN in node.meta and role == "linear" else known,
+            becomes=BOTH_SIGNS if WRITTEN in node.meta and role == "linear" else known,
             threshold=scope if role == "neuron" else "",
             calls=calls.get(str(node.target), 1),
             way_out=operators.advice(node, graph) if role == "refused" else "",
             spikes=_spikes(node, graph, neurons) if role == "neuron" else "",
         )
-
-
-def _both_signs(kind: str) -> str:
-    return ENCODER if kind == ENCODER_KIND else BOTH_SIGNS
 
 
 def _spikes(neuron: fx.Node, graph: fx.GraphModule, neurons: NeuronSettings) -> str:

@@ -23,6 +23,12 @@ class SpikeValues:
         """From -K or 0 to K."""
         return cls(-neuron.below * neuron.levels, neuron.levels)
 
+    @classmethod
+    def widest(cls, several: Iterable["SpikeValues"]) -> "SpikeValues":
+        """From the lowest of several kinds to the highest."""
+        found = list(several)
+        return cls(min(v.lowest for v in found), max(v.highest for v in found))
+
     @property
     def bits(self) -> int:
         """How many bits hold one of them: ceil(log2(number of values)), 1 for 0 and 1."""

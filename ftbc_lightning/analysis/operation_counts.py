@@ -1,6 +1,6 @@
 """How many operations a sample costs, from real spikes with thresholds folded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,6 @@ from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operat
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
-from ftbc_lightning.graph.channels import last_channels
-from ftbc_lightning.graph.functions import is_encoder
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -53,7 +51,7 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
     for name, neuron in neurons.items():
         used = (neuron.temporal_bias + neuron.step_charge != 0).sum(1).cpu()
         biased += used * (_size(snn.shapes[name]) // neuron.channels)
-    emitted = SpikeValues.of(next(iter(neurons.values())))
+    emitted = {name: SpikeValues.of(neuron) for name, neuron in neurons.items()}
     counter = _Counter(folded.layers, snn.timesteps, set(neurons), advance, emitted)
     images = snn.prepared(images)
     size, _ = chunk_sizes(snn, images, snn.timesteps)
@@ -61,7 +59,8 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
         counter.add(part)
     count = counter.result(snn.shapes, tuple(biased.tolist()))
     updates = neuron_operations(neurons, count.neurons, count.active)
-    return replace(count, spike_bits=emitted.bits, updates=updates)
+    bits = SpikeValues.widest(emitted.values()).bits
+    return replace(count, spike_bits=bits, updates=updates)
 
 
 @torch.no_grad()
@@ -90,7 +89,15 @@ def count_ann_operations(
 
 
 class _Counter:
-    """Sums over batches that go through a graph; `emitted` is None for an ANN."""
+    """Sums over batches that go through a graph.
+
+    Args:
+        graph: The graph.
+        steps: T.
+        neurons: The names of its neurons.
+        advance: Evaluates a node.
+        emitted: For each neuron what it can emit; None for an ANN.
+    """
 
     def __init__(
         self,
@@ -98,9 +105,10 @@ class _Counter:
         steps: int,
         neurons: set[str],
         advance: Advance,
-        emitted: SpikeValues | None = None,
+        emitted: Mapping[str, SpikeValues] | None = None,
     ) -> None:
         self.emitted = emitted
+        self.widest = None if emitted is None else SpikeValues.widest(emitted.values())
         self.plan, self.steps, self.neurons, self.advance = Plan(graph), steps, neurons, advance
         self.graph, self.samples = graph, 0
         self.products: dict[fx.Node, Tensor] = {}
@@ -123,46 +131,25 @@ class _Counter:
     def add(self, images: Tensor) -> None:
         propagation = Propagation(self.plan, images, steps=self.steps)
         connections = dict(self.connections())
-        events: dict[fx.Node, Tensor] = {}
         self.samples += len(images)
         for node in self.plan.nodes:
             if node in connections:
-                source = node.all_input_nodes[0]
-                value = events.get(source, propagation.values[source])
-                encoded = source in events
-                self._connection(node, connections[node], value, len(images), encoded=encoded)
+                value = propagation.values[node.all_input_nodes[0]]
+                self._connection(node, connections[node], value, len(images))
             module = self.plan.modules.get(str(node.target)) if node.op == "call_module" else None
             if isinstance(module, EdgeScale):
                 spikes = propagation.values[node.all_input_nodes[0]]
                 self.shortcuts += _by_step(spikes.abs(), self.steps).cpu()
-            if self.emitted is not None and is_encoder(node):
-                events[node] = self._both(node, propagation)
-            elif node.target is last_channels and node.all_input_nodes[0] in events:
-                events[node] = last_channels(events[node.all_input_nodes[0]])
             self.advance(propagation, node)
             if node.name in self.neurons:
                 self._spikes(node.name, propagation.values[node])
-
-    def _both(self, encoder: fx.Node, propagation: Propagation) -> Tensor:
-        """What reaches a layer behind an encoder: the spikes of both neurons, each an addition.
-
-        The layer has its weights twice, times the threshold of one neuron and of the other.
-        """
-        spikes: list[Tensor] = []
-        for side in encoder.all_input_nodes:
-            module = self.plan.modules.get(str(side.target))
-            theta = module.scale if isinstance(module, EdgeScale) else None
-            value = propagation.values[side]
-            scale = 1 if theta is None else theta.view(-1, *(1,) * (value.ndim - 2))
-            spikes.append((value / scale).round_())
-        return spikes[0] + spikes[1]
 
     def _spikes(self, name: str, value: Tensor) -> None:
         """Of an ANN activations that are not 0 count, each once."""
         marks = value.sign().abs_()  # several times as fast as a comparison
         active = fired = _by_step(marks, self.steps)
         negative = torch.zeros_like(active)
-        if self.emitted is not None and self.emitted != SpikeValues(0, 1):
+        if self.emitted is not None and self.emitted[name] != SpikeValues(0, 1):
             fired = _by_step(value.abs(), self.steps)
             negative = _by_step(value.clamp_max(0).neg_(), self.steps)
         for sums, part in (
@@ -172,9 +159,7 @@ class _Counter:
         ):
             sums[name] = sums.get(name, 0) + part
 
-    def _connection(
-        self, node: fx.Node, layer: Connection, value: Tensor, samples: int, *, encoded: bool
-    ) -> None:
+    def _connection(self, node: fx.Node, layer: Connection, value: Tensor, samples: int) -> None:
         steps = self.steps if node in self.plan.temporal else 1
         if node not in self.products:
             self.products[node], outputs = _products(layer, value[:1])
@@ -182,10 +167,9 @@ class _Counter:
             if not layer.weight.all():
                 full, _ = _products(layer, value[:1], dense=True)
             self.dense[node] = float(full.double().sum()), outputs
-        spikes = None if node not in self.plan.temporal else self.emitted
-        whole = encoded or (
-            spikes is not None
-            and torch.equal(value.round().clamp_(spikes.lowest, spikes.highest), value)
+        spikes = None if node not in self.plan.temporal else self.widest
+        whole = spikes is not None and torch.equal(
+            value.round().clamp_(spikes.lowest, spikes.highest), value
         )
         self.whole[node] = self.whole.get(node, True) and whole
         products = self.products[node].double().flatten()
@@ -194,7 +178,7 @@ class _Counter:
             return used.reshape(steps, samples, -1).sum(1).double() @ products
 
         once = number = reached((value != 0).to(value.dtype))
-        if whole and (encoded or spikes != SpikeValues(0, 1)):
+        if whole and spikes != SpikeValues(0, 1):
             number = reached(value.abs())
         for sums, part in ((self.effective, number), (self.reached, once)):
             sums[node] = torch.as_tensor(sums.get(node, 0) + part)

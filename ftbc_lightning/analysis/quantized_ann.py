@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.calibration.held_out import sorted_by_half
-from ftbc_lightning.calibration.regression import Linear, Regression, correctable
+from ftbc_lightning.calibration.places import correctable
+from ftbc_lightning.calibration.regression import Linear, Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.outputs import filled
@@ -38,6 +39,7 @@ def on_grid(activations: Tensor, neuron: IFNeuron, steps: int) -> Tensor:
 
         q(a) = theta/T * clip(floor(a * T / theta + 1/2), 0, T * K)
 
+    from -T * K on where the neuron is two-sided.
     A leak is left out: the levels are those of the neuron without.
 
     Args:
@@ -49,7 +51,8 @@ def on_grid(activations: Tensor, neuron: IFNeuron, steps: int) -> Tensor:
         q(a), of the same shape.
     """
     theta = neuron.threshold.view(-1, *(1,) * (activations.ndim - 2))
-    counts = (activations * (steps / theta) + 0.5).floor_().clamp_(0, steps * neuron.levels)
+    counts = (activations * (steps / theta) + 0.5).floor_()
+    counts.clamp_(steps * neuron.lowest, steps * neuron.levels)
     return counts * (theta / steps)
 
 
@@ -135,17 +138,18 @@ def corrected_ann(
     images, first_half = sorted_by_half(images)
     plans = Plan(reference), Plan(corrected)
     pairs = [_Pair(*plans, snn.prepared(batch)) for batch in images]
-    behind = {place.target.name: (n.name, place) for n, place in correctable(snn).items()}
-    read = {place.node.name for _, place in behind.values()}
+    places = [place for several in correctable(snn).values() for place in several]
+    behind = {place.target.name: place for place in places}
+    read = {place.node.name for place in places}
     for original, node in zip(plans[0].nodes, plans[1].nodes, strict=True):
         for pair in pairs:
             pair.advance(original, node, neurons, snn.timesteps, keep=node.name in read)
         if node.name in behind:
-            name, place = behind[node.name]
+            place = behind[node.name]
             module = corrected.get_submodule(str(place.node.target))
             assert isinstance(module, Linear)
             _correct(
-                module, neurons[name], place.node.name, node, pairs, first_half, shrinkage, reduce
+                module, place.neuron, place.node.name, node, pairs, first_half, shrinkage, reduce
             )
     return corrected
 
@@ -180,7 +184,7 @@ class _Pair:
 
 def _correct(
     module: Linear,
-    neuron: IFNeuron,
+    neuron: IFNeuron | None,
     layer: str,
     target: fx.Node,
     pairs: list[_Pair],
@@ -193,6 +197,8 @@ def _correct(
     def means(pair: _Pair) -> tuple[Tensor, Tensor]:
         return pair.inputs[layer], pair.rounded.values[target]
 
+    if module(pairs[0].inputs[layer]).shape != pairs[0].wanted.shape:
+        return  # the sum has more axes or places than the layer
     found = [partial(means, pair) for pair in pairs]
     before = copy.deepcopy(module)
     wanted = [pair.wanted for pair in pairs]

@@ -11,6 +11,7 @@ from ftbc_lightning.calibration.layer import over
 from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
+from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
 BATCH = 32
 LEARNING_RATE = 1e-4
@@ -26,7 +27,8 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
     r is the mean over time of the layer's spiking input, g the rest of the neuron's mean current
     (the layer's bias and the shortcut), z the ANN's pre-activation; q is the mean output of the
     neuron for an even current, with a straight-through floor. Adam with a cosine schedule, on 32
-    samples an iteration, drawn with a fixed seed. The bias is not trained.
+    samples an iteration, drawn with a fixed seed. The bias is not trained. Where no neuron reads
+    the layer, q and the rectifier are left out.
 
     Source: SNN Calibration (Li et al., ICML 2021), second half of the advanced pipeline. The
     released program takes 5,000 iterations at 1e-5 for CIFAR; here a tenth of them at ten times
@@ -37,7 +39,10 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
         iterations: How many, at least 1.
     """
     module, neuron = regression.module, regression.neuron
-    samples = [(r.clone(), x.clone(), z.relu()) for r, x, z in regression.samples()]
+    samples = [
+        (r.clone(), x.clone(), z.relu() if neuron is not None else z)
+        for r, x, z in regression.samples()
+    ]
     original = module.weight.detach().clone()
     weight = original.clone().requires_grad_()
     optimizer = torch.optim.Adam([weight], lr=LEARNING_RATE)
@@ -53,16 +58,21 @@ def backpropagate(regression: Regression, *, iterations: int) -> None:
         with torch.enable_grad():
             change = {"weight": weight - original, **no_bias}
             current = x + torch.func.functional_call(module, change, (r,))
-            charge = neuron.timesteps * (current + over(neuron.step_charge, x))
-            steps = (charge + over(neuron.initial_membrane, x)) / over(neuron.threshold, x)
-            steps = steps.clamp(0, neuron.timesteps * neuron.levels)
-            output = over(neuron.threshold, x) / neuron.timesteps * straight_floor(steps)
-            loss = F.mse_loss(output, wanted)
+            loss = F.mse_loss(current if neuron is None else emitted(neuron, current), wanted)
         (gradient,) = torch.autograd.grad(loss, [weight])
         weight.grad = regression.reduce(gradient, "sum") / world
         optimizer.step()
         schedule.step()
     module.weight.copy_(weight.detach())
+
+
+def emitted(neuron: IFNeuron, current: Tensor) -> Tensor:
+    """The mean output of a neuron for an even current, with a straight-through floor."""
+    charge = neuron.timesteps * (current + over(neuron.step_charge, current))
+    steps = (charge + over(neuron.initial_membrane, current)) / over(neuron.threshold, current)
+    steps = steps.clamp(0, neuron.timesteps * neuron.levels)
+    output: Tensor = over(neuron.threshold, current) / neuron.timesteps * straight_floor(steps)
+    return output
 
 
 def straight_floor(values: Tensor) -> Tensor:

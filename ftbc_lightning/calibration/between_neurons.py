@@ -37,19 +37,22 @@ def stretch_before(
         known: Operations whose values are there already.
         later: The neurons that come after this one.
     """
-    operations = _operations(neuron, plan, known)
+    operations = operations_before(neuron, plan, known)
     inside = {*operations, neuron}
-    afterwards = {node for n in later for node in (*_operations(n, plan, known), n)} - inside
+    afterwards = {node for n in later for node in (*operations_before(n, plan, known), n)} - inside
     shared = {node for node in operations if any(user in afterwards for user in node.users)}
     return Stretch(neuron, operations, _read(neuron, operations), shared)
 
 
 def read_later(plan: Plan, *, known: Collection[fx.Node], later: Sequence[fx.Node]) -> set[fx.Node]:
     """The neurons, constants and known values that the neurons to come need."""
-    return {node for n in later for node in _read(n, _operations(n, plan, known))}
+    return {node for n in later for node in _read(n, operations_before(n, plan, known))}
 
 
-def _operations(neuron: fx.Node, plan: Plan, known: Collection[fx.Node]) -> list[fx.Node]:
+def operations_before(
+    neuron: fx.Node, plan: Plan, known: Collection[fx.Node] = ()
+) -> list[fx.Node]:
+    """What is computed in time between a neuron and the neurons and known values before it."""
     found: set[fx.Node] = set()
     pending = list(neuron.all_input_nodes)
     while pending:

@@ -11,7 +11,7 @@ from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.iterative import stops
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.method import parse_method
-from ftbc_lightning.calibration.regression import left_alone
+from ftbc_lightning.calibration.places import left_alone
 from ftbc_lightning.calibration.settings import CalibrationSettings, Target
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep

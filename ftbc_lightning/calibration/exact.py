@@ -50,7 +50,8 @@ class _Solver:
         self.below = neuron.below * neuron.levels
         self.count, all_levels = count, (self.below + neuron.levels) * count
         self.cuts = cuts_of(layer, all_levels)
-        self.ends = self.threshold.new_tensor([all_levels, self.below * count], dtype=torch.float64)
+        lowest = (self.below + neuron.lowest) * count
+        self.ends = self.threshold.new_tensor([all_levels, lowest], dtype=torch.float64)
         self.unbounded = self.threshold.new_tensor([-torch.inf, torch.inf])
         self.wanted: Tensor | None = None
 

@@ -90,6 +90,11 @@ class Layer:
         """The largest mean output, K * theta, float64 `[C]`."""
         return self.theta if self.neuron.levels == 1 else self.neuron.levels * self.theta
 
+    @property
+    def bottom(self) -> Tensor:
+        """The smallest mean output, 0 unless the neuron is two-sided, float64 `[C]`."""
+        return self.neuron.lowest * self.theta
+
     def count(self) -> int:
         """N, how many values a channel has over samples, space and processes."""
         return self.samples * self.activations[0][0, 0].numel()
@@ -99,10 +104,10 @@ class Layer:
         return self.theta * counts / self.count()
 
     def target(self) -> Tensor:
-        """E[a] clipped to [0, K theta], float64 `[C]`: no spike train goes beyond it."""
+        """E[a] clipped to what a mean output can be, float64 `[C]`."""
         sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
         mean = self.reduce(total(sums), "sum") / self.count()
-        return torch.minimum(mean.clamp_min(0), self.top)
+        return torch.minimum(torch.maximum(mean, self.bottom), self.top)
 
     def charge(self, membranes: Sequence[Tensor], t: int) -> None:
         """Add the currents of a step to the membranes of all pieces."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.calibration.between_neurons import Stretch
-from ftbc_lightning.calibration.regression import Place
 from ftbc_lightning.calibration.spike_train import SpikeTrain
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.graph.step_weights import step_weights
@@ -107,20 +106,20 @@ class MicroBatch:
             self.currents |= dict(enumerate(currents, t))
         return currents[0]
 
-    def means(self, stretch: Stretch, place: Place) -> tuple[Tensor, Tensor]:
-        """The means over the steps of what a linear layer reads, and of the sum it is part of.
+    def means(self, stretch: Stretch, *nodes: fx.Node) -> tuple[Tensor, ...]:
+        """The means over the steps of the values of nodes before a neuron.
 
         With a leak the steps have their weights.
 
-        What lies between two neurons is linear, so the mean of a current is the current of the
-        mean spikes, and max pooling over sums in time has the same mean: one evaluation, not T.
+        What lies between two neurons is linear, or exact in the mean as max pooling over sums and
+        functions in time are, so it is computed once from the mean spikes, not T times.
         """
         propagation = Propagation(self.plan, self.images, steps=1)
         propagation.values = {node: self._mean(node) for node in stretch.read}
         values = dict(propagation.values)
         for node in stretch.operations:
             values[node] = propagation.advance(node)
-        return values[place.source], values[place.target]
+        return tuple(values[node] for node in nodes)
 
     def _steps(self, node: fx.Node, start: int, number: int) -> Any:
         if node in self.spikes:

@@ -13,10 +13,10 @@ def potential(layer: Layer) -> None:
 
         v0 <- v0 + T / c[0] * (E[a] - E[mean over t of c[t] * theta * s[t]])
 
-    E runs over samples alone, and a is clipped to [0, K theta]; c are the weights of the steps, 1
-    without a leak. A charge of T * e / c[0] adds e to the mean output over T steps, as far as the
-    neuron can still follow. It costs one pass over the
-    steps of the layer; the stage behind it finds the biases for the new membranes.
+    E runs over samples alone, and a is clipped to what a mean output can be; c are the weights of
+    the steps, 1 without a leak. A charge of T * e / c[0] adds e to the mean output over T steps,
+    as far as the neuron can still follow. It costs one pass over the steps of the layer; the stage
+    behind it finds the biases for the new membranes.
 
     Source: SNN Calibration (Li et al., ICML 2021), first half of the advanced pipeline. The
     released program divides the spikes by T twice; here the formula of the paper is used.
@@ -29,11 +29,9 @@ def potential(layer: Layer) -> None:
     assert correction is not None, "SpikingNetwork.correct_membranes makes room for it"
     correction.zero_()
     trains, _ = correct_step_by_step(layer, as_it_is)
-    threshold, top = (
-        values.view(-1, *(1,) * (correction.ndim - 1)) for values in (neuron.threshold, neuron.top)
-    )
+    threshold = neuron.threshold.view(-1, *(1,) * (correction.ndim - 1))
     weights = neuron.weights()
-    wanted = [torch.minimum(a.clamp_min(0), top) for a in layer.activations]
+    wanted = [neuron.limited(a) for a in layer.activations]
     counts = [train.counts() if weights is None else train.weighted(weights) for train in trains]
     samples = torch.tensor([sum(map(len, wanted))], device=correction.device)
     gap = _sum(wanted) - threshold.double() / neuron.timesteps * _sum(counts)

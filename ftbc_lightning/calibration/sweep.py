@@ -1,6 +1,6 @@
 """Walk through the ANN and the spiking network side by side, once, correcting on the way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -10,7 +10,8 @@ from ftbc_lightning.calibration.between_neurons import read_later, stretch_befor
 from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.micro_batch import MicroBatch, Room
-from ftbc_lightning.calibration.regression import Regression, correctable
+from ftbc_lightning.calibration.places import Place, correctable
+from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import device_bounds
@@ -77,9 +78,11 @@ def sweep(
         images, first_half = sorted_by_half(images)
     ann_plan, plan = Plan(reference), Plan(snn.layers)
     originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
-    ann = [Forward(ann_plan, part) for part in images]
+    neurons = snn.neurons()
+    places = {} if correct_weights is None else correctable(snn)
+    watched = {originals[n] for here in places.values() for p in here for n in (p.node, p.target)}
+    ann = [Forward(ann_plan, part, watched) for part in images]
     parts = [MicroBatch(plan, part, timesteps=snn.timesteps, steps=steps) for part in images]
-    neurons, places = snn.neurons(), correctable(snn)
     later = [node for node in plan.nodes if is_neuron(node)]
     known: set[fx.Node] = set()
     errors: dict[str, LayerError] = {}
@@ -88,17 +91,17 @@ def sweep(
         node = later.pop(0)
         neuron = neurons[node.name]
         stretch = stretch_before(node, plan, known=known, later=later)
-        place = places.get(node)
-        seen = node.all_input_nodes[0] if place is None else place.target
-        found = [forward.activation(originals[node], originals[seen]) for forward in ann]
-        if place is not None and correct_weights is not None:
-            means = [partial(part.means, stretch, place) for part in parts]
-            wanted = [before for before, _ in found]
-            correct_weights(Regression(place.module, neuron, means, wanted, first_half, reduce))
+        found = [forward.activation(originals[node]) for forward in ann]
+        for place in places.get(node, ()):
+            assert correct_weights is not None
+            target, wanted = _wanted(place, originals, ann)
+            means = [partial(part.means, stretch, place.source, target) for part in parts]
+            correct_weights(
+                Regression(place.module, place.neuron, means, wanted, first_half, reduce)
+            )
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
-        activations = pieces_of([behind for _, behind in found])
-        layer = Layer(node.name, neuron, currents, activations, count, reduce)
+        layer = Layer(node.name, neuron, currents, pieces_of(found), count, reduce)
         trains, errors[node.name] = correct(layer)
         apart = trains if len(trains) == len(parts) else trains[0].split(list(map(len, images)))
         for part, train in zip(parts, apart, strict=True):
@@ -109,6 +112,20 @@ def sweep(
             part.forget(needed)
         reached(len(errors))
     return errors
+
+
+def _wanted(
+    place: Place, originals: Mapping[fx.Node, fx.Node], ann: Sequence["Forward"]
+) -> tuple[fx.Node, list[Tensor]]:
+    """Where a layer is compared with the ANN, and what the ANN has there.
+
+    In the sum that it enters; at the layer itself where the sum has another shape.
+    """
+    nodes = {place.node, place.target}
+    seen = {node: [forward.seen.pop(originals[node]) for forward in ann] for node in nodes}
+    same = seen[place.node][0].shape == seen[place.target][0].shape
+    target = place.target if same else place.node
+    return target, seen[target]
 
 
 def pieces_of(activations: Sequence[Tensor]) -> list[Tensor]:
@@ -127,26 +144,25 @@ def _number(images: Sequence[Tensor], reduce: Reduce) -> int:
 
 
 class Forward:
-    """One micro-batch on its way through the ANN, an activation at a time."""
+    """One micro-batch on its way through the ANN, an activation at a time.
 
-    def __init__(self, plan: Plan, images: Tensor) -> None:
+    Attributes:
+        seen: The values of the nodes that are watched, as far as they have been passed.
+    """
+
+    def __init__(self, plan: Plan, images: Tensor, watched: Collection[fx.Node]) -> None:
         self.propagation = Propagation(plan, images, steps=1)
-        self.nodes = iter(plan.nodes)
+        self.nodes, self.watched = iter(plan.nodes), watched
+        self.seen: dict[fx.Node, Tensor] = {}
 
-    def activation(self, wanted: fx.Node, seen: fx.Node) -> tuple[Tensor, Tensor]:
-        """The value of a node before an activation that has not been passed, and behind it.
-
-        Args:
-            wanted: The activation.
-            seen: The node; no other activation lies between them.
-        """
-        before = self.propagation.values.get(seen)
+    def activation(self, wanted: fx.Node) -> Tensor:
+        """The value of an activation that has not been passed."""
         for node in self.nodes:
-            value = self.propagation.advance(node)
-            before = value if node is seen else before
+            value: Tensor = self.propagation.advance(node)
+            if node in self.watched:
+                self.seen[node] = value
             if node is wanted:
-                assert before is not None
-                return before, value
+                return value
         raise AssertionError(f"{wanted} has been passed")
 
 

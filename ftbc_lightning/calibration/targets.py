@@ -28,7 +28,8 @@ def cumulative(layer: Layer) -> Aim:
     weights = leaky_sums(ones, leak).tolist()
 
     def wanted(t: int, emitted: Tensor | float) -> Tensor:
-        return torch.minimum((weights[t] * mean - leak * emitted).clamp_min(0), layer.top)
+        missing = weights[t] * mean - leak * emitted
+        return torch.minimum(torch.maximum(missing, layer.bottom), layer.top)
 
     return Aim(mean, wanted, reads_emitted=True)
 
@@ -44,7 +45,7 @@ def ramp(layer: Layer) -> Aim:
         mean * (1 + RAMP * (2 * t - (layer.neuron.timesteps - 1)) / last)
         for t in range(layer.neuron.timesteps)
     ]
-    return _rows(torch.minimum(torch.stack(rows), layer.top))
+    return _rows(torch.minimum(torch.maximum(torch.stack(rows), layer.bottom), layer.top))
 
 
 def ideal(layer: Layer) -> Aim:
@@ -54,10 +55,10 @@ def ideal(layer: Layer) -> Aim:
     this train and a is the coarseness of spikes alone.
     """
     neuron = layer.neuron
-    theta, top = (over(values, layer.activations[0]) for values in (neuron.threshold, neuron.top))
+    theta = over(neuron.threshold, layer.activations[0])
     sums = []
     for a in layer.activations:
-        current = torch.minimum(a.clamp_min(0), top)
+        current = neuron.limited(a)
         v = (theta / 2).expand_as(current).clone(memory_format=torch.preserve_format)
         owed = torch.zeros_like(v) if neuron.remembers else None
         means = []

@@ -68,7 +68,8 @@ def _grams(regression: Regression) -> Tensor:
             rows = patches(module, r[half])
             if module.bias is not None:
                 rows = F.pad(rows, (0, 1), value=1.0)
-            wanted = gap[half].movedim(1, -1).reshape(len(rows), groups, -1)
+            last = gap[half] if isinstance(module, nn.Linear) else gap[half].movedim(1, -1)
+            wanted = last.reshape(len(rows), groups, -1)
             rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
             gram += (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
     return regression.reduce(grams, "sum")
@@ -82,7 +83,7 @@ def patches(module: Linear, values: Tensor) -> Tensor:
         values: Its input, `[B, C, ...]`.
     """
     if isinstance(module, nn.Linear):
-        return values.unsqueeze(1)
+        return values.reshape(-1, 1, values.shape[-1])
     kernel, stride = module.kernel_size, module.stride
     dilation, padding = module.dilation, _padding(module)
     if isinstance(module, nn.Conv1d):

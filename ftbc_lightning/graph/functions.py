@@ -5,10 +5,8 @@
 
 m is the running mean of what the function reads, so the running mean of y is f(m): exact for any
 function of any number of values. y is no train of spikes. Where a layer with weights reads it, or
-what another such layer gives, an encoder can be put between: two neurons, one for each sign, of
-which the layer reads spikes.
-
-    x = relu(x) - relu(-x)
+what another such layer gives, an encoder can be put between: a neuron whose spikes have two signs
+(`ftbc_lightning.snn.neurons.two_sided`), of which the layer reads spikes.
 
 Source: the expectation of transformers in ECMT (ACM MM 2024) and the temporal differences of
 SpikingJelly; max pooling over sums (`ftbc_lightning.graph.max_pooling`) is a case of it.
@@ -22,6 +20,7 @@ from torch import fx, nn
 
 from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.channels import first_channels, last_channels
+from ftbc_lightning.graph.encoding import ENCODER_KIND, encode
 from ftbc_lightning.graph.two_sided import WRITTEN
 
 Functions = Literal["refuse", "in_time", "encoded"]
@@ -33,9 +32,6 @@ RIGHT_PRODUCTS = (
     *(torch.nn.functional.linear, torch.matmul, operator.matmul, torch.mm, "matmul", "mm"),
 )
 """Functions that combine the last axis of what they read."""
-
-ENCODER_KIND = "encoder"
-"""What stands for the type of an encoder, where nodes are named."""
 
 
 def write_encoders(graph: fx.GraphModule) -> None:
@@ -84,14 +80,6 @@ def _encoder(source: fx.Node, graph: fx.GraphModule, *, last: bool) -> fx.Node:
         return after
 
     value = made(first_channels, source, name="channels") if last else source
-    above = made(torch.relu, value, name="positive")
-    minus = made(torch.neg, value, name="minus")
-    below = made(torch.relu, minus, name="negative")
-    both = made(torch.sub, above, below, name="encoded")
-    both.meta[WRITTEN] = path, ENCODER_KIND
-    return made(last_channels, both, name="decoded") if last else both
-
-
-def is_encoder(node: fx.Node) -> bool:
-    """Say whether a node gives what the two neurons of an encoder say together."""
-    return bool(node.meta.get(WRITTEN, ("", ""))[1] == ENCODER_KIND)
+    encoded = made(encode, value, name="encoded")
+    encoded.meta[WRITTEN] = path, ENCODER_KIND
+    return made(last_channels, encoded, name="decoded") if last else encoded

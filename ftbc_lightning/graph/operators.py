@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
 from ftbc_lightning.graph.einops_calls import is_product
+from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.linear import (
     FACTORS,
     PRODUCTS,
@@ -35,9 +36,9 @@ Role = Literal[
     "function",
     "refused",
 ]
-"""neuron: becomes an IFNeuron. linear: stays. pool: a maximum, taken over sums in time. shape: a
-number, not a tensor in time. front: prepares the input, computed once. tail: behind the last layer,
-computed on the mean over the steps. function: taken over what has arrived so far."""
+"""neuron: becomes a layer of neurons. linear: stays. pool: a maximum, taken over sums in time.
+shape: a number, not a tensor in time. front: prepares the input, computed once. tail: behind the
+last layer, computed on the mean over the steps. function: taken over what has arrived so far."""
 
 _RELU, _GATE = "train with ReLU instead", "leave the gate out, or train with ReLU6"
 _ATTENTION = "none: attention multiplies two values that change in time"
@@ -122,7 +123,7 @@ def _alone(node: fx.Node, graph: fx.GraphModule, constants: set[fx.Node]) -> Rol
         values = operands(node)
         own = any(value in constants for value in values)
         return "refused" if own or (node.target in OF_TWO and len(values) < 2) else "pool"
-    if is_activation(node, graph):
+    if is_activation(node, graph) or is_encoder(node):
         return "neuron"
     return "linear" if is_linear(node, graph, constants) else "refused"
 

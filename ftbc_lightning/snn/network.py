@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.snn.neurons import check_neuron, model_named
+from ftbc_lightning.snn.neurons import TwoSidedNeuron, check_neuron, model_named
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.simulation import simulate
@@ -74,8 +75,11 @@ class SpikingNetwork(nn.Module):
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.input_dtype = input_dtype
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        make = partial(model_named(neuron), timesteps=timesteps, levels=levels, leak=self.leak)
-        self.layers = _with_neurons(graph, self.shapes, make)
+        activation, encoder = (
+            partial(model, timesteps=timesteps, levels=levels, leak=self.leak)
+            for model in (model_named(neuron), TwoSidedNeuron)
+        )
+        self.layers = _with_neurons(graph, self.shapes, activation, encoder)
         self.requires_grad_(False)
         self.eval()
 
@@ -153,7 +157,8 @@ class SpikingNetwork(nn.Module):
 def _with_neurons(
     ann: fx.GraphModule,
     shapes: Mapping[str, Sequence[int]],
-    make: Callable[[int], IFNeuron],
+    activation: Callable[[int], IFNeuron],
+    encoder: Callable[[int], IFNeuron],
 ) -> fx.GraphModule:
     """Copy the graph, share its modules, and put a neuron at each node in `shapes`.
 
@@ -167,8 +172,10 @@ def _with_neurons(
     weight = next(ann.parameters(), torch.empty(0))
     for node in graph.nodes:
         if node.name in shapes:
-            like = _member(ann, str(node.target)).threshold if is_neuron(node) else weight
-            neuron = make(shapes[node.name][0])
+            old = _member(ann, str(node.target)) if is_neuron(node) else None
+            like = weight if old is None else old.threshold
+            encodes = is_encoder(node) or isinstance(old, TwoSidedNeuron)
+            neuron = (encoder if encodes else activation)(shapes[node.name][0])
             members[f"{NEURONS}.{node.name}"] = neuron.to(device=like.device, dtype=like.dtype)
             node.op, node.target = "call_module", f"{NEURONS}.{node.name}"
             node.args, node.kwargs = (node.all_input_nodes[0],), {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
@@ -181,6 +182,8 @@ def observe(
 ) -> dict[str, ActivationStatistics]:
     """Run the ANN once over the batches and gather the statistics of its activations.
 
+    Of what an encoder reads the magnitude counts: its levels lie alike on both sides of 0.
+
     Args:
         reference: The traced ANN.
         channels: For each activation node its number of channels.
@@ -206,7 +209,7 @@ def observe(
             value = propagation.advance(node)
             if node.name in statistics:
                 finite[node.name] = value.isfinite().all()
-                statistics[node.name].update(value)
+                statistics[node.name].update(value.abs() if is_encoder(node) else value)
         _check_finite(finite)
     progress("activations of the ANN", len(samples), len(samples))
     for collected in statistics.values():

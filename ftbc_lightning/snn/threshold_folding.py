@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
+from ftbc_lightning.graph.channels import last_channels
 from ftbc_lightning.graph.max_pooling import is_window
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -115,7 +116,7 @@ def weights_behind(
             fits = not isinstance(module, nn.Linear) or axes in (1, None)
             uses = sum(other.target == node.target for other in graph.graph.nodes)
             return [node] if uses == 1 and fits else None
-    flattens = _flattens(node, graph)
+    flattens = node.target is last_channels or _flattens(node, graph)
     if not (flattens or _is_transparent(node, graph)):
         return None
     ends: list[fx.Node] = []

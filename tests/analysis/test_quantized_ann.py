@@ -7,7 +7,7 @@ from torch import nn
 from ftbc_lightning import convert
 from ftbc_lightning.analysis.quantized_ann import bits, corrected_ann, on_grid, quantized_logits
 from ftbc_lightning.calibration.held_out import half_of
-from ftbc_lightning.calibration.regression import correctable
+from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.graph.tracing import trace
 from tests.networks import residual_net, samples
 from tests.reference.ridge import held
@@ -39,7 +39,7 @@ def test_correcting_leaves_the_ann_and_changes_the_layers_that_the_spiking_one_c
     assert all(torch.equal(value, before[name]) for name, value in ann.state_dict().items())
     original = dict(trace(ann).named_parameters())
     changed = {n for n, v in corrected.named_parameters() if not torch.equal(v, original[n])}
-    paths = {str(place.node.target) for place in correctable(snn).values()}
+    paths = {str(place.node.target) for (place,) in correctable(snn).values()}
     assert {name.rpartition(".")[0] for name in changed} == paths == {"conv2", "conv3"}
 
 

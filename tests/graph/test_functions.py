@@ -19,6 +19,7 @@ from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.analysis.operation_counts import count_operations
 from ftbc_lightning.ann.vit import ViT
+from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.graph.attention import OpenAttention
 from ftbc_lightning.snn import simulation
 from ftbc_lightning.snn.conversion import prepare
@@ -112,7 +113,7 @@ def test_with_encoders_layers_read_spikes_and_the_error_falls_with_the_steps(nam
         settings = {"timesteps": timesteps, "functions": "encoded", "threshold_rule": "max"}
         snn = convert(net, x[:1], [x], **settings)
         errors.append(float((simulate(snn, x)[-1] - net(x)).abs().mean()))
-    assert len(snn.shapes) >= 3
+    assert len(snn.shapes) >= 2
     assert errors[1] < 0.25 * errors[0]
 
 
@@ -137,8 +138,8 @@ def test_a_transformer_converts_with_neurons_before_its_layers_and_comes_to_the_
     assert found[1] < 0.01
     snn = convert(net, x[:1], [x], timesteps=8, functions="encoded")
     # before q, k and v together, what follows attention, the two linear layers; and the head
-    assert len(snn.shapes) == 2 * (2 * 4 + 1)
-    assert snn.shapes["blocks_0_norm1_positive"] == (16, 16)  # a channel each value of a patch
+    assert len(snn.shapes) == 2 * 4 + 1
+    assert snn.shapes["blocks_0_norm1_encoded"] == (16, 16)  # a channel each value of a patch
     for method in ("static", "iterative", "exact", "weights+exact"):
         calibrate(net, snn, [x], method=method)
         assert distance(snn, net, x) < 0.15
@@ -161,16 +162,34 @@ def test_a_transformer_converts_with_neurons_before_its_layers_and_comes_to_the_
             export(snn, tmp_path / "a", format=format)
 
 
-def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_both_neurons():
-    net, x = built("Tanh")
+def test_weights_are_corrected_before_functions_and_encoders():
+    net, x = vit()
+    snn = convert(net, x[:1], [x], timesteps=4, functions="encoded")
+    places = [place for several in correctable(snn).values() for place in several]
+    block = ["attention.query", "attention.key", "attention.value", "attention.out", "rise", "fall"]
+    names = [str(place.node.target).replace("blocks.", "") for place in places]
+    assert names == [f"{i}.{layer}" for i in (0, 1) for layer in block]
+    sums = [place.target.name for place in places if place.target is not place.node]
+    assert len(sums) == 4  # what attention and the two layers give is added to what they read
+    assert not any(place.neuron for place in places)
+    before, weights = distance(snn, net, x), [place.module.weight.clone() for place in places]
+    calibrate(net, snn, [x], method="weights+exact")
+    for place, given in zip(places, weights, strict=True):
+        assert not torch.equal(place.module.weight, given)
+    assert distance(snn, net, x) < 0.9 * before
+
+
+def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_either_sign():
+    net, x = built("LayerNorm")
     snn = convert(net, x[:1], [x], timesteps=5, functions="encoded")
     names = list(snn.shapes)
-    assert names == ["relu", "flatten_positive", "flatten_negative"]
+    assert names == ["relu", "flatten_encoded"]
     count = count_operations(snn, x)
-    rates = [sum(count.firing_rates[name]) * 8 for name in names[1:]]
+    assert 0 < sum(count.negative_rates["flatten_encoded"]) < sum(count.firing_rates[names[1]])
+    assert count.spike_bits == 2
     layer = {layer.layer: layer for layer in count.layers}["last"]
     assert layer.inputs == "spikes"
-    assert sum(layer.effective) == pytest.approx(3 * sum(rates))
+    assert sum(layer.effective) == pytest.approx(3 * 8 * sum(count.firing_rates[names[1]]))
 
 
 def test_an_encoder_moves_channels_without_a_counter_and_the_layer_reads_whole_spikes():
@@ -178,14 +197,12 @@ def test_an_encoder_moves_channels_without_a_counter_and_the_layer_reads_whole_s
     net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 3))
     x = torch.randn(8, 5, 4)
     snn = convert(net, x[:1], [x], timesteps=32, functions="encoded")
-    assert len(SteppedNetwork(snn).state_names) == 4 + 2  # neurons, and the second GELU's
+    assert len(SteppedNetwork(snn).state_names) == 2 + 2  # neurons, and the second GELU's
     seen = []
     snn.layers.get_submodule("2").register_forward_hook(lambda m, given, out: seen.append(given[0]))
     simulate(snn, x)
-    above, below = (snn.neurons()[f"_1_{side}"].threshold for side in ("positive", "negative"))
-    levels = torch.stack([torch.zeros(6), above, -below, above - below])
-    gap = (seen[0].reshape(-1, 1, 6) - levels).abs().amin(1)
-    assert gap.max() == 0
+    theta = snn.neurons()["_1_encoded"].threshold
+    assert set((seen[0].reshape(-1, 6) / theta).unique().tolist()) == {-1, 0, 1}
 
 
 class Folded(nn.Module):

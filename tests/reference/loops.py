@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class StepNeuron(nn.Module):
     """One integrate-and-fire step a call; with a sign, several levels and a leak if asked for."""
 
-    signed, levels, leak = False, 1, 1.0
+    signed, two_sided, levels, leak = False, False, 1, 1.0
 
     def __init__(self, threshold: Tensor, initial: Tensor, timesteps: int) -> None:
         super().__init__()
@@ -45,6 +45,9 @@ class StepNeuron(nn.Module):
         if self.signed:
             for k in range(self.levels):
                 spikes = spikes - 1.0 * ((potential < -k * threshold) & (self.emitted > k))
+        if self.two_sided:
+            for k in range(self.levels):
+                spikes = spikes - 1.0 * (potential < -k * threshold)
         return torch.as_tensor(spikes)
 
 

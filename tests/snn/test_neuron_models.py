@@ -14,9 +14,13 @@ from ftbc_lightning import (
     reconvert,
     simulate,
 )
+from ftbc_lightning.calibration.exact import exact
+from ftbc_lightning.calibration.layer import Layer, correct_step_by_step
+from ftbc_lightning.calibration.targets import aim_of
 from ftbc_lightning.snn.early_exit import simulate_until_sure
 from ftbc_lightning.snn.network import shortened
-from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.neurons import NEURON_MODELS, TwoSidedNeuron
+from ftbc_lightning.snn.statistics import identity
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from tests.networks import residual_net, samples
 from tests.reference import loops
@@ -138,6 +142,26 @@ def test_a_signed_neuron_takes_back_no_more_than_it_has_sent():
     spikes = neuron(current)[0] / neuron.threshold
     assert bool((spikes.cumsum(0) >= 0).all())
     assert set(spikes.unique().tolist()) == {-2, -1, 0, 1, 2}
+
+
+@pytest.mark.parametrize(("levels", "leak"), list(product((1, 2, 3), (1.0, 0.8))))
+def test_a_two_sided_neuron_is_the_loop_and_meets_the_target_of_each_step(levels, leak):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(T, 200, 3, dtype=torch.float64, generator=generator)
+    neuron = TwoSidedNeuron(3, timesteps=T, levels=levels, leak=leak).double()
+    neuron.set_threshold(torch.tensor([0.5, 1.0, 0.3]).double(), half_threshold="initial")
+    means = torch.tensor([0.2, -0.4, -0.1]).double()
+    activations = means + 0.3 * torch.randn(200, 3, dtype=torch.float64, generator=generator)
+    layer = Layer("encoder", neuron, [lambda t: x[t].clone()], [activations], 200, identity)
+    for target in ("step", "ideal"):
+        _, errors = correct_step_by_step(layer, exact(), aim_of(layer, target))
+        assert float(errors.after.max()) <= float(neuron.threshold.max()) / 200 + 1e-12
+    slowly = loops.StepNeuron(neuron.threshold, neuron.threshold / 2, T)
+    slowly.two_sided, slowly.levels, slowly.leak = True, levels, leak
+    slowly.bias = neuron.temporal_bias
+    expected = torch.stack([slowly(current) for current in x])
+    torch.testing.assert_close(neuron(x)[0], expected, rtol=0, atol=1e-12)
+    assert (expected / neuron.threshold).round().amin() == -levels
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,14 +3,23 @@
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.neurons.signed import SignedNeuron
+from ftbc_lightning.snn.neurons.two_sided import TwoSidedNeuron
 
-__all__ = ["NEURON_MODELS", "IFNeuron", "SignedNeuron", "check_neuron", "model_named"]
+__all__ = [
+    "NEURON_MODELS",
+    "IFNeuron",
+    "SignedNeuron",
+    "TwoSidedNeuron",
+    "check_neuron",
+    "model_named",
+]
 
 NEURON_MODELS: dict[str, type[IFNeuron]] = {
     "if": IFNeuron,
     "signed": SignedNeuron,
 }
-"""Every neuron model by its name. A model has the buffers of `IFNeuron` and its `forward`."""
+"""Every neuron model that can stand for an activation, by its name. A model has the buffers of
+`IFNeuron` and its `forward`; encoders are `TwoSidedNeuron` beside every one of them."""
 
 MOST_LEVELS = 127
 """Spikes of a step are stored in a byte with a sign."""

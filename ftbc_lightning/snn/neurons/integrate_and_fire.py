@@ -107,6 +107,16 @@ class IFNeuron(nn.Module):
         """The largest mean output, K * theta, `[C]`."""
         return self.threshold * self.levels
 
+    @property
+    def lowest(self) -> int:
+        """The smallest mean output in thresholds: below 0 where it has the sign of its input."""
+        return 0 if self.remembers else -self.below * self.levels
+
+    def limited(self, values: Tensor) -> Tensor:
+        """What of an activation `[B, C, ...]` a mean output can be: lowest * theta .. K * theta."""
+        theta = self.threshold.view(-1, *(1,) * (values.ndim - 2))
+        return torch.minimum(torch.maximum(values, self.lowest * theta), self.levels * theta)
+
     def weights(self) -> Tensor | None:
         """c, how much each step counts, `[T]`; None without a leak, where all count the same."""
         if self.leak == 1:
@@ -116,7 +126,7 @@ class IFNeuron(nn.Module):
     @property
     def binary(self) -> bool:
         """Whether it fires 0 or 1."""
-        return self.levels == 1 and not self.remembers
+        return self.levels == 1 and not self.below
 
     @property
     def plain(self) -> bool:
