@@ -64,6 +64,8 @@ class Energy:
         additions: Of biases and of spikes that enter a sum without a layer, in nJ.
         neurons: Of what neurons do beyond charge, one comparison and reset, in nJ: the leak's
             products, further comparisons, which are additions, and the counters of signed ones.
+        functions: Of multiplications in functions that do not spike, in nJ; what else they do is
+            not counted.
         table: The cost table.
         first_layer: Whether analog inputs are multiplied once or at every step.
     """
@@ -73,12 +75,20 @@ class Energy:
     table: CostTable
     first_layer: FirstLayer
     neurons: float = 0.0
+    functions: float = 0.0
+
+    @property
+    def products(self) -> float:
+        """Of synapses and functions, in nJ."""
+        return self.synapses + self.functions
 
     def __str__(self) -> str:
         neurons = f"+ {_three(self.neurons)} nJ in neurons " if self.neurons else ""
+        functions = f"+ {_three(self.functions)} nJ in functions " if self.functions else ""
+        first_layer = self.first_layer.replace("_", " ")
         return (
             f"{_three(self.synapses)} nJ in synapses + {_three(self.additions)} nJ in additions "
-            f"{neurons}({self.table.name}, first layer {self.first_layer.replace('_', ' ')})"
+            f"{neurons}{functions}({self.table.name}, first layer {first_layer})"
         )
 
 
@@ -108,7 +118,10 @@ def energy(count: OperationCount, table: CostTable, *, first_layer: FirstLayer =
     updates, plain = count.updates, sum(count.neurons.values()) * count.timesteps
     further = max(updates.comparisons - plain, 0) + updates.counter_adds
     neurons = updates.products * (table.mac - table.ac) + further * table.ac
-    return Energy(synapses / 1000, additions / 1000, table, first_layer, neurons / 1000)
+    functions = count.function_products() * table.mac
+    return Energy(
+        synapses / 1000, additions / 1000, table, first_layer, neurons / 1000, functions / 1000
+    )
 
 
 def quantized_energy(
@@ -128,4 +141,5 @@ def quantized_energy(
     product = min(bits(timesteps * levels) * table.ac, table.mac)
     first = sum(count.layers[0].effective)
     synapses = first * table.mac + (count.macs() - first) * product
-    return Energy(synapses / 1000, count.bias_adds() * table.ac / 1000, table, "once")
+    additions, functions = count.bias_adds() * table.ac, count.function_products() * table.mac
+    return Energy(synapses / 1000, additions / 1000, table, "once", functions=functions / 1000)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from ftbc_lightning.analysis.function_operations import FunctionOperations, function_operations
 from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operations
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
@@ -28,7 +30,8 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
 
     Thresholds are folded first: a spike is then a whole number s on the wire, and a synapse that it
     reaches adds its weight |s| times; beside it stands how often a spike of any level reaches one.
-    Not counted: pooling, and charge and reset of the neurons, which are `neurons` times T each.
+    Functions that do not spike have lines of their own. Not counted: pooling, and charge and reset
+    of the neurons, which are `neurons` times T each.
 
     Args:
         snn: A converted network with thresholds set; left as it is.
@@ -39,12 +42,12 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
     """
     folded, _ = fold_thresholds(snn)
 
-    def advance(propagation: Propagation, node: fx.Node) -> None:
-        if is_neuron(node):
-            spikes, _ = neurons[node.name](propagation.current(node))
-            propagation.settle(node, spikes)
-        else:
-            propagation.advance(node)
+    def advance(propagation: Propagation, node: fx.Node) -> Any:
+        if not is_neuron(node):
+            return propagation.advance(node)
+        spikes, _ = neurons[node.name](propagation.current(node))
+        propagation.settle(node, spikes)
+        return spikes
 
     neurons = folded.neurons()
     biased = torch.zeros(snn.timesteps)
@@ -52,7 +55,8 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
         used = (neuron.temporal_bias + neuron.step_charge != 0).sum(1).cpu()
         biased += used * (_size(snn.shapes[name]) // neuron.channels)
     emitted = {name: SpikeValues.of(neuron) for name, neuron in neurons.items()}
-    counter = _Counter(folded.layers, snn.timesteps, set(neurons), advance, emitted)
+    functions = names_of_functions(folded)
+    counter = _Counter(folded.layers, snn.timesteps, set(neurons), functions, advance, emitted)
     images = snn.prepared(images)
     size, _ = chunk_sizes(snn, images, snn.timesteps)
     for part in torch.split(images, size):
@@ -77,15 +81,19 @@ def count_ann_operations(
     """
     neurons = snn.neurons()
 
-    def advance(propagation: Propagation, node: fx.Node) -> None:
+    def advance(propagation: Propagation, node: fx.Node) -> Any:
         if quantized:
-            advance_quantized(propagation, node, neurons, snn.timesteps)
-        else:
-            propagation.advance(node)
+            return advance_quantized(propagation, node, neurons, snn.timesteps)
+        return propagation.advance(node)
 
-    counter = _Counter(snn.traced(ann), 1, set(neurons), advance)
+    counter = _Counter(snn.traced(ann), 1, set(neurons), names_of_functions(snn), advance)
     counter.add(snn.prepared(images))
     return counter.result(snn.shapes, (0.0,))
+
+
+def names_of_functions(snn: SpikingNetwork) -> set[str]:
+    """The nodes that are taken over what has arrived so far."""
+    return {node.name for node in Plan(snn.layers).functions}
 
 
 class _Counter:
@@ -95,6 +103,7 @@ class _Counter:
         graph: The graph.
         steps: T.
         neurons: The names of its neurons.
+        functions: The names of what is taken over what has arrived so far.
         advance: Evaluates a node.
         emitted: For each neuron what it can emit; None for an ANN.
     """
@@ -104,13 +113,15 @@ class _Counter:
         graph: fx.GraphModule,
         steps: int,
         neurons: set[str],
+        functions: set[str],
         advance: Advance,
         emitted: Mapping[str, SpikeValues] | None = None,
     ) -> None:
         self.emitted = emitted
         self.widest = None if emitted is None else SpikeValues.widest(emitted.values())
         self.plan, self.steps, self.neurons, self.advance = Plan(graph), steps, neurons, advance
-        self.graph, self.samples = graph, 0
+        self.graph, self.samples, self.functions = graph, 0, functions
+        self.costs: dict[str, FunctionOperations] = {}
         self.products: dict[fx.Node, Tensor] = {}
         self.effective: dict[fx.Node, Tensor] = {}
         self.reached: dict[fx.Node, Tensor] = {}
@@ -140,7 +151,12 @@ class _Counter:
             if isinstance(module, EdgeScale):
                 spikes = propagation.values[node.all_input_nodes[0]]
                 self.shortcuts += _by_step(spikes.abs(), self.steps).cpu()
-            self.advance(propagation, node)
+            evaluate = partial(self.advance, propagation, node)
+            if node.name in self.functions and node.name not in self.costs:
+                counted = self.steps * len(images)
+                self.costs[node.name] = function_operations(node, evaluate, counted)
+            else:
+                evaluate()
             if node.name in self.neurons:
                 self._spikes(node.name, propagation.values[node])
 
@@ -223,6 +239,7 @@ class _Counter:
             zero_weights=zeros / weights,
             active=active,
             negative_rates=negative,
+            functions=tuple(self.costs.values()),
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ftbc_lightning.analysis.function_operations import FunctionOperations
 from ftbc_lightning.analysis.neuron_operations import NeuronOperations
 
 Inputs = Literal["analog", "spikes", "graded"]
@@ -57,6 +58,7 @@ class OperationCount:
         negative_rates: Negative spikes for each neuron of a layer at each step, `[T]`.
         spike_bits: Bits of a spike; 0 for an ANN.
         updates: What neurons do beyond charge and reset.
+        functions: What is taken over what has arrived so far, at one step.
     """
 
     timesteps: int
@@ -72,6 +74,7 @@ class OperationCount:
     negative_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     spike_bits: int = 0
     updates: NeuronOperations = field(default_factory=NeuronOperations)
+    functions: tuple[FunctionOperations, ...] = ()
 
     def _repeats(self, layer: LayerOperations, first_layer: FirstLayer) -> int:
         return self.timesteps if layer.inputs != "analog" or first_layer == "every_step" else 1
@@ -91,6 +94,14 @@ class OperationCount:
     def spike_products(self) -> float:
         """What ACs become where a synapse multiplies its weight by s instead: one for a spike."""
         return sum(sum(layer.reached) for layer in self.layers if layer.inputs == "spikes")
+
+    def function_products(self) -> float:
+        """Multiplications in functions over all steps; none of them is replaced by spikes."""
+        return self.timesteps * sum(function.products for function in self.functions)
+
+    def function_values(self) -> float:
+        """Evaluations of functions over all steps."""
+        return self.timesteps * sum(function.values for function in self.functions)
 
     def dense(self, first_layer: FirstLayer = "once") -> float:
         """Synaptic operations if nothing were 0."""

@@ -18,6 +18,7 @@ from ftbc_lightning.files.run_configuration import is_finetuning
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import Picture, layer_pictures, steps_picture
 from ftbc_lightning.report.measure import measure_of
+from ftbc_lightning.report.multiplications import multiplications_saved
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun, read_run
 from ftbc_lightning.report.style import label_of
@@ -78,6 +79,8 @@ def page(run: FinishedRun) -> str:
             (label_of(row.method), row)
             for row in sorted(measured.operations, key=lambda row: row.method)
         ],
+        functions=any(row.function_values for row in measured.operations),
+        saved=multiplications_saved(measured),
         costs=[table for name, table in COST_TABLES.items() if name in used],
         pictures=[(picture, Markup(_svg(picture))) for picture in pictures],
         settings=_settings(run.config),

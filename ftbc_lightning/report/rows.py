@@ -92,7 +92,8 @@ class OperationRow:
     `accuracy` is in the measure of the results. `method` is theirs, or `ann`, `ann_dense`,
     `ann_quantized`. Energy in nJ by the cost table; `_once` and `_every_step` say how often the
     analog first layer is computed. The columns behind `table` are those of neurons with a sign,
-    several levels or a leak.
+    several levels or a leak, and of functions that do not spike: their multiplications, which are
+    part of the energy, and their evaluations.
     """
 
     method: str
@@ -116,6 +117,8 @@ class OperationRow:
     comparisons: float = 0.0
     counter_adds: float = 0.0
     energy_neurons: float = 0.0
+    function_products: float = 0.0
+    function_values: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from ftbc_lightning import (
     simulate,
 )
 from ftbc_lightning.analysis.diagnosis import diagnose
+from ftbc_lightning.analysis.energy import cost_table, energy
 from ftbc_lightning.analysis.inspection import inspect
-from ftbc_lightning.analysis.operation_counts import count_operations
+from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
 from ftbc_lightning.ann.vit import ViT
 from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.graph.attention import OpenAttention
@@ -190,6 +191,29 @@ def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_either_sign():
     layer = {layer.layer: layer for layer in count.layers}["last"]
     assert layer.inputs == "spikes"
     assert sum(layer.effective) == pytest.approx(3 * 8 * sum(count.firing_rates[names[1]]))
+
+
+def test_what_does_not_spike_is_counted_on_lines_of_its_own():
+    net, x = vit()
+    snn = convert(net, x[:1], [x], timesteps=3, functions="encoded")
+    count, ann = count_operations(snn, x), count_ann_operations(net, snn, x)
+    patches, width = 16, 16
+    attention = 2 * patches * patches * width  # scores of all pairs, and sums with them
+    assert count.function_products() == 3 * 2 * attention
+    assert ann.function_products() == 2 * attention
+    each = patches * (2 * width + width + 2 * width)  # two norms, attention, GELU
+    # of the five norms the first reads the sample alone
+    assert ann.function_values() == 2 * each
+    assert count.macs() == ann.layers[0].effective[0]  # of the patches alone
+    table = cost_table("45nm-fp32")
+    assert energy(count, table).functions == pytest.approx(3 * 2 * attention * table.mac / 1000)
+
+
+def test_a_product_of_two_values_in_time_multiplies_once_for_each_value():
+    net, x = built("a product")
+    count = count_operations(convert(net, x[:1], [x], timesteps=3, functions="encoded"), x)
+    (product,) = count.functions
+    assert (product.values, product.products) == (8, 8)
 
 
 def test_an_encoder_moves_channels_without_a_counter_and_the_layer_reads_whole_spikes():

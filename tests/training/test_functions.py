@@ -1,6 +1,7 @@
 """A transformer through the command line, with neurons before its layers."""
 
 import csv
+import re
 
 import pytest
 
@@ -40,7 +41,9 @@ def test_every_subcommand_takes_it(run, capsys):
     assert main(["report", str(run)]) == 0
     assert main(["inspect", *words]) == 0
     said = capsys.readouterr().out
-    assert "ViT converts: yes, 10 layers of neurons" in said
+    page = (run / "report.html").read_text()
+    assert re.search(r"of these multiplications, and [\d,]+ evaluations of functions", page)
+    assert "ViT converts: yes, 5 layers of neurons" in said
     assert "encoder" in said
     with (run / "results.csv").open() as file:
         reached = {

@@ -155,16 +155,16 @@ def _operations(
     accuracy = {(row.method, row.timesteps): row.accuracy for row in module.results}
     some = module.network(next(iter(module.every_variant())))
     ann = count_ann_operations(graph, some, images)
-    of_ann = accuracy["ann", None]
+    of_ann, dense = accuracy["ann", None], ann.dense() + ann.function_products()
     rows = [
-        _row("ann", 1, of_ann, ann, energy(ann, table).synapses),
-        _row("ann_dense", 1, of_ann, ann, ann.dense() * table.mac / 1000),
+        _row("ann", 1, of_ann, ann, energy(ann, table).products),
+        _row("ann_dense", 1, of_ann, ann, dense * table.mac / 1000),
     ]
     for one in quantized:
         steps = one.network.timesteps
         count = count_ann_operations(one.graph, one.network, images, quantized=True)
         joules = quantized_energy(count, table, timesteps=steps, levels=one.network.levels)
-        rows.append(_row(one.method, steps, one.accuracy, count, joules.synapses))
+        rows.append(_row(one.method, steps, one.accuracy, count, joules.products))
     for variant in module.every_variant():
         if variant.method in methods:
             count = count_operations(module.network(variant), images)
@@ -182,8 +182,8 @@ def _row(
     joules: float | None = None,
 ) -> OperationRow:
     table = COST_TABLES[DEFAULT_TABLE]
-    every = energy(count, table, first_layer="every_step").synapses
-    once = energy(count, table).synapses
+    every = energy(count, table, first_layer="every_step").products
+    once = energy(count, table).products
     return OperationRow(
         method,
         timesteps,
@@ -206,4 +206,6 @@ def _row(
         count.updates.comparisons,
         count.updates.counter_adds,
         energy(count, table).neurons,
+        count.function_products(),
+        count.function_values(),
     )
