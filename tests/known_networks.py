@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from ftbc_lightning import convert, simulate
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.ann import OneOutput, timm_network
+from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.tracing import trace
 
-LEAST_SIZE = {"inception_v3": 75}
+LEAST_SIZE = {"inception_v3": 75, "maxvit_t": 224}
 NETWORKS = (
     *("alexnet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "squeezenet1_1"),
     *("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"),
@@ -43,8 +44,20 @@ TIMM_NETWORKS = (
     *("mobilenetv2_100", "dla34", "res2net50_26w_4s", "selecsls42b", "hrnet_w18_small"),
     *("repvgg_a0", "gernet_s", "cspresnet50", "resnetv2_50", "xception41"),
 )
+FUNCTION_NETWORKS = (
+    *("efficientnet_b0", "mobilenet_v3_small", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t"),
+    *("timm/deit_tiny_patch16_224", "timm/mixer_s32_224", "timm/ghostnet_100", "timm/regnety_002"),
+)
+"""Those whose functions are taken over what has arrived so far, with encoders before layers."""
+SIZED = {
+    "vit_b_16": {"image_size": 64},
+    "timm/deit_tiny_patch16_224": {"image_size": 64},
+    "timm/mixer_s32_224": {"image_size": 64},
+}
+"""What networks for one size of sample are told."""
 AUXILIARY = ("googlenet", "inception_v3")
 STEPS = (64, 128, 256)
+FUNCTION_STEPS = (16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Limit:
         name: Of `NETWORKS`, or of `TIMM_NETWORKS` behind `timm/`.
         neurons: Layers of neurons.
         graph: Largest difference between the converted graph with activations and the ANN.
-        errors: For each T of `STEPS` the relative error of the logits.
+        errors: For each T the relative error of the logits.
     """
 
     name: str
@@ -83,7 +96,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     size = LEAST_SIZE.get(name, 64)
     extra = {"init_weights": True} if name in AUXILIARY else {}
-    net = make(name, num_classes=10, **extra)
+    net = make(name, num_classes=10, **extra, **SIZED.get(name, {}))
     film = (4,) if "video" in name else ()
     images = torch.randn(8, 3, *film, size, size)
     for module in net.modules():
@@ -91,6 +104,8 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
             module.momentum = None
             nn.init.constant_(module.weight, 0.5)
             nn.init.constant_(module.bias, 1.0)
+        if isinstance(module, nn.Linear) and not module.weight.any():  # the head of vit_b_16
+            nn.init.normal_(module.weight, std=0.02)
     net.train()
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -101,19 +116,24 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
 
 
 @torch.no_grad()
-def limit(name: str, steps: tuple[int, ...] = STEPS) -> Limit:
+def limit(name: str, steps: tuple[int, ...] | None = None) -> Limit:
     """Convert one network and follow its error over the number of steps."""
     net, images = build(name)
+    encoded = name in FUNCTION_NETWORKS
+    functions: Functions = "encoded" if encoded else "refuse"
     expected = net(images)
     # in float64: float32 rounds at 1e-5 to 1e-4 of the logits' spread in the deepest of these
     double, exact = copy.deepcopy(net).double(), images.double()
-    difference = (trace(double, exact[:1])(exact) - double(exact)).abs().max() / expected.std()
+    graph = trace(double, exact[:1], functions=functions)
+    difference = (graph(exact) - double(exact)).abs().max() / expected.std()
     errors = []
-    for timesteps in steps:
-        snn = convert(net, images[:1], [images], timesteps=timesteps, threshold_rule="max")
+    for timesteps in steps or (FUNCTION_STEPS if encoded else STEPS):
+        settings = {"timesteps": timesteps, "threshold_rule": "max", "functions": functions}
+        snn = convert(net, images[:1], [images], **settings)
         logits = simulate(snn, images[:1])[-1]
         errors.append(float((logits - expected[:1]).abs().mean() / expected.std()))
-    return Limit(name, inspect(net, images[:1]).neurons, float(difference), tuple(errors))
+    neurons = inspect(net, images[:1], functions=functions).neurons
+    return Limit(name, neurons, float(difference), tuple(errors))
 
 
 def row(found: Limit) -> str:
@@ -124,8 +144,9 @@ def row(found: Limit) -> str:
 
 def main() -> None:
     """Print the table."""
-    columns = " | ".join(f"T = {t}" for t in STEPS)
-    for names in (NETWORKS, [f"timm/{name}" for name in TIMM_NETWORKS]):
+    of_timm = [f"timm/{name}" for name in TIMM_NETWORKS]
+    for names, steps in ((NETWORKS, STEPS), (of_timm, STEPS), (FUNCTION_NETWORKS, FUNCTION_STEPS)):
+        columns = " | ".join(f"T = {t}" for t in steps)
         print(f"| network | layers of neurons | graph | {columns} |")
         print("|---|---|---|" + "---|" * len(STEPS))
         for name in names:

@@ -4,6 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftbc_lightning.ann.vit import ViT
+
+
+def transformer(count: int) -> tuple[ViT, Tensor]:
+    """A vision transformer of two blocks, and samples of it."""
+    torch.manual_seed(0)
+    net = ViT(in_channels=1, image_size=8, patch_size=2, width=16, heads=2, depth=2).double()
+    return net.eval(), torch.randn(count, 1, 8, 8, dtype=torch.float64)
+
 
 class ResidualNet(nn.Module):
     """Convolutions with batch norm, one residual block, one activation reused: three neurons."""

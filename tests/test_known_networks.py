@@ -9,7 +9,7 @@ import torchvision
 from ftbc_lightning import UserError, convert
 from ftbc_lightning.analysis.inspection import inspect
 from tests.conftest import ROOT
-from tests.known_networks import NETWORKS, TIMM_NETWORKS, limit, make
+from tests.known_networks import FUNCTION_NETWORKS, NETWORKS, TIMM_NETWORKS, limit, make
 
 EVERY = (*NETWORKS, *(f"timm/{name}" for name in TIMM_NETWORKS))
 
@@ -40,6 +40,15 @@ def test_the_error_shrinks_like_one_over_t(name):
     check_limit(name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTION_NETWORKS)
+def test_with_encoders_the_error_shrinks_with_the_steps(name):
+    found = limit(name, (16, 64))
+    assert found.graph < 1e-10
+    assert found.errors[1] < 0.7 * found.errors[0]
+    assert found.errors[1] < 0.05
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_the_error_of_a_quick_network_shrinks_like_one_over_t(name):
     check_limit(name)
@@ -48,7 +57,7 @@ def test_the_error_of_a_quick_network_shrinks_like_one_over_t(name):
 def test_the_page_lists_these_networks_and_no_others():
     text = (ROOT / "docs" / "reference" / "operations.md").read_text()
     listed = re.findall(r"^\| ([\w./]+) \| \d+ \| \de[+-]\d+ \|", text, flags=re.MULTILINE)
-    assert listed == list(EVERY)
+    assert listed == [*NETWORKS, *FUNCTION_NETWORKS, *(f"timm/{name}" for name in TIMM_NETWORKS)]
 
 
 @pytest.mark.parametrize(

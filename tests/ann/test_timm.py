@@ -33,6 +33,13 @@ def test_a_name_that_timm_does_not_have_is_refused_with_names_that_begin_alike()
         timm_network("resnet18q")
 
 
+def test_the_size_of_a_sample_reaches_networks_that_are_made_for_one():
+    net = timm_network("deit_tiny_patch16_224", num_classes=3, image_size=32)
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    with pytest.raises(UserError, match="timm's resnet18 takes no image_size; leave it out"):
+        timm_network("resnet18", image_size=32)
+
+
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(UserError, match="need timm, which is not installed: pip install timm"):

@@ -19,12 +19,12 @@ from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.energy import cost_table, energy
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
-from ftbc_lightning.ann.vit import ViT
 from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.graph.attention import OpenAttention
 from ftbc_lightning.snn import simulation
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.stepping import SteppedNetwork
+from tests.networks import transformer
 
 
 class Through(nn.Module):
@@ -118,19 +118,13 @@ def test_with_encoders_layers_read_spikes_and_the_error_falls_with_the_steps(nam
     assert errors[1] < 0.25 * errors[0]
 
 
-def vit():
-    torch.manual_seed(0)
-    net = ViT(in_channels=1, image_size=8, patch_size=2, width=16, heads=2, depth=2).double()
-    return net.eval(), torch.randn(24, 1, 8, 8, dtype=torch.float64)
-
-
 @torch.no_grad()
 def distance(snn, net, x):
     return float((simulate(snn, x)[-1] - net(x)).abs().mean() / net(x).std())
 
 
 def test_a_transformer_converts_with_neurons_before_its_layers_and_comes_to_the_ann(tmp_path):
-    net, x = vit()
+    net, x = transformer(24)
     found = []
     for timesteps in (16, 128):
         settings = {"timesteps": timesteps, "functions": "encoded", "threshold_rule": "max"}
@@ -164,7 +158,7 @@ def test_a_transformer_converts_with_neurons_before_its_layers_and_comes_to_the_
 
 
 def test_weights_are_corrected_before_functions_and_encoders():
-    net, x = vit()
+    net, x = transformer(24)
     snn = convert(net, x[:1], [x], timesteps=4, functions="encoded")
     places = [place for several in correctable(snn).values() for place in several]
     block = ["attention.query", "attention.key", "attention.value", "attention.out", "rise", "fall"]
@@ -194,7 +188,7 @@ def test_a_layer_behind_an_encoder_adds_once_for_each_spike_of_either_sign():
 
 
 def test_what_does_not_spike_is_counted_on_lines_of_its_own():
-    net, x = vit()
+    net, x = transformer(24)
     snn = convert(net, x[:1], [x], timesteps=3, functions="encoded")
     count, ann = count_operations(snn, x), count_ann_operations(net, snn, x)
     patches, width = 16, 16
@@ -262,7 +256,7 @@ def test_a_whole_transformer_of_torch_is_refused_by_name():
 
 
 def test_without_the_option_all_are_refused_with_it_named():
-    net, x = vit()
+    net, x = transformer(24)
     with pytest.raises(UserError, match=r"norm1 \(LayerNorm\).*--calibration.functions encoded"):
         convert(net, x[:1], [x], timesteps=2)
     with pytest.raises(UserError, match=r"no ReLU, so nothing in it would spike.*functions=encod"):

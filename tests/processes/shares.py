@@ -20,7 +20,7 @@ from ftbc_lightning.calibration.stages import of_kind
 from ftbc_lightning.data.shares import batches_of
 from ftbc_lightning.snn.statistics import Reduce, identity
 from tests.conftest import ROOT
-from tests.networks import residual_net, samples
+from tests.networks import residual_net, samples, transformer
 
 METHODS = (*of_kind("biases"), "weights", "potential+exact", "weights+exact")
 """Every stage but back-propagation, whose samples are drawn in each process for itself."""
@@ -28,6 +28,8 @@ METHODS = (*of_kind("biases"), "weights", "potential+exact", "weights+exact")
 SHARES = ("uneven", "last_batch_of_one", "rank_without_samples")
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 CASES = [("float64", shares) for shares in SHARES] + [("float32", "uneven")]
+ENCODED = ("iterative", "weights+exact")
+"""What a transformer is calibrated by, with encoders before its layers."""
 
 
 def all_reduce(values: Tensor, kind: Literal["sum", "max"]) -> Tensor:
@@ -59,6 +61,12 @@ def states(rank: int, world: int, reduce: Reduce) -> Iterator[tuple[str, dict[st
             calibrate(net, snn, batches, method=method, reduce=reduce)
             state = {key: value.clone() for key, value in snn.state_dict().items()}
             yield f"{method}-{precision}-{shares}", state
+    net, images = transformer(37)
+    batches = share(images, "uneven", rank, world)
+    for method in ENCODED:
+        snn = convert(net, images[:1], batches, timesteps=3, functions="encoded", reduce=reduce)
+        calibrate(net, snn, batches, method=method, reduce=reduce)
+        yield f"{method}-float64-transformer", dict(snn.state_dict())
 
 
 def alone() -> dict[str, dict[str, Tensor]]:

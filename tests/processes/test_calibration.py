@@ -16,6 +16,7 @@ other batch sizes round differently: 1e-16 or 1e-7 of a value. In float32 that c
 where a potential lies on the threshold, and what follows moves by 1/N of a threshold or less."""
 
 CASES = [(m, *case) for m, case in itertools.product(shares.METHODS, shares.CASES)]
+CASES += [(method, "float64", "transformer") for method in shares.ENCODED]
 
 
 @pytest.fixture(scope="module")

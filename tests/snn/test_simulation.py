@@ -6,7 +6,7 @@ from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann.resnet import ResNet20
 from ftbc_lightning.graph.propagation import Plan
 from ftbc_lightning.snn import simulation
-from tests.networks import residual_net, samples
+from tests.networks import residual_net, samples, transformer
 from tests.reference import loops
 
 NAMES = ("act1", "act2", "act3")
@@ -146,11 +146,15 @@ def test_the_samples_stay_as_they_are():
     assert images.is_contiguous()
 
 
-def test_what_is_carried_at_once_does_not_grow_with_time():
-    net, images = residual_net(), samples(64)
+@pytest.mark.parametrize(
+    ("given", "functions"),
+    [((residual_net(), samples(64)), "refuse"), (transformer(64), "encoded")],
+)
+def test_what_is_carried_at_once_does_not_grow_with_time(given, functions):
+    net, images = given
     sizes = {}
     for timesteps in (8, 64, 512):
-        snn = convert(net, images[:1], [images[:4]], timesteps=timesteps)
+        snn = convert(net, images[:1], [images[:4]], timesteps=timesteps, functions=functions)
         count, steps = simulation.chunk_sizes(snn, images, timesteps)
         assert steps <= timesteps
         sizes[timesteps] = count * steps
