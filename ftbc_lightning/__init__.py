@@ -82,3 +82,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"ftbc_lightning.{_FROM[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    """What is here, and the public names that have not been asked for yet."""
+    return sorted({*globals(), *__all__})

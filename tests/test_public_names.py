@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +23,14 @@ def test_the_page_lists_the_public_names_and_no_others():
         for name in re.findall(r"`(\w+)`(?:\]| \|)", row.split(" | ")[0] + " |")
     }
     assert listed == set(ftbc_lightning.__all__)
+
+
+def test_public_names_are_listed_before_they_are_imported():
+    code = (
+        "import ftbc_lightning, sys\nassert {*ftbc_lightning.__all__} <= {*dir(ftbc_lightning)}\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

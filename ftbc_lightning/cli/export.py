@@ -2,19 +2,17 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.files.run_configuration import run_configuration
 from ftbc_lightning.interchange import FORMATS, mean_bias
 from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
-
-if TYPE_CHECKING:
-    from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.finished_networks import choose, finished_networks
 
 
 def export(
@@ -45,12 +43,10 @@ def export(
     """
     if ckpt_path is None:
         raise UserError("Give the network with --ckpt_path snn.ckpt.")
-    from ftbc_lightning.files.run_configuration import run_configuration
-    from ftbc_lightning.training.reload import choose, reload  # need Lightning
-
-    module = reload(ckpt_path)
-    variant = choose(module, method=method, timesteps=timesteps)
-    snn = module.network(variant)
+    check_choice("format", format, FORMATS)
+    networks = finished_networks(ckpt_path)
+    variant = choose(networks, method=method, timesteps=timesteps)
+    snn = networks.network(variant)
     path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format].suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as said:
@@ -61,19 +57,20 @@ def export(
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
     if bias == "mean":
-        print(cost_of_mean_bias(snn, module, run_configuration(ckpt_path)))
+        print(cost_of_mean_bias(snn, ckpt_path))
 
 
-def cost_of_mean_bias(snn: SpikingNetwork, module: "SpikingClassifier", config: Path | None) -> str:
+def cost_of_mean_bias(snn: SpikingNetwork, ckpt_path: str) -> str:
     """One line: the measure with b[t] and with its mean, on the validation split of the run."""
+    config = run_configuration(ckpt_path)
     if config is None:
         return (
             "Note: what the mean bias costs is not known, because the run's config.yaml does not "
             "lie beside the checkpoint."
         )
-    from ftbc_lightning.training.reload import datamodule
+    from ftbc_lightning.training.reload import datamodule, reload  # need Lightning
 
-    data: Any = datamodule(config)
+    module, data = reload(ckpt_path), datamodule(config)
     data.prepare_data()
     data.setup("validate")
     module.follow(data)

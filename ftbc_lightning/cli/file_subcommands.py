@@ -9,8 +9,8 @@ from ftbc_lightning.cli.choices import list_choices
 from ftbc_lightning.cli.one_line_errors import OneLineErrors
 
 PLACES = {
-    "report": "ftbc_lightning.report.page",
-    "dashboard": "ftbc_lightning.report.dashboard",
+    "report": "ftbc_lightning.cli.report",
+    "dashboard": "ftbc_lightning.cli.dashboard",
     "export": "ftbc_lightning.cli.export",
     "configs": "ftbc_lightning.cli.configurations",
 }

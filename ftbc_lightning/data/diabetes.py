@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from sklearn.datasets import load_diabetes
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -44,6 +43,8 @@ class DiabetesDataModule(RegressionDataModule):
         """Read the samples, divide off the test split, and standardise by the others."""
         if self._samples:
             return
+        from sklearn.datasets import load_diabetes  # takes a while
+
         read = load_diabetes(scaled=False)
         values = torch.tensor(read.data, dtype=torch.float64)
         targets = torch.tensor(read.target, dtype=torch.float64).unsqueeze(1)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
 
 from ftbc_lightning.data.base import ClassificationDataModule, Split
@@ -33,6 +32,8 @@ class DigitsDataModule(ClassificationDataModule):
         """Read the samples and divide off the test split."""
         if self._samples:
             return
+        from sklearn.datasets import load_digits  # takes a while
+
         digits = load_digits()
         images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
         labels = torch.tensor(digits.target, dtype=torch.int64)

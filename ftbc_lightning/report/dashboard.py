@@ -1,11 +1,8 @@
 """The dashboard of a Weights & Biases project, as code: calibrated against uncalibrated."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import PICTURES
 from ftbc_lightning.report.style import STYLES, label_of
 
@@ -13,32 +10,6 @@ NAME = "ANN to SNN: calibrated against uncalibrated"
 COMPARED = tuple(name for name in STYLES if name == "ann" or name.startswith("snn_"))
 AT = 4
 """The T that runs are compared at in bars and tables."""
-
-
-def dashboard(project: str = "ftbc", *, entity: str | None = None, out: str | None = None) -> None:
-    """Create a workspace with the charts of this package in a Weights & Biases project.
-
-    Needs `pip install wandb-workspaces`, the extra `dashboard`, and `wandb login`.
-
-    Args:
-        project: The project that runs were logged to.
-        entity: Its owner; you if not given.
-        out: Write the definition to this JSON file and send nothing.
-
-    Raises:
-        UserError: The package is missing, or you are not logged in.
-    """
-    workspace = definition(project, entity or "me")
-    if out is not None:
-        text = json.dumps(workspace._model.model_dump(mode="json"))
-        print(write_whole(Path(out), lambda beside: beside.write_text(text)))
-        return
-    workspace.entity = entity or _owner()
-    try:
-        workspace.save()
-    except Exception as error:  # whatever the client of a remote service may raise
-        raise UserError(f"The dashboard was not created: {error}") from error
-    print(workspace.url)
 
 
 def definition(project: str, entity: str) -> Any:
@@ -117,16 +88,3 @@ def definition(project: str, entity: str) -> Any:
 def _color(method: str) -> str:
     color = str(STYLES[method]["color"])
     return "#000000" if color == "black" else color
-
-
-def _owner() -> str:
-    """The user who is logged in."""
-    import wandb
-
-    try:
-        return str(wandb.Api().default_entity)
-    except Exception as error:  # not logged in, or no network: one advice for both
-        raise UserError(
-            "`ftbc dashboard` writes to your Weights & Biases project: run `wandb login` first "
-            "(or give --out FILE to write the definition without sending it)."
-        ) from error

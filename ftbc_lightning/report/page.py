@@ -4,7 +4,6 @@ import io
 import re
 import shlex
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,36 +14,17 @@ from matplotlib.figure import Figure
 
 from ftbc_lightning.analysis.energy import COST_TABLES
 from ftbc_lightning.files.run_configuration import is_finetuning
-from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.gallery import Picture, layer_pictures, steps_picture
 from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.multiplications import multiplications_saved
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.report.run_folder import FinishedRun, read_run
+from ftbc_lightning.report.run_folder import FinishedRun
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.report.tables import training_note
 from ftbc_lightning.report.verdict import recommend, worst_layers
 from ftbc_lightning.snn.neurons.settings import PLAIN_NEURONS
 
 SHOWN_LAYERS = 5
-
-
-def report(run: str, *, out: str | None = None) -> None:
-    """Write one self-contained page on a finished run: which T to use, which layer is worst.
-
-    Args:
-        run: The run's folder, as `ftbc fit` or `ftbc calibrate` wrote it.
-        out: Where the page goes; `report.html` in the run's folder if not given.
-
-    Raises:
-        UserError: The folder is missing or holds no results.
-    """
-    folder = Path(run)
-    path = Path(out) if out else folder / "report.html"
-    text = page(read_run(folder))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-    print(path)
 
 
 def page(run: FinishedRun) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from ftbc_lightning.analysis.network_variants import Phase, Variant, headline, saved_networks
+from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.ann.one_output import named_outputs
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
@@ -17,39 +17,33 @@ from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.snn.conversion import prepare, reconvert
+from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.convertible import check_convertible, neuron_shapes
-from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, shortened, sibling
+from ftbc_lightning.snn.network import SpikingNetwork, conversion_map
 from ftbc_lightning.training.buildable_classes import check_described
-from ftbc_lightning.training.checkpoints import check_state, check_whole, devices_explained
+from ftbc_lightning.training.checkpoints import devices_explained
+from ftbc_lightning.training.converted_networks import ConvertedNetworks
 from ftbc_lightning.training.metrics import StepMetric
 from ftbc_lightning.training.tasks import Task
 
 
-class SpikingNetworks(LightningModule):
-    """An ANN and the spiking networks that it is converted to.
+class SpikingNetworks(ConvertedNetworks, LightningModule):
+    """`ConvertedNetworks` under a Trainer: made, judged, and written into checkpoints.
 
-    `phase` is "ann" while there is no spiking network, "converted" when their structure is there,
-    "calibrated" when thresholds and biases are set; `unsaved` says that some are in no file yet. A
-    checkpoint carries the phase, and loading it makes the structure follow the file in both
+    A checkpoint carries the phase, and loading it makes the structure follow the file in both
     directions.
 
     Attributes:
-        ann: The network.
-        task: What it is judged by.
-        snns: The spiking networks by the keys of their variants.
+        task: What the networks are judged by.
+        unsaved: Whether some are in no file yet.
     """
 
-    ann: nn.Module
     task: Task
-    snns: nn.ModuleDict
 
     def reset(self) -> None:
         """Drop the spiking networks: the ANN is about to change."""
-        self.phase: Phase = "ann"
+        super().reset()
         self.unsaved = False
-        self.variants: dict[str, Variant] = {}
-        self.snns = nn.ModuleDict()
         self.ann_metric = self._metric(1)
         self.snn_metrics = nn.ModuleDict()
         self.results: list[Result] = []
@@ -105,22 +99,8 @@ class SpikingNetworks(LightningModule):
         first = prepare(
             self.ann, example_input, timesteps=variants[0].timesteps, functions=functions
         )
-        self._adopt(first, variants)
+        self.adopt(first, variants)
         self.phase = "converted"
-
-    def network(self, variant: Variant) -> SpikingNetwork:
-        """The spiking network of a variant; the first steps of one that serves several T."""
-        serving = (v for v in self.variants.values() if v.method == variant.method)
-        key = next((v.key for v in serving if variant.timesteps in v.reported), variant.key)
-        network = self.snns[key]
-        assert isinstance(network, SpikingNetwork)
-        if network.timesteps == variant.timesteps:
-            return network
-        return shortened(network, variant.timesteps)
-
-    def every_variant(self) -> list[Variant]:
-        """The variants, one for each T that has a result."""
-        return [one for variant in self.variants.values() for one in variant.each]
 
     def calibrated(self, seconds: Mapping[str, float]) -> None:
         """Note that thresholds and biases are set, and what each variant took."""
@@ -140,29 +120,16 @@ class SpikingNetworks(LightningModule):
         self.snns.to(self.device)
         self.phase, self.unsaved = "calibrated", True
 
-    def _adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
-        self.reset()
-        for variant in variants:
-            self.variants[variant.key] = variant
-            network = sibling(
-                first,
-                timesteps=variant.timesteps,
-                own_layers=variant.own_layers,
-                neurons=variant.neurons,
-            )
-            if variant.stages.membranes:
-                network.correct_membranes()
-            self.snns[variant.key] = network
+    def adopt(self, first: SpikingNetwork, variants: Iterable[Variant]) -> None:
+        """Take in a network for each variant, and a metric, where the module is."""
+        super().adopt(first, variants)
+        for variant in self.variants.values():
             self.snn_metrics[variant.key] = self._metric(variant.timesteps)
         self.snns.to(self.device)
 
     def _metric(self, timesteps: int) -> StepMetric:
         """A metric where the module is: it may be made in the middle of a run."""
         return self.task.metric(timesteps).to(self.device)
-
-    def headline(self) -> Variant:
-        """The variant that stands for all: exact (else the last method) at the largest T."""
-        return headline(self.variants.values())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down the phase and the structure of the spiking networks."""
@@ -179,14 +146,7 @@ class SpikingNetworks(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the structure follow the file, before Lightning loads its weights."""
-        check_state(self.ann, checkpoint)
-        phase, networks = saved_networks(checkpoint)
-        self.reset()
-        variants = [Variant.of(entry) for entry in networks]
-        if variants:
-            self._adopt(reconvert(self.ann, networks[0]["map"]), variants)
-        check_whole(self.state_dict(), checkpoint["state_dict"])
-        self.phase = phase
+        self.restore(checkpoint)
 
     @classmethod
     def load_from_checkpoint(

@@ -20,7 +20,8 @@ from ftbc_lightning.snn.early_exit import (
     simulate_until_sure,
     stable_step,
 )
-from ftbc_lightning.training.reload import choose, datamodule, reload
+from ftbc_lightning.training.finished_networks import choose
+from ftbc_lightning.training.reload import datamodule, reload
 from tests.graph.test_max_pooling import net as pooled_net
 from tests.interchange.test_safetensors import calibrated
 from tests.networks import residual_net, samples
@@ -233,6 +234,8 @@ def test_mistakes_of_export_are_one_line(fitted, tmp_path, capsys):
     assert "--ckpt_path snn.ckpt" in error()
     assert "There is no file" in error("--ckpt_path", str(tmp_path / "none.ckpt"))
     assert "no calibrated spiking" in error("--ckpt_path", str(fitted.folder / "ann.ckpt"))
+    found = error("--ckpt_path", snn, "--format", "csv")
+    assert "format is 'csv'; choose one of safetensors, nir" in found
     found = error("--ckpt_path", snn, "--timesteps", "3")
     assert "no network with T = 3" in found
     assert "exact at T = 1, 2" in found

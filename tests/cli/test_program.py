@@ -1,6 +1,7 @@
 """What begins a command: the overview, and how little is imported for it."""
 
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -11,30 +12,41 @@ from ftbc_lightning.cli.command_line import FTBCCLI, SPEAKERS
 from ftbc_lightning.cli.file_subcommands import FILE_SUBCOMMANDS
 from ftbc_lightning.cli.program import SUBCOMMANDS
 from ftbc_lightning.version import __version__
+from tests.conftest import ROOT
 
-HEAVY = {"torch", "lightning", "torchvision", "wandb", "sklearn", "matplotlib", "numpy"}
+RUN = ROOT / "tests" / "fixtures" / "run_of_0_1_0"
+HEAVY = {
+    *("torch", "lightning", "torchvision", "torchmetrics", "wandb", "sklearn", "scipy", "timm"),
+    *("matplotlib", "jinja2", "numpy", "onnx"),
+}
 
 
-def imported(*words):
-    """The heavy packages that a command imports."""
+def imported(*commands):
+    """The heavy packages that are there after commands in one fresh process."""
     code = (
-        "import sys\nfrom ftbc_lightning.cli import main\ncode = 0\n"
-        f"try:\n    main({list(words)!r})\nexcept SystemExit:\n    pass\n"
+        "import contextlib, sys\nfrom ftbc_lightning.cli import main\n"
+        f"for words in {[list(map(str, words)) for words in commands]!r}:\n"
+        "    with contextlib.suppress(SystemExit):\n        main(words)\n"
         f"print('imported', *sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.rpartition("imported")[2].split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["configs"], ["nonsense"], []])
-def test_what_needs_no_network_imports_none(words):
-    assert imported(*words) == set()
+def test_what_needs_no_network_imports_none():
+    begun = [[], ["--help"], ["--version"], ["configs"], ["nonsense"]]
+    asked = [["report", "--help"], ["dashboard", "--help"], ["report"], ["dashboard", "--nonsense"]]
+    assert imported(*begun, *asked) == set()
 
 
-@pytest.mark.parametrize("subcommand", ["report", "export"])
-def test_help_on_files_needs_no_lightning(subcommand):
-    unneeded = {"lightning", "torchvision", "wandb", "sklearn"}
-    assert not imported(subcommand, "--help") & unneeded
+def test_a_finished_run_is_reported_and_exported_without_lightning(tmp_path):
+    run = shutil.copytree(RUN, tmp_path / "run")
+    words = ["export", "--ckpt_path", run / "snn.ckpt"]
+    asked = [["export", "--help"], ["export"], [*words, "--method", "nonsense"]]
+    assert imported(*asked, words) == {"torch", "numpy"}
+    assert imported(["report", run]) == {"torch", "numpy", "matplotlib", "jinja2"}
+    assert (run / "snn_ftbc_exact_T4.safetensors").is_file()
+    assert (run / "report.html").is_file()
 
 
 def test_the_overview_has_every_subcommand(capsys):

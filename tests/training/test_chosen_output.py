@@ -21,7 +21,7 @@ class WithFeatures(nn.Module):
         return {"aside": self.other(x.flatten(1)), "logits": self.network(x)}
 
 
-def test_it_is_trained_tested_and_predicted_by_its_name(tmp_path, monkeypatch, capsys):
+def test_it_is_trained_tested_predicted_and_exported_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--config", str(ROOT / "configs/digits_cnn.yaml"), "--trainer.max_epochs", "1"]
     words += ["--model.network", "tests.training.test_chosen_output.WithFeatures"]
@@ -35,6 +35,7 @@ def test_it_is_trained_tested_and_predicted_by_its_name(tmp_path, monkeypatch, c
     checkpoint = "runs/digits_cnn/snn.ckpt"
     for subcommand in ("test", "predict", "diagnose"):
         assert main([subcommand, *words, "--ckpt_path", checkpoint]) == 0
+    assert main(["export", "--ckpt_path", checkpoint]) == 0
     with (tmp_path / "runs/digits_cnn/results.csv").open() as file:
         reached = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["method"] for row in reached] == ["ann", "snn_uncalibrated", "snn_ftbc_exact"]

@@ -6,8 +6,8 @@ from lightning import LightningDataModule
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import read_checkpoint
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
-from ftbc_lightning.training.checkpoints import ann_state, check_state
 from ftbc_lightning.training.module import SpikingClassifier
+from ftbc_lightning.training.saved_state import ann_state, check_state
 
 
 class CalibrateTrainer(lightning.Trainer):

@@ -11,8 +11,9 @@ from torch import Tensor
 from ftbc_lightning import report
 from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.training.finished_networks import choose
 from ftbc_lightning.training.module import SpikingClassifier
-from ftbc_lightning.training.reload import choose, fill
+from ftbc_lightning.training.reload import fill
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
 

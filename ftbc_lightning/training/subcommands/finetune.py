@@ -18,9 +18,10 @@ from ftbc_lightning.files.checkpoint import FINETUNING_KEY, read_checkpoint
 from ftbc_lightning.snn.surrogates import Surrogate
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
 from ftbc_lightning.training.finetuning import FineTuning, Loss
+from ftbc_lightning.training.finished_networks import choose
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.relative_adam import RelativeAdam
-from ftbc_lightning.training.reload import choose, fill
+from ftbc_lightning.training.reload import fill
 
 FOLDER = "finetuned"
 """Where a fine-tuning writes, in the folder of the run."""

@@ -30,8 +30,9 @@ from ftbc_lightning.snn.early_exit import (
     exit_curve,
 )
 from ftbc_lightning.snn.simulation import simulate
+from ftbc_lightning.training.finished_networks import choose
 from ftbc_lightning.training.module import SpikingClassifier
-from ftbc_lightning.training.reload import choose, fill
+from ftbc_lightning.training.reload import fill
 
 
 @dataclass(frozen=True)
