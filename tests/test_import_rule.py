@@ -19,6 +19,7 @@ ORDER = [
     "snn.out_of_memory",
     "snn.device_bounds",
     "snn.fused_neuron",
+    "snn.weight_reuse",
     "snn.neurons.integrate_and_fire",
     "snn.neurons",
     "snn.simulation",

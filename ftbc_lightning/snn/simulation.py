@@ -15,9 +15,13 @@ from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.device_bounds import carried_elements
 from ftbc_lightning.snn.neurons.integrate_and_fire import Carried, check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
+from ftbc_lightning.snn.weight_reuse import samples_worth
 
 LEAST_CARRIED = 16
 """Fewer samples times steps than this leave the convolutions of the last layers too small."""
+
+MOST_CARRIED = 2**24
+"""Values of the widest layer, 64 MiB, beyond which nothing more is carried for the weights."""
 
 STEPS = 8
 """How many steps are carried at once where there are samples enough to fill the rest."""
@@ -46,9 +50,13 @@ class Simulated(Protocol):
 
 
 def chunk_sizes(snn: Simulated, images: Tensor, timesteps: int) -> tuple[int, int]:
-    """How many samples and how many steps to carry at once, so that layers fit."""
+    """How many samples and how many steps to carry at once.
+
+    So few that the widest layer fits, but not so few that weights are read for too little.
+    """
     widest = max(math.prod(shape) for shape in snn.shapes.values())
-    budget = max(carried_elements(images.device) // widest, LEAST_CARRIED)
+    worth = min(samples_worth(snn.layers, snn.shapes), MOST_CARRIED // widest)
+    budget = max(carried_elements(images.device) // widest, worth, LEAST_CARRIED)
     samples = max(1, min(len(images), budget // min(timesteps, STEPS)))
     return samples, max(1, min(timesteps, budget // samples))
 

@@ -4,8 +4,10 @@ from torch import Tensor, nn
 
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann.resnet import ResNet20
+from ftbc_lightning.ann.vgg import VGG16
 from ftbc_lightning.graph.propagation import Plan
 from ftbc_lightning.snn import simulation
+from ftbc_lightning.snn.conversion import prepare
 from tests.networks import residual_net, samples, transformer
 from tests.reference import loops
 
@@ -159,3 +161,14 @@ def test_what_is_carried_at_once_does_not_grow_with_time(given, functions):
         assert steps <= timesteps
         sizes[timesteps] = count * steps
     assert max(sizes.values()) <= 2**20 // (6 * 36)
+
+
+def test_networks_with_many_weights_and_few_places_carry_more_at_once():
+    images = torch.rand(4, 3, 32, 32)
+    sizes = []
+    for net in (VGG16(), ResNet20()):
+        samples, steps = simulation.chunk_sizes(prepare(net, images, timesteps=32), images, 32)
+        sizes.append(samples * steps)
+    widest = 64 * 32 * 32
+    assert sizes[0] * widest > 2**21
+    assert sizes[1] * widest // 4 <= 2**20
