@@ -19,8 +19,9 @@ test-slow: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[importers]'
 	$(BIN)/python -m pytest -m slow
 
+# a file's tests share what they fit: they stay in one worker
 test-processes: .venv/installed
-	$(BIN)/python -m pytest -m processes -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m processes -n 2 --dist loadfile
 
 # The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
 test-oldest: .venv-oldest/installed

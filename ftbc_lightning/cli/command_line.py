@@ -122,6 +122,16 @@ class FTBCCLI(LightningCLI):
         subcommands = (*evaluating, "inspect", "diagnose")
         return {subcommand: set(NOT_FOR_PEOPLE) for subcommand in subcommands}
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Give arguments to the subcommand that a person has named alone: each costs 40 ms."""
+        named = self.given[0] if self.given else None
+        if named in self.subcommands() and subcommand != named:
+            self._subcommand_method_arguments[subcommand] = []
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks as groups, and tie together what is one setting to a person."""
         parser.add_argument(

@@ -1,7 +1,9 @@
 """A calibration whose samples lie with several processes finds what one process finds."""
 
 import copy
+import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Barrier
 
 import pytest
@@ -38,6 +40,13 @@ def network():
     return nn.Sequential(*layers, nn.Linear(8, 3)).double().eval()
 
 
+@cache
+def converted(settings):
+    """The network, samples and the conversion with a neuron's settings, which no test changes."""
+    ann, images = network(), torch.rand(sum(SHARES), 1, 8, 8).double()
+    return ann, images, convert(ann, images[:1], [images], timesteps=3, **json.loads(settings))
+
+
 METHODS = ("exact", "iterative", "static", "potential", "weights+exact")
 NEURONS = ({}, {"leak": 0.8}, {"levels": 2}, {"neuron": "signed"})
 
@@ -46,8 +55,8 @@ NEURONS = ({}, {"leak": 0.8}, {"levels": 2}, {"neuron": "signed"})
 @pytest.mark.parametrize("target", ["step", "cumulative", "ideal"])
 @pytest.mark.parametrize("method", METHODS)
 def test_several_shares_give_the_biases_of_one(method, target, neuron):
-    ann, images = network(), torch.rand(sum(SHARES), 1, 8, 8).double()
-    whole = convert(ann, images[:1], [images], timesteps=3, **neuron)
+    ann, images, snn = converted(json.dumps(neuron))
+    whole = copy.deepcopy(snn)
     ann = trace(ann)  # here: torch.fx replaces methods for all threads while it traces
     copies = [copy.deepcopy(whole) for _ in SHARES]
     alone = calibrate(ann, whole, [images], method=method, target=target)

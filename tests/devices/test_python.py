@@ -230,13 +230,18 @@ def test_mistakes_are_explained_in_every_place(place):
         convert(ann, BATCHES[0][:1], [broken], timesteps=T)
 
 
-@pytest.mark.parametrize("settings", NEURONS, ids=str)
+@pytest.fixture(scope="module", params=NEURONS, ids=str)
+def neurons(request, device):
+    """ANN and converted network with a neuron's settings, on the CPU and on the device."""
+    return {place: made(place, **request.param) for place in ("cpu", "pretend")}
+
+
 @pytest.mark.parametrize("target", ["auto", "cumulative", "ramp", "ideal"])
 @pytest.mark.parametrize("method", ["exact", "iterative", "weights+potential+static"])
-def test_neuron_models(method, target, settings, device):
+def test_neuron_models(method, target, neurons):
     found = {}
-    for place in ("cpu", "pretend"):
-        ann, snn = made(place, **settings)
+    for place, (ann, converted) in neurons.items():
+        snn = copy.deepcopy(converted)
         batches = [batch.to(place) for batch in BATCHES]
         calibrate(ann, snn, batches, method=method, target=target)
         found[place] = snn

@@ -103,12 +103,14 @@ def test_calibrate_in_another_precision(both, capsys, precision, method):
     assert rows(here.folder / "results.csv") == rows(there.folder / "results.csv")
 
 
-SMALL_TONES = ["--data.samples", "160", "--data.calibration_samples", "32"]
-SMALL_TONES += ["--model.network.width", "4"]
+FEW = ["--calibration.methods", METHODS]  # of the cheapest kind all that a fit takes by itself
+
+SMALL_TONES = ["--data.samples", "80", "--data.calibration_samples", "16"]
+SMALL_TONES += ["--model.network.width", "4", *FEW]
 
 
-SMALL_SHAPES = ["--model.network.width", "4", "--data.calibration_samples", "24"]
-SMALL_SHAPES += ["--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "2"]
+SMALL_SHAPES = ["--model.network.width", "4", "--data.calibration_samples", "8", *FEW]
+SMALL_SHAPES += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
 
 
 def shipped(name: str) -> list[str]:
@@ -119,11 +121,11 @@ LABELLED = ["--data", "tests.multilabel.TopicsDataModule", "--model.task", "mult
 LABELLED += ["--model.network", "tests.multilabel.TopicsNetwork"]
 KINDS = {
     "values": shipped("diabetes_mlp"),
-    "forecasts": shipped("eeg_mlp"),
+    "forecasts": [*shipped("eeg_mlp"), *FEW],
     "sounds": shipped("tones_cnn") + SMALL_TONES,
     "places": shipped("shapes_unet") + SMALL_SHAPES,
-    "several labels": LABELLED,
-    "several labels by sigmoid": [*LABELLED, "--model.network.ending", "sigmoid"],
+    "several labels": [*LABELLED, *FEW],
+    "several labels by sigmoid": [*LABELLED, *FEW, "--model.network.ending", "sigmoid"],
 }
 
 

@@ -98,13 +98,14 @@ def test_the_networks_of_pixels_of_torchvision_convert_whole_or_for_their_answer
     settings = {"weights": None, "weights_backbone": None, "num_classes": 3}
     net = segmentation.fcn_resnet50(**settings, aux_loss=True).eval()
     images = torch.rand(2, 3, 32, 32)
-    whole = convert(net, images[:1], [images], timesteps=2)
+    quick = {"timesteps": 2, "threshold_rule": "max"}
+    whole = convert(net, images[:1], [images], **quick)
     found = simulate(whole, images)
     assert {name: list(value.shape) for name, value in found.items()} == {
         "out": [2, 2, 3, 32, 32],
         "aux": [2, 2, 3, 32, 32],
     }
     # the neuron of the other head is left out, and the rest is the same
-    alone = convert(OneOutput(net, "out"), images[:1], [images], timesteps=2)
+    alone = convert(OneOutput(net, "out"), images[:1], [images], **quick)
     assert (len(whole.shapes), len(alone.shapes)) == (51, 50)
     assert torch.equal(simulate(alone, images), found["out"])

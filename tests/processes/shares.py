@@ -4,6 +4,7 @@ Prints for 2 and 3 processes how far thresholds, biases, start membranes and wei
 of one process. With RANK WORLD FOLDER it is one of them, and rank 0 writes the states into FOLDER.
 """
 
+import copy
 import subprocess
 import sys
 import tempfile
@@ -56,8 +57,9 @@ def states(rank: int, world: int, reduce: Reduce) -> Iterator[tuple[str, dict[st
         dtype = PRECISIONS[precision]
         net, images = residual_net(dtype=dtype), samples(37, dtype=dtype)
         batches = share(images, shares, rank, world)
+        converted = convert(net, images[:1], batches, timesteps=3, reduce=reduce)
         for method in METHODS:
-            snn = convert(net, images[:1], batches, timesteps=3, reduce=reduce)
+            snn = copy.deepcopy(converted)
             calibrate(net, snn, batches, method=method, reduce=reduce)
             state = {key: value.clone() for key, value in snn.state_dict().items()}
             yield f"{method}-{precision}-{shares}", state

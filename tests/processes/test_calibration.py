@@ -6,7 +6,7 @@ import pytest
 
 from tests.processes import shares
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group(__name__)]
+pytestmark = pytest.mark.processes
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 """Largest difference of a threshold, bias, start membrane or weight, in the activation's unit.

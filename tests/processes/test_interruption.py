@@ -13,9 +13,17 @@ from PIL import Image
 from tests.processes import kills
 from tests.processes.launch import LIMIT, PROGRAM, command, failing, finish, ftbc, start
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group(__name__)]
+pytestmark = pytest.mark.processes
 
 ONE_METHOD = ("--calibration.methods", "[exact]")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing has interrupted; tests work on copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    ftbc("fit", folder, *ONE_METHOD)
+    return folder
 
 
 # ANN, uncalibrated and exact; the last two after each of two steps
@@ -53,10 +61,12 @@ def tuned(folder):
     return torch.load(folder / "finetuned" / "snn.ckpt", weights_only=True)["state_dict"]
 
 
-def test_a_killed_fine_tuning_goes_on_from_its_last_epoch_as_if_nothing_had_been(tmp_path):
+def test_a_killed_fine_tuning_goes_on_from_its_last_epoch_as_if_nothing_had_been(
+    finished, tmp_path
+):
     place = "ftbc_lightning.training.finetuning:FineTuning.training_step"
-    ftbc("fit", tmp_path / "run", *ONE_METHOD)
-    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    for name in ("run", "whole"):
+        shutil.copytree(finished, tmp_path / name)
     epochs = ("--epochs", "2")
     begin = {name: ("--ckpt_path", str(tmp_path / name / "snn.ckpt")) for name in ("run", "whole")}
     code, output = failing("kill@25", place, "finetune", tmp_path / "run", *begin["run"], *epochs)
@@ -71,9 +81,9 @@ def test_a_killed_fine_tuning_goes_on_from_its_last_epoch_as_if_nothing_had_been
     assert all(torch.equal(value, others[name]) for name, value in own.items())
 
 
-def test_ctrl_c_in_a_fine_tuning_says_how_to_go_on(tmp_path):
+def test_ctrl_c_in_a_fine_tuning_says_how_to_go_on(finished, tmp_path):
     place = "ftbc_lightning.training.finetuning:FineTuning.training_step"
-    ftbc("fit", tmp_path, *ONE_METHOD)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     begin = ("--ckpt_path", str(tmp_path / "snn.ckpt"), "--epochs", "2")
     code, output = failing("interrupt@25", place, "finetune", tmp_path, *begin)
     assert code == 1, output
@@ -117,8 +127,10 @@ def test_ctrl_c_in_the_training_keeps_and_names_what_is_finished(tmp_path):
         ("report", "interrupt", "ftbc_lightning.report.page:page", ""),
     ],
 )
-def test_ctrl_c_in_a_command_without_training_is_one_line(tmp_path, subcommand, fault, place, said):
-    ftbc("fit", tmp_path, *ONE_METHOD)
+def test_ctrl_c_in_a_command_without_training_is_one_line(
+    finished, tmp_path, subcommand, fault, place, said
+):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     code, output = finish(
         start(
             [

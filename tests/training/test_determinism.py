@@ -31,14 +31,17 @@ def test_seed_everything_covers_division_and_calibration_draw(given, expected, t
 
 
 def test_a_trained_network_keeps_its_division_of_samples(tmp_path):
-    fit = [*digits("fit", tmp_path), "--calibration.methods", "[static]"]
+    few = ["--calibration.methods", "[static]", "--timesteps", "2", "--trainer.max_epochs", "1"]
+    few += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    few += ["--trainer.limit_test_batches", "1"]
+    fit = [*digits("fit", tmp_path), *few]
     expected = run([*fit, "--seed_everything", "2"]).datamodule.validation_indices
     ann, snn = str(tmp_path / "ann.ckpt"), str(tmp_path / "snn.ckpt")
     commands = [
-        [*digits("calibrate", tmp_path / "1"), "--ckpt_path", ann, "--data.seed", "5"],
-        [*digits("calibrate", tmp_path / "2"), "--model.weights", ann],
-        [*digits("test", tmp_path / "3"), "--ckpt_path", str(tmp_path / "1" / "snn.ckpt")],
-        [*digits("diagnose", tmp_path / "4"), "--ckpt_path", snn],
+        [*digits("calibrate", tmp_path / "1"), *few, "--ckpt_path", ann, "--data.seed", "5"],
+        [*digits("calibrate", tmp_path / "2"), *few, "--model.weights", ann],
+        [*digits("test", tmp_path / "3"), *few, "--ckpt_path", str(tmp_path / "1" / "snn.ckpt")],
+        [*digits("diagnose", tmp_path / "4"), *few, "--ckpt_path", snn],
         [*fit, "--ckpt_path", "last"],
     ]
     for command in commands:

@@ -25,10 +25,11 @@ def run(tmp_path_factory):
 
 def test_every_subcommand_takes_it(run, capsys):
     words = [*SMALL, "--trainer.default_root_dir", str(run)]
+    few = ["--trainer.limit_test_batches", "1", "--trainer.limit_predict_batches", "1"]
     for subcommand in ("test", "predict", "diagnose"):
-        assert main([subcommand, *words, "--ckpt_path", str(run / "snn.ckpt")]) == 0
+        assert main([subcommand, *words, *few, "--ckpt_path", str(run / "snn.ckpt")]) == 0
     compared = ["--ckpt_path", str(run / "ann.ckpt"), "--seeds", "1", "--samples", "50"]
-    assert main(["compare", *words, *compared]) == 0
+    assert main(["compare", *words, *few, *compared]) == 0
     tuned = [
         "--ckpt_path",
         str(run / "snn.ckpt"),

@@ -111,6 +111,7 @@ def test_the_offline_run_of_wandb_holds_curves_axes_and_summary(fitted, tmp_path
     # A calibration, and nothing between its end and the reading: the file is whole by then.
     path = str(fitted.folder / "ann.ckpt")
     config = ["--config", str(LOGGERS / "wandb.yaml"), "--timesteps", "1,2"]
+    config += ["--calibration.methods", "[static, exact]"]
     cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
     found, results = OfflineRun(tmp_path), cli.model.results
     expected = [(r.timesteps, r.accuracy) for r in results if r.method == "snn_ftbc_exact"]
@@ -151,6 +152,7 @@ def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
 
     path = str(fitted.folder / "ann.ckpt")
     config = ["--config", str(LOGGERS / "tensorboard.yaml"), "--calibration.rounds", "2"]
+    config += ["--calibration.methods", "[iterative, exact]"]
     cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=tmp_path))
     (folder,) = (tmp_path / "tensorboard").iterdir()
     events = EventAccumulator(str(folder)).Reload()

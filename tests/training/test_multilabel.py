@@ -217,7 +217,7 @@ def test_every_other_subcommand_goes_through(trained, tmp_path, capsys):
     assert main(["diagnose", *snn]) == 0
     assert main(["export", *snn, "--format", "safetensors", "--output", str(tmp_path / "a")]) == 0
     for loss in ("kl", "both"):
-        words = (*snn, "--at", "2", "--epochs", "2", "--loss", loss)
+        words = (*snn, "--at", "2", "--epochs", "1", "--loss", loss)
         assert main(command("finetune", tmp_path / loss, *words)) == 0
     assert "accuracy" not in capsys.readouterr().out.lower()
 

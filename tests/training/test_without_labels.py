@@ -165,7 +165,8 @@ def test_an_empty_folder_is_named(tmp_path):
 def test_maps_are_held_to_those_of_the_ann(tmp_path):
     words = ["--config", str(ROOT / "configs/shapes_unet.yaml"), "--model.network.width", "4"]
     words += ["--timesteps", "4", "--calibration.methods", "[exact]", "--trainer.max_epochs", "1"]
-    words += ["--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "2"]
+    words += ["--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "1"]
+    words += ["--data.calibration_samples", "24"]
     words += ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", *words, "--trainer.default_root_dir", str(tmp_path / "fit")]) == 0
     own = ["--trainer.default_root_dir", str(tmp_path / "run"), "--data.labelled", "false"]
