@@ -6,6 +6,7 @@ All in one run on the same network and samples, in turn. "Plain" is the loop in
 tests/reference/loops.py: for every (layer, step) one pass of the ANN and one run of the spiking
 network up to that step. It is timed on `--passes` of its L T (layer, step) pairs, spread evenly,
 and multiplied up; `--whole` runs all of them. SpikingJelly's conversion finds thresholds only.
+"Weights" is `weights+exact`.
 """
 
 import argparse
@@ -118,12 +119,13 @@ def rows(
     for layers in (6, 19) if quick else (6, 19, 33):
         net = network(layers).to(device)
         batch = torch.randn(samples, 3, 32, 32, device=device)
-        for timesteps in (4, 8) if quick else (4, 8, 32):
+        for timesteps in (2, 4, 8) if quick else (2, 4, 8, 32):
             snn = convert(net, batch[:1], [batch], timesteps=timesteps)
             sides = {
                 "snn": partial(simulate, snn, batch),
                 "iterative": partial(calibrate, net, snn, [batch], method="iterative"),
                 "exact": partial(calibrate, net, snn, [batch], method="exact"),
+                "weights": partial(calibrate, net, snn, [batch], method="weights+exact"),
             }
             if spikingjelly_network(net, [batch])[0] is not None:
                 sides["rival"] = partial(spikingjelly_network, net, [batch])
@@ -131,10 +133,11 @@ def rows(
             plain, ran = plain_seconds(net, snn, batch, passes)
             yield [
                 *(layers, timesteps, f"{plain:.1f} ({ran} of {layers * timesteps})"),
-                *(f"{found['iterative']:.2f}", f"{found['exact']:.2f}", f"{found['snn']:.2f}"),
+                *(f"{found[side]:.2f}" for side in ("iterative", "exact", "weights", "snn")),
                 f"{found['rival']:.2f}" if "rival" in found else "-",
                 *(f"{plain / found['iterative']:.0f}", f"{plain / found['exact']:.0f}"),
                 *(f"{found[method] / found['snn']:.1f}" for method in ("iterative", "exact")),
+                f"{found['weights'] / found['exact']:.2f}",
             ]
 
 
@@ -152,7 +155,7 @@ def calibrate_once(timesteps: int, samples: int, method: str) -> None:
 
 def memory_rows(samples: int, timesteps: int) -> Iterator[list[object]]:
     """Peak memory of each way at L = 19."""
-    for method in ("plain", "iterative", "exact", "SpikingJelly"):
+    for method in ("plain", "iterative", "exact", "weights+exact", "SpikingJelly"):
         peak = peak_mebibytes(calibrate_once, timesteps, samples, method)
         yield [method, timesteps, samples, f"{peak:.0f}"]
 
@@ -169,9 +172,10 @@ def main() -> None:
     options = parser.parse_args()
     samples = options.samples or (16 if options.quick else 128)
     print_machine(options.device)
-    header = ["L", "T", "plain, s (pairs run)", "iterative, s", "exact, s", "SNN once, s"]
+    header = ["L", "T", "plain, s (pairs run)", "iterative, s", "exact, s", "weights, s"]
+    header += ["SNN once, s"]
     header += ["SpikingJelly's conversion, s", "plain / iterative", "plain / exact"]
-    header += ["iterative / SNN", "exact / SNN"]
+    header += ["iterative / SNN", "exact / SNN", "weights / exact"]
     passes = None if options.whole else options.passes
     print_table(header, rows(samples, passes, options.repeats, options.quick, options.device))
     if options.device.type == "cpu":

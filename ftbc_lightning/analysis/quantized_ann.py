@@ -12,6 +12,7 @@ from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.calibration.regression import Linear, Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings
+from ftbc_lightning.calibration.sweep import number_of
 from ftbc_lightning.calibration.weights import correct_weights
 from ftbc_lightning.graph.outputs import filled
 from ftbc_lightning.graph.propagation import Plan, Propagation
@@ -135,6 +136,7 @@ def corrected_ann(
     images, reduce = present(samples_of(batches, like=like, reduce=reduce), reduce)
     reference = snn.traced(ann)
     corrected = copy.deepcopy(reference)
+    number = number_of(images, reduce)
     images, first_half = sorted_by_half(images)
     plans = Plan(reference), Plan(corrected)
     pairs = [_Pair(*plans, snn.prepared(batch)) for batch in images]
@@ -149,7 +151,15 @@ def corrected_ann(
             module = corrected.get_submodule(str(place.node.target))
             assert isinstance(module, Linear)
             _correct(
-                module, place.neuron, place.node.name, node, pairs, first_half, shrinkage, reduce
+                module,
+                place.neuron,
+                place.node.name,
+                node,
+                pairs,
+                first_half,
+                number,
+                shrinkage,
+                reduce,
             )
     return corrected
 
@@ -189,6 +199,7 @@ def _correct(
     target: fx.Node,
     pairs: list[_Pair],
     first_half: list[int],
+    number: int,
     shrinkage: float,
     reduce: Reduce,
 ) -> None:
@@ -202,7 +213,7 @@ def _correct(
     found = [partial(means, pair) for pair in pairs]
     before = copy.deepcopy(module)
     wanted = [pair.wanted for pair in pairs]
-    regression = Regression(module, neuron, found, wanted, first_half, reduce)
+    regression = Regression(module, neuron, found, wanted, first_half, number, reduce)
     correct_weights(regression, shrinkage=shrinkage)
     for pair in pairs:
         r = pair.inputs.pop(layer)

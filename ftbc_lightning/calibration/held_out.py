@@ -17,6 +17,19 @@ def mixed(values: Tensor) -> Tensor:
     return values ^ (values >> 29)
 
 
+def fingerprint(samples: Tensor) -> Tensor:
+    """A whole number that follows from the bits of a sample and their places alone, int64 `[B]`.
+
+    Args:
+        samples: `[B, ...]`.
+    """
+    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    rows = samples.reshape(len(samples), -1).contiguous()
+    bits = rows.view(integer[samples.element_size()]).long()
+    places = mixed(torch.arange(1, bits.shape[1] + 1, device=bits.device)) | 1
+    return mixed((mixed(bits) * places).sum(1))
+
+
 def half_of(samples: Tensor) -> Tensor:
     """In which of two halves each sample is, 0 or 1, `[B]`.
 
@@ -30,11 +43,7 @@ def half_of(samples: Tensor) -> Tensor:
     >>> torch.equal(half_of(samples)[2:], half_of(samples[2:]))
     True
     """
-    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    rows = samples.reshape(len(samples), -1).contiguous()
-    bits = rows.view(integer[samples.element_size()]).long()
-    places = mixed(torch.arange(1, bits.shape[1] + 1, device=bits.device)) | 1
-    return mixed((mixed(bits) * places).sum(1)) >> 17 & 1
+    return fingerprint(samples) >> 17 & 1
 
 
 def sorted_by_half(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
@@ -44,23 +53,26 @@ def sorted_by_half(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
     return [b[half.argsort(stable=True)] for b, half in zip(batches, halves, strict=True)], counts
 
 
-def centred(gram: Tensor, inputs: int) -> Tensor:
+def centred(gram: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
     """The Gram matrix of values from which their means have been taken.
 
     Args:
         gram: Products of inputs, of a constant 1 if the layer has a bias, and of what is wanted:
-            `[..., size, size + outputs]`.
+            `[groups, size, size + outputs]`.
         inputs: How many inputs there are; `size` is that, or one more with a constant.
 
     Returns:
-        `[..., inputs, inputs + outputs]`.
+        Products of the inputs, a new tensor `[groups, inputs, inputs]`, and of inputs and what is
+        wanted, `[groups, inputs, outputs]`.
     """
-    if gram.shape[-2] == inputs:
-        return gram
-    sums = gram[..., inputs:, :]
-    count = sums[..., inputs, None].clamp_min(1)
-    rest = gram[..., :inputs, :] - sums[..., :inputs].mT @ (sums / count)
-    return torch.cat([rest[..., :inputs], rest[..., inputs + 1 :]], dim=-1)
+    size = gram.shape[1]
+    square, right = gram[:, :inputs, :inputs], gram[:, :inputs, size:]
+    if size == inputs:
+        return square.clone(), right
+    sums = gram[:, inputs:]
+    means = sums[..., :inputs].mT / sums[..., inputs, None].clamp_min(1)
+    products = torch.baddbmm(square, means, sums[..., :inputs], alpha=-1)
+    return products, torch.baddbmm(right, means, sums[..., size:], alpha=-1)
 
 
 def ridge(gram: Tensor, inputs: int, shrinkage: float) -> Tensor:
@@ -72,14 +84,15 @@ def ridge(gram: Tensor, inputs: int, shrinkage: float) -> Tensor:
         shrinkage: lambda, above 0.
 
     Returns:
-        dW, `[..., inputs, outputs]`.
+        dW, `[groups, inputs, outputs]`.
     """
     strength = shrinkage * gram.diagonal(dim1=-2, dim2=-1)[..., :inputs].mean(-1)
     strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
-    about_means = centred(gram, inputs)
-    square, right = about_means[..., :inputs].clone(), about_means[..., inputs:]
-    square.diagonal(dim1=-2, dim2=-1).add_(strength[..., None])
-    return torch.cholesky_solve(right, torch.linalg.cholesky(square))
+    square, right = centred(gram, inputs)
+    square.diagonal(dim1=-2, dim2=-1).add_(strength[:, None])
+    square = torch.linalg.cholesky(square)
+    found: Tensor = torch.cholesky_solve(right, square)
+    return found
 
 
 def held_out_ridge(halves: Tensor, inputs: int, shrinkage: float) -> Tensor:
@@ -100,9 +113,13 @@ def held_out_ridge(halves: Tensor, inputs: int, shrinkage: float) -> Tensor:
     Returns:
         share * dW of all samples, `[groups, inputs, outputs]`; 0 where a half has no samples.
     """
-    found = ridge(torch.cat([halves, halves.sum(0, keepdim=True)]), inputs, shrinkage)
-    others = centred(halves, inputs).flip(0)
-    won = (found[:2] * others[..., inputs:]).sum((0, 2))
-    size = (found[:2] * (others[..., :inputs] @ found[:2])).sum((0, 2))
+    outputs = halves.shape[-1] - halves.shape[-2]
+    won = halves.new_zeros(halves.shape[1], outputs)
+    size = torch.zeros_like(won)
+    for here, there in ((0, 1), (1, 0)):
+        found = ridge(halves[here], inputs, shrinkage)
+        products, right = centred(halves[there], inputs)
+        won += (found * right).sum(-2)
+        size += (found * (products @ found)).sum(-2)
     share = (won / size.clamp_min(torch.finfo(torch.float64).tiny)).clamp(0, 1)
-    return found[2] * share[:, None]
+    return ridge(halves.sum(0), inputs, shrinkage) * share.unsqueeze(-2)

@@ -25,6 +25,7 @@ class Regression:
         wanted: For each micro-batch z, what the ANN has in the place of x.
         first_half: For each micro-batch how many samples belong to the first half of all; they
             are in front (`ftbc_lightning.calibration.held_out`).
+        number: How many samples there are over all processes.
         reduce: Merges sums over processes.
     """
 
@@ -33,7 +34,12 @@ class Regression:
     means: Sequence[Callable[[], tuple[Tensor, ...]]]
     wanted: Sequence[Tensor]
     first_half: Sequence[int]
+    number: int
     reduce: Reduce
+
+    def rows(self) -> int:
+        """How often an output of the layer is computed: samples times positions."""
+        return self.number * channels_first(self.module, self.wanted[0])[0, 0].numel()
 
     def samples(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(r, x, z) of each micro-batch, one at a time."""
@@ -47,3 +53,12 @@ class Regression:
             return values
         top = self.neuron.top.view(-1, *(1,) * (values.ndim - 2))
         return torch.minimum(torch.maximum(values, -top / 2), top)
+
+
+def channels_first(module: Linear, values: Tensor) -> Tensor:
+    """What a layer reads or gives as `[B, C, ...]`: an `nn.Linear` has its channels last."""
+    return values.movedim(-1, 1).flatten(2) if _last(module, values) else values
+
+
+def _last(module: Linear, values: Tensor) -> bool:
+    return isinstance(module, nn.Linear) and values.ndim > 2

@@ -86,7 +86,7 @@ def sweep(
     later = [node for node in plan.nodes if is_neuron(node)]
     known: set[fx.Node] = set()
     errors: dict[str, LayerError] = {}
-    count = _number(images, reduce)
+    count = number_of(images, reduce)
     while later:
         node = later.pop(0)
         neuron = neurons[node.name]
@@ -97,7 +97,7 @@ def sweep(
             target, wanted = _wanted(place, originals, ann)
             means = [partial(part.means, stretch, place.source, target) for part in parts]
             correct_weights(
-                Regression(place.module, place.neuron, means, wanted, first_half, reduce)
+                Regression(place.module, place.neuron, means, wanted, first_half, count, reduce)
             )
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
@@ -135,7 +135,7 @@ def pieces_of(activations: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(list(activations))]
 
 
-def _number(images: Sequence[Tensor], reduce: Reduce) -> int:
+def number_of(images: Sequence[Tensor], reduce: Reduce) -> int:
     """How many samples there are over all processes."""
     own = sum(map(len, images))
     if reduce is identity:

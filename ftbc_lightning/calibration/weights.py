@@ -1,16 +1,21 @@
 """Weights in closed form: ridge regression of each layer on its spiking input."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ftbc_lightning.calibration.gram import add_products, complete
 from ftbc_lightning.calibration.held_out import held_out_ridge
+from ftbc_lightning.calibration.patches import by_weight, pieces
+from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.calibration.regression import Linear, Regression
+from ftbc_lightning.calibration.row_space import COPIES, directions, in_directions, row_space
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage
+from ftbc_lightning.snn.network import SpikingNetwork
 
 
 def correct_weights(regression: Regression, *, shrinkage: float) -> None:
@@ -21,10 +26,16 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
 
     r is the mean over time of the layer's spiking input, z the ANN's pre-activation at the neuron
     (after the residual addition), x the neuron's mean current; z' and x' are clipped to
-    [-theta/2, theta], beyond which the neuron is silent or saturated whatever the current. Sums
+    [-theta/2, theta], beyond which the neuron is silent or saturated whatever the current, and left
+    as they are where a function or an encoder reads them. Sums
     over samples and space make a Gram matrix for each half of the samples, which add over
     micro-batches and processes; three solves in float64. The bias is not shrunk, and a layer
     without one keeps none. Forward passes only.
+
+    A layer with more than twice as many inputs as rows (samples times positions), such as the
+    first linear layer of a VGG, is solved in the space of its rows, with the same result
+    (`ftbc_lightning.calibration.row_space`); so is one of more than 9,216 inputs with more rows
+    than 4,608, of which that many random mixtures are taken.
 
     `share`, one number for each output, is how much of dW holds on samples that it was not found
     from (`ftbc_lightning.calibration.held_out`): with few samples the correction of a layer with
@@ -38,74 +49,77 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
         regression: The layer, changed in place, and what it is found from.
         shrinkage: lambda, above 0.
     """
-    module = regression.module
-    halves, inputs = _grams(regression), module.weight[0].numel()
-    both = halves.sum(0)
+    module, inputs = regression.module, regression.module.weight[0].numel()
+    number, basis = directions(inputs, regression.rows()), None
+    if number is not None:
+        basis = row_space(regression, number)
+        shrinkage *= number / inputs  # the mean of the diagonal is that of all inputs
+        inputs = number
+    halves = _grams(regression, inputs, basis)
     change = held_out_ridge(halves, inputs, shrinkage)
-    module.weight += change.mT.reshape(module.weight.shape).to(module.weight.dtype)
     if module.bias is not None:
-        ones = both[:, inputs:, :]
-        missing = ones[:, :, inputs + 1 :] - ones[:, :, :inputs] @ change
-        module.bias += (missing / ones[:, :, inputs, None]).flatten().to(module.bias.dtype)
+        ones = halves[:, :, inputs:].sum(0)
+        missing = ones[..., inputs + 1 :] - ones[..., :inputs] @ change
+        module.bias += (missing / ones[..., inputs, None]).flatten().to(module.bias.dtype)
+    del halves
+    change = change.to(module.weight.dtype)
+    if basis is not None:
+        change = basis.to(change.dtype) @ change
+    module.weight += by_weight(change, module)
 
 
-def _grams(regression: Regression) -> Tensor:
+def _grams(regression: Regression, inputs: int, basis: Tensor | None) -> Tensor:
     """Of each half, products of inputs, the constant 1 and what is wanted.
+
+    Args:
+        regression: The layer, and what it is found from.
+        inputs: How many inputs a group has, or directions.
+        basis: The directions, as from `row_space`, or None.
 
     Returns:
         `[2, groups, size, size + outputs]`.
     """
     module = regression.module
     groups, outputs = getattr(module, "groups", 1), module.weight.shape[0]
-    size = module.weight[0].numel() + (module.bias is not None)
+    size = inputs + (module.bias is not None)
     shape = (2, groups, size, size + outputs // groups)
     grams = module.weight.new_zeros(shape, dtype=torch.float64)
-    for first, (r, x, z) in zip(regression.first_half, regression.samples(), strict=True):
-        gap = regression.clip(z) - regression.clip(x)
-        for gram, half in zip(grams, (slice(first), slice(first, None)), strict=True):
-            if not len(r[half]):
-                continue
-            rows = patches(module, r[half])
-            if module.bias is not None:
-                rows = F.pad(rows, (0, 1), value=1.0)
-            last = gap[half] if isinstance(module, nn.Linear) else gap[half].movedim(1, -1)
-            wanted = last.reshape(len(rows), groups, -1)
-            rows, wanted = rows.transpose(0, 1), wanted.transpose(0, 1)
-            gram += (rows.mT @ torch.cat([rows, wanted], dim=2)).double()
+    elements = None if basis is None else COPIES * basis.shape[1]
+    for half, read, wanted in pieces(regression, elements):
+        used = read if basis is None else in_directions(read, basis)
+        add_products(grams[half], used, wanted)
+    complete(grams, used)
     return regression.reduce(grams, "sum")
 
 
-def patches(module: Linear, values: Tensor) -> Tensor:
-    """The inputs of every output position, `[N, groups, inputs]`.
+def bytes_needed(snn: SpikingNetwork, samples: int) -> int:
+    """What the regression of the largest layer takes at least, beside the network and its spikes.
+
+        8 * groups * (5 n^2 + 3 n * outputs + inputs * n)
+
+    for n inputs or directions, and outputs of a group: a Gram matrix for each half and for both,
+    one without means and one factor, and the basis of the directions, if these are fewer than
+    the inputs.
 
     Args:
-        module: A linear layer or convolution.
-        values: Its input, `[B, C, ...]`.
+        snn: The spiking network; its thresholds need not be set.
+        samples: Of the calibration, over all processes.
+
+    Returns:
+        Bytes; 0 where no layer is corrected.
     """
-    if isinstance(module, nn.Linear):
-        return values.reshape(-1, 1, values.shape[-1])
-    kernel, stride = module.kernel_size, module.stride
-    dilation, padding = module.dilation, _padding(module)
-    if isinstance(module, nn.Conv1d):
-        values = values.unsqueeze(2)
-        kernel, stride, dilation, padding = (1, *kernel), (1, *stride), (1, *dilation), padding
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = F.pad(values, padding, mode=mode) if any(padding) else values
-    unfolded = F.unfold(padded, kernel, dilation=dilation, stride=stride).mT
-    return unfolded.reshape(-1, module.groups, unfolded.shape[2] // module.groups)
+    needed = [0]
+    for neuron, places in correctable(snn).items():
+        rows = samples * math.prod(snn.shapes[neuron.name][1:])
+        needed += [_bytes_of(place.module, rows) for place in places]
+    return max(needed)
 
 
-def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
-    """What `F.pad` takes: before and behind, the last axis first."""
-    sides: list[int] = []
-    for axis in reversed(range(len(module.kernel_size))):
-        if module.padding == "same":
-            total = module.dilation[axis] * (module.kernel_size[axis] - 1)
-            sides += [total // 2, total - total // 2]
-        else:
-            side = 0 if isinstance(module.padding, str) else module.padding[axis]
-            sides += [side, side]
-    return sides
+def _bytes_of(module: Linear, rows: int) -> int:
+    inputs, groups = module.weight[0].numel(), int(getattr(module, "groups", 1))
+    outputs, number = module.weight.shape[0] // groups, directions(inputs, rows)
+    n, basis = number or inputs, inputs * (number or 0)
+    return 8 * groups * (5 * n**2 + 3 * n * outputs + basis)
 
 
 def _make(settings: CalibrationSettings) -> Callable[[Regression], None]:

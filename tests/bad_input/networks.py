@@ -136,4 +136,9 @@ def absurd_memory() -> None:
     check_memory(shapes, timesteps=10**7, networks=4, samples=512, available=24 * 10**9)
 
 
+def absurd_layer() -> None:
+    given = {"timesteps": 1, "networks": 1, "samples": 1, "available": 24 * 10**9}
+    check_memory({"act": (64, 32, 32)}, weights=58 * 10**9, **given)
+
+
 SMOOTH = Smooth

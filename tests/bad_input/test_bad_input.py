@@ -129,6 +129,7 @@ ROWS = {
     "T below 0": lambda f: networks.callback(timesteps=[2, -1]),
     "no T": lambda f: networks.callback(timesteps=[]),
     "T beyond memory": lambda f: networks.absurd_memory(),
+    "weights beyond memory": lambda f: networks.absurd_layer(),
     "T beyond the conversion": lambda f: networks.simulating(timesteps=3),
     "nothing to simulate": lambda f: networks.simulating(0),
     "no thresholds yet": lambda f: networks.without_thresholds(),

@@ -16,6 +16,9 @@ from tests.reference import loops
 from tests.reference.ridge import held
 
 LAYERS = {
+    "wide linear": (nn.Linear(60, 4), (60,)),
+    "wide linear without bias": (nn.Linear(60, 4, bias=False), (60,)),
+    "wide, grouped": (nn.Conv2d(24, 6, 3, groups=2, padding=1), (24, 2, 1)),
     "linear": (nn.Linear(5, 4), (5,)),
     "linear without bias": (nn.Linear(5, 4, bias=False), (5,)),
     "conv1d": (nn.Conv1d(3, 4, 3, stride=2, padding=1), (3, 9)),
@@ -40,7 +43,7 @@ def regression(module: nn.Module, shape: tuple[int, ...], batches: int = 3) -> R
     neuron = IFNeuron(currents[0].shape[1], timesteps=4).double()
     neuron.set_threshold(torch.rand(neuron.channels).double() + 0.2, half_threshold="initial")
     means = [lambda r=r, x=x: (r, x) for r, x in zip(inputs, currents, strict=True)]
-    return Regression(module, neuron, means, wanted, first_half, identity)
+    return Regression(module, neuron, means, wanted, first_half, 8 * batches, identity)
 
 
 def halves_of(images):
@@ -62,6 +65,24 @@ def test_weights_equal_least_squares_on_unfolded_patches(name):
     assert weight.abs().max() > 1e-3
     if module.bias is not None:
         torch.testing.assert_close(module.bias, before["bias"] + bias, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("correct", [correct_weights, backpropagation.backpropagate])
+def test_a_linear_layer_over_places_is_corrected_as_a_convolution_of_one_place(correct):
+    torch.manual_seed(0)
+    linear, conv = nn.Linear(5, 4).double(), nn.Conv1d(5, 4, 1).double()
+    conv.weight.data, conv.bias.data = linear.weight.data[:, :, None].clone(), linear.bias.data
+    r, lacking = torch.rand(16, 3, 5).double(), torch.rand(16, 3, 4).double()
+    for module, turn in ((linear, lambda v: v), (conv, lambda v: v.mT)):
+        module.requires_grad_(False)
+        read, x = turn(r), module(turn(r))
+        means = [lambda found=(read, x): found]
+        problem = Regression(module, None, means, [x + turn(lacking)], [8], 16, identity)
+        settings = {"shrinkage": 0.1} if correct is correct_weights else {"iterations": 3}
+        before = module.weight.clone()
+        correct(problem, **settings)
+        assert not torch.equal(module.weight, before)
+    torch.testing.assert_close(linear.weight, conv.weight[:, :, 0], rtol=0, atol=1e-12)
 
 
 def test_back_propagated_weights_bring_the_mean_output_nearer(monkeypatch):

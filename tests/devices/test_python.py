@@ -92,6 +92,17 @@ def test_calibration(method):
     assert_same(corrected("cpu", method)[1], corrected("pretend", method)[1])
 
 
+def test_weights_of_a_layer_with_more_inputs_than_rows():
+    first, second = (nn.Conv2d(2, 12, 3), nn.ReLU(), nn.Flatten()), nn.Linear(192, 4)
+    net, found = nn.Sequential(*first, second, nn.ReLU(), nn.Linear(4, 3)), []
+    for place in ("cpu", "pretend"):
+        ann, snn = made(place, net)
+        calibrate(ann, snn, [batch.to(place) for batch in BATCHES], method="weights+exact")
+        found.append(snn)
+    assert not torch.equal(found[0].layers.get_submodule("3").weight, second.weight)
+    assert_same(*found)
+
+
 def test_calibration_in_rounds_that_aims_at_the_running_mean():
     settings = {"target": "cumulative", "rounds": 2, "alpha": 0.4}
     found = [corrected(place, "iterative", **settings)[1] for place in ("cpu", "pretend")]

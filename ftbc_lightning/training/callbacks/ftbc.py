@@ -17,6 +17,7 @@ from ftbc_lightning.calibration import calibrate, parse_method
 from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
+from ftbc_lightning.calibration.weights import bytes_needed
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import pools_in_time
@@ -25,6 +26,7 @@ from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.conversion import (
     MaxPooling,
     observe_activations,
+    prepare,
     set_thresholds,
 )
 from ftbc_lightning.snn.convertible import refuse_max_pooling
@@ -167,11 +169,17 @@ class ForwardTemporalBiasCorrection(Callback):
         if self.max_pooling == "refuse":
             graph = trace(module.ann, example, functions=self.functions)
             refuse_max_pooling(graph, name=name_of(module.ann))
+        samples = getattr(data, "calibration_samples", 1)
+        weights = 0
+        if any(parse_method(variant.method).weights == "weights" for variant in self.variants):
+            snn = prepare(module.ann, example, timesteps=1, functions=self.functions)
+            weights = bytes_needed(snn, samples)
         check_memory(
             shapes,
             timesteps=max(variant.timesteps for variant in self.variants),
             networks=len(self.variants),
-            samples=getattr(data, "calibration_samples", 1) // trainer.world_size,
+            samples=samples // trainer.world_size,
+            weights=weights,
             available=total_memory(trainer.strategy.root_device),
         )
 
