@@ -43,6 +43,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ResNet-20, 32 px": (partial(ResNet20, shortcut="conv"), 32),
     "ResNet-18, 224 px": (ResNet18, 224),
     "torchvision resnet18, 224 px": (partial(get_model, "resnet18"), 224),
+    "VGG-16, 32 px": (VGG16, 32),
+    "torchvision mobilenet_v2, 224 px": (partial(get_model, "mobilenet_v2"), 224),
 }
 GPU_NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ResNet-20, 32 px": (partial(ResNet20, shortcut="conv"), 32),
@@ -52,8 +54,8 @@ GPU_NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         for name in ("resnet18", "resnet50", "vgg16_bn", "mobilenet_v2")
     },
 }
-TIMESTEPS, GPU_TIMESTEPS = (8, 32), (4, 32)
-BATCHES, GPU_BATCHES = (1, 64, 256), (1, 32, 512)
+TIMESTEPS, GPU_TIMESTEPS = (4, 8, 32), (4, 32)
+BATCHES, GPU_BATCHES = (1, 32, 256), (1, 32, 512)
 
 
 def network(make: Callable[[], nn.Module], device: torch.device) -> nn.Module:
