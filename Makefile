@@ -49,7 +49,7 @@ release-check:
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dashboard,dev,docs,export,notebooks,tensorboard,timm]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dashboard,dev,docs,export,hub,notebooks,tensorboard,timm]'
 	touch $@
 
 clean:

@@ -21,6 +21,7 @@ from ftbc_lightning.version import __version__
 if TYPE_CHECKING:
     from ftbc_lightning.calibration import CalibrationTrace, calibrate
     from ftbc_lightning.interchange import export, load
+    from ftbc_lightning.interchange.hub import from_pretrained, push_to_hub
     from ftbc_lightning.snn.conversion import convert, reconvert
     from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
     from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron
@@ -48,7 +49,9 @@ __all__ = [
     "conversion_map",
     "convert",
     "export",
+    "from_pretrained",
     "load",
+    "push_to_hub",
     "reconvert",
     "simulate",
     "without_temporal_bias",
@@ -59,6 +62,8 @@ _FROM = {
     "calibrate": "calibration",
     "export": "interchange",
     "load": "interchange",
+    "from_pretrained": "interchange.hub",
+    "push_to_hub": "interchange.hub",
     "convert": "snn.conversion",
     "reconvert": "snn.conversion",
     "SpikingNetwork": "snn.network",

@@ -3,7 +3,8 @@
 import inspect
 import pydoc
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from ftbc_lightning.cli.one_line_errors import OneLineErrors
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import division_seed
 from ftbc_lightning.files.run_configuration import run_configuration
+from ftbc_lightning.training.pretrained import is_fetched
+
+ON_A_RUN = ("validate", "test", "predict", "diagnose", "finetune")
+"""Subcommands that work on the checkpoint of a finished run."""
 
 
 def timesteps(value: Any) -> list[int]:
@@ -56,7 +61,7 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     >>> with_configuration(["predict", "--ckpt_path", "last", "--data.folder", "a"])
     ['predict', '--ckpt_path', 'last', '--folder', 'a']
     """
-    if not words or words[0] not in ("validate", "test", "predict", "diagnose", "finetune"):
+    if not words or words[0] not in ON_A_RUN:
         return list(words)
     if words[0] == "predict":
         words = [
@@ -74,6 +79,24 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     config = run_configuration(paths[0]) if paths and not described else None
     own = [] if config is None else ["--config", str(config)]
     return [words[0], *own, *words[1:]]
+
+
+@contextmanager
+def nothing_fetched_in_vain(subcommand: str, settings: Any) -> Iterator[None]:
+    """Leave out weights that would be downloaded while networks are built and not looked at.
+
+    A checkpoint has weights of its own, and what a node becomes does not depend on them.
+
+    Args:
+        subcommand: What is run.
+        settings: Its configuration; as it was afterwards.
+    """
+    weights = settings.model.get("weights")
+    idle = subcommand == "inspect" or (subcommand in ON_A_RUN and settings.get("ckpt_path"))
+    if weights is not None and idle and is_fetched(weights):
+        settings.model.weights = None
+    yield
+    settings.model.weights = weights
 
 
 def check_given(class_path: str, settings: Mapping[str, Any]) -> None:

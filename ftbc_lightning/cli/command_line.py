@@ -19,6 +19,7 @@ from ftbc_lightning.calibration.stages import calibrating
 from ftbc_lightning.cli.arguments import (
     OneLineParser,
     check_given,
+    nothing_fetched_in_vain,
     timesteps,
     trained_division,
     with_configuration,
@@ -41,7 +42,7 @@ from ftbc_lightning.training.callbacks import (
     Safeguard,
 )
 from ftbc_lightning.training.callbacks.device_line import described
-from ftbc_lightning.training.callbacks.loggers import finished_runs
+from ftbc_lightning.training.callbacks.loggers import check_installed, finished_runs
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
@@ -176,13 +177,15 @@ class FTBCCLI(LightningCLI):
             trainer.enable_progress_bar = False
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:
+            check_installed(getattr(logger, "class_path", ""))
             settings = getattr(logger, "init_args", None)
             if settings is not None and settings.get("save_dir") == ".":
                 settings.save_dir = trainer.default_root_dir or "."
 
     def instantiate_classes(self) -> None:
         """Build everything; samples are divided as when the network was trained."""
-        super().instantiate_classes()
+        with nothing_fetched_in_vain(str(self.subcommand), self.config[self.subcommand]):
+            super().instantiate_classes()
         if self.subcommand in ("fit", "finetune"):
             self.resolve_last()
         weights = self._get(self.config, "model").get("weights")

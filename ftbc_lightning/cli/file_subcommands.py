@@ -12,6 +12,7 @@ PLACES = {
     "report": "ftbc_lightning.cli.report",
     "dashboard": "ftbc_lightning.cli.dashboard",
     "export": "ftbc_lightning.cli.export",
+    "push": "ftbc_lightning.cli.push",
     "configs": "ftbc_lightning.cli.configurations",
 }
 """The module of each, in which a function has the name of the subcommand, and its arguments."""

@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "diagnose": "Say in which layer accuracy is lost, and by which cause.",
     "predict": "Classify samples and write a row for each.",
     "export": "Write a spiking network to a file for another program.",
+    "push": "Send a spiking network to the Hugging Face Hub, with a page on it.",
     "report": "Write one page on a finished run.",
     "dashboard": "Create a workspace of Weights & Biases that compares runs.",
     "configs": "List the configurations that come with the package, or copy one.",

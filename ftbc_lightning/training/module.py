@@ -38,7 +38,8 @@ class SpikingClassifier(SpikingNetworks):
         label_smoothing: Of the cross entropy, 0 to 1.
         task: What the network is trained for and judged by.
         weights: A file with weights of the ANN to begin with: a state dict (`.pt`, `.pth`,
-            `.safetensors`), a checkpoint, or torchvision's name of weights, such as
+            `.safetensors`), a checkpoint, a file of the Hugging Face Hub
+            (`hf://owner/repo/file.safetensors`), or torchvision's name of weights, such as
             `ResNet34_Weights.IMAGENET1K_V1`.
         output: Of a network that returns several tensors the one that is its answer: a key, a
             field or a place, such as `out` (`ftbc_lightning.ann.OneOutput`).

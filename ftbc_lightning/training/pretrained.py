@@ -1,4 +1,4 @@
-"""Weights that people have: files, and torchvision's and timm's by name."""
+"""Weights that people have: files, files of the hub, and torchvision's and timm's by name."""
 
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,41 @@ from torchvision.models import get_weight
 from ftbc_lightning.ann.timm_network import PREFIX, imported_timm
 from ftbc_lightning.ann.weights import fit_state, load_weights
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.files import hub
+from ftbc_lightning.files.checkpoint import read_file
 
 
 def load_pretrained(network: nn.Module, source: str) -> None:
-    """Load weights from a file or, by the name of torchvision or timm, from its hub.
+    """Load weights from a file or a file of the hub, or by their name from torchvision or timm.
 
     Args:
         network: Filled in place.
-        source: A file (`.pt`, `.pth`, `.ckpt`, `.safetensors`), or a name such as
-            `ResNet34_Weights.IMAGENET1K_V1` or `timm/resnet18d.ra2_in1k`, downloaded once if
+        source: A file (`.pt`, `.pth`, `.ckpt`, `.safetensors`), one of the Hugging Face Hub
+            (`hf://owner/repo/file`, `hf://owner/repo@revision/file`), or a name such as
+            `ResNet34_Weights.IMAGENET1K_V1` or `timm/resnet18d.ra2_in1k`; downloaded once if
             it is not cached.
 
     Raises:
         UserError: There is no such file or name, it cannot be fetched, or it does not fit.
     """
-    if Path(source).exists() or not ("_Weights." in source or source.startswith(PREFIX)):
+    if not is_fetched(source):
         load_weights(network, source)
+    elif source.startswith(hub.PREFIX):
+        fit_state(network, read_file(hub.fetched(*hub.place(source))), source)
     elif source.startswith(PREFIX):
         fit_state(network, _of_timm(source.removeprefix(PREFIX)), source)
     else:
         fit_state(network, _of_torchvision(source), source)
+
+
+def is_fetched(source: str) -> bool:
+    """Whether weights come from elsewhere, and are no file of this machine.
+
+    >>> is_fetched("weights.pt"), is_fetched("timm/resnet18d"), is_fetched("hf://me/net/ann.pt")
+    (False, True, True)
+    """
+    named = "_Weights." in source or source.startswith((PREFIX, hub.PREFIX))
+    return named and not Path(source).exists()
 
 
 def _of_torchvision(source: str) -> dict[str, Any]:

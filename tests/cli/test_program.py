@@ -35,7 +35,13 @@ def imported(*commands):
 
 def test_what_needs_no_network_imports_none():
     begun = [[], ["--help"], ["--version"], ["configs"], ["nonsense"]]
-    asked = [["report", "--help"], ["dashboard", "--help"], ["report"], ["dashboard", "--nonsense"]]
+    asked = [
+        ["report", "--help"],
+        ["dashboard", "--help"],
+        ["push", "--help"],
+        ["report"],
+        ["dashboard", "--nonsense"],
+    ]
     assert imported(*begun, *asked) == set()
 
 
@@ -47,6 +53,12 @@ def test_a_finished_run_is_reported_and_exported_without_lightning(tmp_path):
     assert imported(["report", run]) == {"torch", "numpy", "matplotlib", "jinja2"}
     assert (run / "snn_ftbc_exact_T4.safetensors").is_file()
     assert (run / "report.html").is_file()
+
+
+def test_a_network_is_pushed_without_lightning(tmp_path):
+    words = ["push", RUN, "--repo", "me/net", "--out", tmp_path / "out"]
+    assert imported(words) == {"torch", "numpy", "matplotlib"}
+    assert (tmp_path / "out" / "README.md").is_file()
 
 
 def test_the_overview_has_every_subcommand(capsys):

@@ -22,6 +22,7 @@ PAGES = [
     "README.md",
     "docs/howto/network.md",
     "docs/howto/export.md",
+    "docs/howto/hub.md",
     "docs/howto/predict.md",
     "docs/howto/finetune.md",
 ]

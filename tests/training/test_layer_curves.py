@@ -1,6 +1,7 @@
 """What a run leaves in files and loggers, read back from them."""
 
 import csv
+import json
 import shutil
 import sys
 from types import SimpleNamespace
@@ -181,6 +182,71 @@ def test_tensorboard_and_csv_hold_the_same_curves(fitted, tmp_path):
     for when, values in went.items():
         column = [row[f"calibration/snn_ftbc_iterative/T2/{when}"] for row in rows]
         assert [float(value) for value in column if value] == pytest.approx(values)
+
+
+def test_mlflow_holds_the_same_curves_with_pictures_table_and_settings(
+    fitted, tmp_path, monkeypatch
+):
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    path = str(fitted.folder / "ann.ckpt")
+    config = ["--config", str(LOGGERS / "mlflow.yaml"), "--calibration.methods", "[exact]"]
+    folder = tmp_path / "run"
+    cli = run(fitted.args("calibrate", *config, "--ckpt_path", path, folder=folder))
+    client = MlflowClient("sqlite:///mlflow.db")
+    (made,) = client.search_runs([client.get_experiment_by_name("ftbc").experiment_id])
+    results, number = cli.model.results, made.info.run_id
+
+    def curve(name):
+        return {point.step: point.value for point in client.get_metric_history(number, name)}
+
+    expected = {r.timesteps: r.accuracy for r in results if r.method == "snn_ftbc_exact"}
+    assert curve("acc_by_T/snn_ftbc_exact") == expected
+    assert set(curve("acc_by_step/snn_ftbc_exact")) == {1, 2}
+    assert {*curve("bias/act1/q50")} == {*curve("error/act1/after")} == {1, 2}
+    layers = len(cli.model.network(cli.model.headline()).neurons())
+    for when in ("before", "after"):
+        went = curve(f"calibration/snn_ftbc_exact/T2/{when}")
+        assert list(went) == list(range(1, layers + 1))
+    assert made.data.metrics["acc/ann"] == results[0].accuracy
+    assert made.data.metrics["acc/snn_ftbc/T2"] == expected[2]
+    assert made.data.metrics["energy_nJ/snn_ftbc/T2"] > 0
+    assert "SmallCNN" in made.data.params["network/class_path"]
+    assert made.info.status == "FINISHED"
+    kept = tmp_path / made.info.artifact_uri
+    assert (kept / "figures" / "energy.png").stat().st_size > 0
+    assert "activation/act1" in json.loads((kept / "histograms.json").read_text())
+    with (kept / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = {int(row["T"]): row for row in rows if row["method"] == "snn_ftbc_exact"}
+    assert {t: float(row["accuracy"]) for t, row in found.items()} == expected
+
+
+def test_what_waits_for_mlflow_is_sent_in_requests_that_it_takes(monkeypatch):
+    sent = []
+    client = SimpleNamespace(log_batch=lambda run, metrics: sent.append((run, metrics)))
+    entities = SimpleNamespace(Metric=lambda *values: values)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(entities=entities))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    way = loggers.MLflow(SimpleNamespace(experiment=client, run_id="a"))
+    loggers.log_rows([way], ({"timestep": step, "x": 1.0, "y": 2.0} for step in range(600)))
+    assert [(run, len(metrics)) for run, metrics in sent] == [("a", 1000), ("a", 200)]
+    assert [point[0] for point in sent[0][1][:3]] == ["x", "y", "x"]
+    assert [point[3] for point in sent[0][1][:3]] == [0, 0, 1]
+    way.send()
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("name", ["mlflow", "tensorboard"])
+def test_a_logger_whose_package_is_missing_is_one_line(fitted, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    config = ["--config", str(LOGGERS / f"{name}.yaml")]
+    assert main(fitted.args("calibrate", *config, folder=tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert f"needs {name}, which is not installed: pip install {name} (the extra" in said
+    assert said.count("\n") == 1
 
 
 def test_a_run_of_wandb_that_was_there_before_is_left_open(monkeypatch):

@@ -1,13 +1,17 @@
-"""How each logger takes what is logged: Weights & Biases, TensorBoard, CSV and others."""
+"""How each logger takes what is logged: Weights & Biases, TensorBoard, MLflow, CSV and others."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from time import time
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.gallery import layer_pictures
 from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import Measurements, Result
@@ -32,6 +36,9 @@ class Plain:
     def curve(self, axis: str, row: Mapping[str, float]) -> None:
         """One point of each curve in a row; `row[axis]` is where it lies."""
         self.logger.log_metrics({k: v for k, v in row.items() if not k.startswith(OF_LAYERS)})
+
+    def send(self) -> None:
+        """Send what has waited; called when the rows of some curves are complete."""
 
     def show(
         self, pictures: Mapping[str, Pixels], histograms: Histograms, results: Sequence[Result]
@@ -120,8 +127,7 @@ class WeightsAndBiases(Plain):
             title=f"{measure.heading} by time steps T",
             xname="time steps T",
         )
-        columns: list[str | int] = ["method", "T", measure.name, "n", "seconds"]
-        cells = [[r.method, r.timesteps, r.accuracy, r.n, r.seconds] for r in results]
+        columns, cells = _table(results)
         shown: dict[str, Any]
         shown = {f"figures/{n}": wandb.Image(Image.fromarray(p)) for n, p in pictures.items()}
         shown |= {
@@ -136,11 +142,75 @@ class WeightsAndBiases(Plain):
         self.logger.experiment.summary.update(numbers)
 
 
+class MLflow(Plain):
+    """MLflow: each axis is its step; a request takes many points, because each is a transaction."""
+
+    draws = True
+    most = 1000
+    """Points in a request, as the store allows."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger)
+        self.waiting: list[Any] = []
+
+    def curve(self, axis: str, row: Mapping[str, float]) -> None:
+        """A point of each curve, the axis being the step; sent later."""
+        from mlflow.entities import Metric
+
+        now, step = int(1000 * time()), int(row[axis])
+        self.waiting += [Metric(name, row[name], now, step) for name in row if name != axis]
+
+    def send(self) -> None:
+        """Send the points."""
+        for first in range(0, len(self.waiting), self.most):
+            part = self.waiting[first : first + self.most]
+            self.logger.experiment.log_batch(self.logger.run_id, metrics=part)
+        self.waiting = []
+
+    def show(
+        self, pictures: Mapping[str, Pixels], histograms: Histograms, results: Sequence[Result]
+    ) -> None:
+        """Pictures, and files with the histograms and the table of results."""
+        client, run = self.logger.experiment, self.logger.run_id
+        for name, picture in pictures.items():
+            client.log_image(run, picture, artifact_file=f"figures/{name}.png")
+        bins = {name: {"shares": one, "edges": edges} for name, (one, edges) in histograms.items()}
+        client.log_text(run, json.dumps(bins), "histograms.json")
+        columns, cells = _table(results)
+        lines = [columns, *(["" if value is None else value for value in row] for row in cells)]
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+        client.log_text(run, text, "results.csv")
+
+
+def _table(results: Sequence[Result]) -> tuple[list[str | int], list[list[Any]]]:
+    """The columns and cells of the table of results."""
+    columns: list[str | int] = ["method", "T", measure_of(results).name, "n", "seconds"]
+    return columns, [[r.method, r.timesteps, r.accuracy, r.n, r.seconds] for r in results]
+
+
 WAYS: dict[type[Logger], type[Plain]] = {
     WandbLogger: WeightsAndBiases,
     TensorBoardLogger: TensorBoard,
+    MLFlowLogger: MLflow,
 }
 """What each kind of logger is given; one more is one line here, every other gets numbers alone."""
+
+
+EXTRAS = {"TensorBoardLogger": ("tensorboard", "tensorboardX"), "MLFlowLogger": ("mlflow",)}
+"""The packages of which a logger needs one; the first is the name of the extra, too."""
+
+
+def check_installed(class_path: str) -> None:
+    """Raise `UserError` where a logger's package is missing.
+
+    >>> check_installed("lightning.pytorch.loggers.CSVLogger")
+    """
+    packages = EXTRAS.get(class_path.rpartition(".")[2], ())
+    if packages and not any(map(find_spec, packages)):
+        raise UserError(
+            f"The logger {class_path} needs {packages[0]}, which is not installed: pip install "
+            f"{packages[0]} (the extra `{packages[0]}` of this package)."
+        )
 
 
 def takers(loggers: Iterable[Logger]) -> list[Plain]:
@@ -157,6 +227,8 @@ def log_rows(loggers: Iterable[Plain], rows: Iterable[dict[str, float]]) -> None
     for row in rows:
         for logger in loggers:
             logger.curve(next(iter(row)), row)
+    for logger in loggers:
+        logger.send()
 
 
 def log(loggers: Iterable[Logger], module: SpikingClassifier, found: Measurements) -> None:
