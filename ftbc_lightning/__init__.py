@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ftbc_lightning.interchange.hub import from_pretrained, push_to_hub
     from ftbc_lightning.snn.conversion import convert, reconvert
     from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
-    from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron
+    from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron, TwoSidedNeuron
     from ftbc_lightning.snn.simulation import simulate
     from ftbc_lightning.snn.surrogates import Surrogate
     from ftbc_lightning.snn.trainable import TrainableNetwork
@@ -43,6 +43,7 @@ __all__ = [
     "Surrogate",
     "TrainableNetwork",
     "Trainer",
+    "TwoSidedNeuron",
     "UserError",
     "__version__",
     "calibrate",
@@ -71,6 +72,7 @@ _FROM = {
     "without_temporal_bias": "snn.network",
     "IFNeuron": "snn.neurons",
     "SignedNeuron": "snn.neurons",
+    "TwoSidedNeuron": "snn.neurons",
     "simulate": "snn.simulation",
     "Surrogate": "snn.surrogates",
     "TrainableNetwork": "snn.trainable",
