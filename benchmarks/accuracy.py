@@ -6,7 +6,10 @@ r"""Accuracy of published weights after conversion, in pieces that survive an in
 Each draw calibrates on samples of the first 45,000 of the training part; `--split selection` are
 the last 5,000 of it, on which everything was chosen, `--split test` the test part. For mobilenet_v2
 `--data` is a folder of ImageNet classes, of which each draw calibrates on one half and counts on
-the other. `ann` as a method is the network before conversion. A line is appended for every block
+the other. `ann` as a method is the network before conversion. `--bits` rounds the weights to so
+many bits and calibrates for the rounded ones; with `--rounding after` they are rounded at last,
+and nothing is found anew; with `--rounding integers` it is the network of the exported file that
+is counted, in whole numbers. A line is appended for every block
 of samples; a second run does only what is missing, and prints the table.
 """
 
@@ -28,7 +31,11 @@ from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
 from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.files.checkpoint import read_file
+from ftbc_lightning.interchange import describe
+from ftbc_lightning.interchange.integers import integers
+from ftbc_lightning.interchange.rebuild import rebuild
 from ftbc_lightning.snn.neurons import NEURON_MODELS
+from ftbc_lightning.snn.weight_rounding import quantize_weights
 
 Key = tuple[str, ...]
 
@@ -81,7 +88,8 @@ def main() -> None:
             for method in given.methods:
                 key = (given.network, given.split, given.rule, str(timesteps), method)
                 neuron = (given.neuron, str(given.levels), str(given.leak), given.target)
-                key = (*key, *neuron, str(given.shrinkage), str(given.samples), str(draw))
+                key = (*key, *neuron, str(given.shrinkage), *rounding(given))
+                key = (*key, str(given.samples), str(draw))
                 done = {row[:-2] for row in rows(given.output)}
                 missing = [b for b in blocks if (*key, str(b), str(given.block)) not in done]
                 if not missing:
@@ -119,8 +127,24 @@ def predictor(
         levels=given.levels,
         leak=given.leak,
     )
-    calibrate(*(ann, snn, batches), method=method, target=given.target, shrinkage=given.shrinkage)
+    after = given.rounding == "after"
+    calibrate(
+        *(ann, snn, batches),
+        method=method,
+        target=given.target,
+        shrinkage=given.shrinkage,
+        weight_bits=None if after else given.bits,
+    )
+    if after and given.bits:
+        snn = quantize_weights(snn, given.bits)
+    if given.rounding == "integers":
+        snn = rebuild(integers(describe(snn), given.bits))
     return lambda images: simulate(snn, images)[-1]
+
+
+def rounding(given: argparse.Namespace) -> tuple[str, ...]:
+    """What a line says of rounded weights; nothing where there are none."""
+    return () if given.bits is None else (f"{given.bits} bits", f"rounded {given.rounding}")
 
 
 def rows(path: Path) -> list[Key]:
@@ -163,6 +187,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--leak", type=float, default=1.0)
     parser.add_argument("--target", default="auto")
     parser.add_argument("--shrinkage", type=float, default=0.03, help="ridge of the weight stage")
+    parser.add_argument("--bits", type=int, help="of a weight; float if not given")
+    parser.add_argument("--rounding", choices=("before", "after", "integers"), default="before")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--n", type=int, default=10000)

@@ -26,6 +26,7 @@ class Variant:
         serves: Every T that the network stands for, read after that step; T alone if empty.
         neurons: Which neurons it has.
         labels: How many labelled samples a training after the calibration has used.
+        weight_bits: How many bits its weights are rounded to; None if they are not.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Variant:
     serves: tuple[int, ...] = ()
     neurons: NeuronSettings = PLAIN_NEURONS
     labels: int = 0
+    weight_bits: int | None = None
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Variant":
@@ -45,13 +47,14 @@ class Variant:
             tuple(saved.get("serves", ())),
             NeuronSettings.of(saved.get("neurons", {})),
             int(saved.get("labels", 0)),
+            saved.get("weight_bits"),
         )
 
     def saved(self) -> dict[str, Any]:
         """The entry of a checkpoint, for `of`."""
         entry = {"method": self.method, "timesteps": self.timesteps, "seconds": self.seconds}
         neurons = self.neurons.written()
-        more = {"neurons": neurons, "labels": self.labels}
+        more = {"neurons": neurons, "labels": self.labels, "weight_bits": self.weight_bits}
         return {**entry, "serves": self.serves, **{k: v for k, v in more.items() if v}}
 
     @property
@@ -76,7 +79,18 @@ class Variant:
     @property
     def own_layers(self) -> bool:
         """Whether it has linear layers of its own, with other weights than the ANN's."""
-        return self.stages.weights is not None or self.stages.training is not None
+        changed = self.stages.weights is not None or self.stages.training is not None
+        return changed or self.weight_bits is not None
+
+    @property
+    def neuron(self) -> str:
+        """What results call its neurons, and its weights where they are rounded.
+
+        >>> Variant("exact", 4).neuron, Variant("exact", 4, weight_bits=8).neuron
+        ('if', 'if, 8-bit weights')
+        """
+        rounded = "" if self.weight_bits is None else f", {self.weight_bits}-bit weights"
+        return self.neurons.name + rounded
 
     @property
     def name(self) -> str:
@@ -145,6 +159,8 @@ def _check_network(entry: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     float(entry["seconds"])
     if not (entry.get("labels", 0) == 0 or is_count(entry["labels"])):
         raise ValueError(f"{entry['labels']} labels")
+    if not (entry.get("weight_bits") is None or is_count(entry["weight_bits"])):
+        raise ValueError(f"weights of {entry['weight_bits']} bits")
     NeuronSettings.of(entry.get("neurons", {}))
     for served in entry.get("serves", ()):
         if not (is_count(served) and served <= timesteps):

@@ -11,7 +11,8 @@ from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.iterative import stops
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.method import parse_method
-from ftbc_lightning.calibration.places import left_alone
+from ftbc_lightning.calibration.places import correctable, left_alone
+from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings, Target
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
@@ -25,6 +26,7 @@ from ftbc_lightning.snn.statistics import (
     samples_of,
     silent,
 )
+from ftbc_lightning.snn.weight_rounding import WeightRounding
 
 
 @dataclass
@@ -86,6 +88,7 @@ def calibrate(
     rounds: int = 1,
     shrinkage: float = 0.03,
     iterations: int = 500,
+    weight_bits: int | None = None,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> CalibrationTrace:
@@ -94,9 +97,10 @@ def calibrate(
         E[theta * s[t]] = E[a]   for each layer, channel and step t
 
     One pass of the ANN and one of the spiking network over each batch; no label. Biases, and with
-    a weight stage the weights, are written into `snn` in place; a network that shares its linear
-    layers with others (`sibling`) must not be given to a weight stage. What an earlier calibration
-    has written is undone first. Source: FTBC, arXiv 2403.18388; each stage names its own.
+    a weight stage or `weight_bits` the weights, are written into `snn` in place; a network that
+    shares its linear layers with others (`sibling`) must not be given to either. What an earlier
+    calibration has written is undone first. Source: FTBC, arXiv 2403.18388; each stage names its
+    own.
 
     Args:
         ann: The network that was converted.
@@ -106,12 +110,13 @@ def calibrate(
             over all batches at once; "iterative" is the paper's heuristic, batch after batch;
             "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
             the weights of each layer in closed form before the biases behind it.
-        target: At what exact and iterative aim; this and the next four are described in
+        target: At what exact and iterative aim; this and the next five are described in
             `ftbc_lightning.calibration.settings.CalibrationSettings`.
         alpha: See there.
         rounds: See there.
         shrinkage: See there.
         iterations: See there.
+        weight_bits: See there.
         reduce: Merges sums and counts over processes.
         progress: Told the layer that is finished.
 
@@ -124,7 +129,12 @@ def calibrate(
     """
     stages = parse_method(method)
     chosen = CalibrationSettings(
-        target=target, alpha=alpha, rounds=rounds, shrinkage=shrinkage, iterations=iterations
+        target=target,
+        alpha=alpha,
+        rounds=rounds,
+        shrinkage=shrinkage,
+        iterations=iterations,
+        weight_bits=weight_bits,
     )
     refuse_training([stages.method])
     snn.check_thresholds()
@@ -136,6 +146,9 @@ def calibrate(
     for neuron in neurons.values():
         neuron.clear_correction()
     restore_weights(reference, snn)
+    weights = STAGES[stages.weights].make(chosen) if stages.weights else None
+    if weight_bits is not None:
+        weights = _with_rounding(snn, weight_bits, weights)
     if stages.method == "none":
         return outcome
     like = next(iter(neurons.values())).threshold
@@ -147,7 +160,6 @@ def calibrate(
     alone = by_batch and not (stages.weights or stages.membranes)
     total = (not alone) + by_batch * chosen.rounds * len(samples)
     if not alone:
-        weights = STAGES[stages.weights].make(chosen) if stages.weights else None
         correct, passes = biases, STAGES[stages.biases].passes
         if stages.membranes:
             before = STAGES[stages.membranes].make(chosen)
@@ -206,6 +218,27 @@ def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:
     for (mine, value), differs in zip(pairs, differ, strict=True):
         if differs:
             mine.copy_(value)
+
+
+def _with_rounding(
+    snn: SpikingNetwork, bits: int, correct: CorrectWeights | None
+) -> CorrectWeights | None:
+    """Round what no stage changes, and each layer that one changes right behind its correction.
+
+    So each correction sees what has been rounded before its layer, and the biases all of it.
+    """
+    rounding = WeightRounding(snn, bits)
+    if correct is None:
+        rounding.everything()
+        return None
+    waiting = {place.module for places in correctable(snn).values() for place in places}
+    rounding.everything(but=waiting)
+
+    def correct_and_round(regression: Regression) -> None:
+        correct(regression)
+        rounding.of(regression.module)
+
+    return correct_and_round
 
 
 def _with_membranes(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
 from ftbc_lightning.errors import UserError, check_choice
+from ftbc_lightning.snn.weight_rounding import check_bits
 
 Target = Literal["auto", "step", "cumulative", "ramp", "ideal"]
 
@@ -16,6 +17,7 @@ class CalibrationOptions(TypedDict, total=False):
     rounds: int
     shrinkage: float
     iterations: int
+    weight_bits: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,9 @@ class CalibrationSettings:
             when the error on that set stops falling.
         shrinkage: Ridge of `weights`, above 0, in units of the mean square of the inputs.
         iterations: Of `backpropagation`, for each layer.
+        weight_bits: Round the weights to integers of so many bits, sign included, 2 to 16, each
+            output channel on a grid of its own, before the biases are found; a weight stage
+            corrects a layer before it is rounded. Not rounded if None.
 
     Raises:
         UserError: A setting is out of range.
@@ -42,6 +47,7 @@ class CalibrationSettings:
     rounds: int = 1
     shrinkage: float = 0.03
     iterations: int = 500
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         """Check what needs no data."""
@@ -53,6 +59,8 @@ class CalibrationSettings:
         for name, number in (("rounds", self.rounds), ("iterations", self.iterations)):
             if number < 1:
                 raise UserError(f"{name} is {number}; at least 1 is needed.")
+        if self.weight_bits is not None:
+            check_bits(self.weight_bits)
 
     def options(self) -> CalibrationOptions:
         """The settings as keyword arguments of `calibrate`."""
@@ -62,4 +70,5 @@ class CalibrationSettings:
             rounds=self.rounds,
             shrinkage=self.shrinkage,
             iterations=self.iterations,
+            weight_bits=self.weight_bits,
         )

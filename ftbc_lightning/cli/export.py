@@ -22,6 +22,7 @@ def export(
     timesteps: int | None = None,
     output: str | None = None,
     bias: Bias = "metadata",
+    bits: int | None = None,
     input_shape: list[int] | None = None,
 ) -> None:
     """Write one spiking network of a checkpoint to a file for another program.
@@ -36,6 +37,8 @@ def export(
             if not given.
         bias: What nir does with the temporal biases: metadata keeps them beside the graph, mean
             adds their mean to the weights' bias and says what that costs.
+        bits: Write integers, weights of so many bits, 2 to 16; safetensors alone. Best after
+            `ftbc calibrate --calibration.weight_bits` with the same number.
         input_shape: Shape of one sample, for a checkpoint of an earlier program.
 
     Raises:
@@ -51,11 +54,16 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        write(snn, path, format=format, bias=bias, input_shape=input_shape)
+        write(snn, path, format=format, bias=bias, bits=bits, input_shape=input_shape)
     print(f"{variant.method}, T = {variant.timesteps}: {path}")
     for message in said:
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
+    if bits is not None and bits != variant.weight_bits:
+        print(
+            f"Note: this network was not calibrated for weights of {bits} bits, which costs "
+            f"accuracy at few bits; `ftbc calibrate --calibration.weight_bits {bits}` does that."
+        )
     if bias == "mean":
         print(cost_of_mean_bias(snn, ckpt_path))
 

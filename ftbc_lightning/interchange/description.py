@@ -18,6 +18,7 @@ one sample; axes count the batch axis as 0. The closed set:
 | `pad` | `pad`: `[before, after]` for each axis but the batch | | zeros around |
 | `slice` | `slices`: `[start, stop, step]` for each axis but the batch | | |
 | `neuron` | | `threshold [C]`, `initial_membrane [C]`, `temporal_bias [T, C]` | spikes 0 and 1 |
+| `round` | | | the nearest integers, halves to even ones: only in files of integers |
 | `output` | | | what the logits are the mean of |
 
 A neuron carries its membrane, which begins at `initial_membrane`, from step to step:
@@ -36,6 +37,9 @@ Files of other neurons have format version 2, and these attributes where they ar
 
 All neurons of a file are alike, and all its leaks are the same.
 
+Files of integers (`ftbc_lightning.interchange.integers`) have format version 3 and an entry
+`integers` in the header; a neuron has a tensor more, `unit [C]`.
+
 A `max_pool` with `in_time` carries S, the sum of its inputs so far, and passes on how much the
 maximum of S has grown: `max(S + x) - max(S)`; without it (before the first spike) it is an ordinary
 one. Its padding never wins. Paddings are those before each axis; what is needed after it follows
@@ -53,8 +57,9 @@ from ftbc_lightning.interchange.neuron_kind import NeuronKind, kind_from
 from ftbc_lightning.version import __version__
 
 FORMAT = "ftbc-snn"
-FORMAT_VERSION = 2
-"""The highest that is read; a file of plain neurons is written as version 1."""
+FORMAT_VERSION = 3
+"""The highest that is read; a file of plain neurons is written as version 1, others as 2, and those
+of integers as 3."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "input": (),
@@ -71,6 +76,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "pad": ("pad",),
     "slice": ("slices",),
     "neuron": (),
+    "round": (),
     "output": (),
 }
 """The closed set: each operation with the names of its attributes."""
@@ -89,6 +95,9 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "neuron": ("threshold", "initial_membrane", "temporal_bias"),
 }
 """The tensors of each operation that has any."""
+
+UNIT = "unit"
+"""A tensor that neurons have besides, in files of integers."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +123,19 @@ class Operation:
 
 @dataclass(frozen=True)
 class Description:
-    """A network: operations in an order in which they can be computed, and T."""
+    """A network: operations in an order in which they can be computed, and T.
+
+    Attributes:
+        operations: In order.
+        timesteps: T.
+        weight_bits: Of a weight, where the network is one of integers; else None.
+        shift: How many bits a membrane has below those of a weight.
+    """
 
     operations: tuple[Operation, ...]
     timesteps: int
+    weight_bits: int | None = None
+    shift: int = 0
 
     def named(self) -> dict[str, Operation]:
         """The operations by name."""
@@ -154,17 +172,37 @@ class Description:
             )
         return next(iter(kinds), NeuronKind())
 
+    def version(self) -> int:
+        """Of the format: the lowest that tells everything."""
+        if any(operation.kind == "round" for operation in self.operations):
+            return 3
+        return 1 if self.kind().plain else 2
+
+    def _integers(self) -> dict[str, Any]:
+        if self.weight_bits is None:
+            return {}
+        return {
+            "integers": {
+                "weight_bits": self.weight_bits,
+                "shift": self.shift,
+                "unit": "what a neuron compares and adds up are integers; times its unit they are "
+                "in the unit of the ANN's activation; weights count 2^shift units",
+                "real": "the sample up to the first round, and logits behind the last affine",
+            }
+        }
+
     def header(self) -> dict[str, Any]:
         """All but the tensors, in values that JSON knows."""
         kind = self.kind()
         return {
             "format": FORMAT,
-            "format_version": 1 if kind.plain else 2,
+            "format_version": self.version(),
             "program": f"ftbc-lightning {__version__}",
             "timesteps": self.timesteps,
             "coding": "the sample is the input of every step",
             "readout": kind.readout(),
             "neuron": kind.facts(),
+            **self._integers(),
             "operations": [
                 {
                     "name": operation.name,
@@ -194,6 +232,12 @@ def _attributes(entry: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return attributes
 
 
+def _tensors(entry: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    """The names of the tensors of an operation of a header."""
+    more = (UNIT,) if kind == "neuron" and UNIT in entry else ()
+    return (*TENSORS.get(kind, ()), *more)
+
+
 def from_header(
     header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> Description:
@@ -220,11 +264,17 @@ def from_header(
                     tuple(entry["inputs"]),
                     tuple(entry["shape"]),
                     _attributes(entry, kind),
-                    {key: tensors[entry[key]] for key in TENSORS.get(kind, ())},
+                    {key: tensors[entry[key]] for key in _tensors(entry, kind)},
                 )
             )
-        description = Description(tuple(operations), int(header["timesteps"]))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        whole = header.get("integers", {})
+        description = Description(
+            tuple(operations),
+            int(header["timesteps"]),
+            whole.get("weight_bits"),
+            int(whole.get("shift", 0)),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{where} is damaged: its header and its tensors do not fit ({error}). Export it again."
         ) from error

@@ -10,6 +10,7 @@ import torch
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.outputs import check_one_output
+from ftbc_lightning.interchange.integers import integers
 from ftbc_lightning.interchange.lowering import describe
 from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.interchange.nir_file import UNSAID, write_nir
@@ -17,6 +18,7 @@ from ftbc_lightning.interchange.programs import write_onnx, write_torch_program
 from ftbc_lightning.interchange.tensors_file import write_safetensors
 from ftbc_lightning.interchange.unit_threshold import Bias, mean_charge
 from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
+from ftbc_lightning.snn.weight_rounding import check_bits
 
 Writer = Callable[[SpikingNetwork, Path, Bias, Sequence[int] | None], None]
 """(network, path, what becomes of the biases, shape of a sample if the network does not know its
@@ -75,6 +77,7 @@ def export(
     *,
     format: str = "safetensors",
     bias: Bias = "metadata",
+    bits: int | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Path:
     """Write a spiking network to a file for another program.
@@ -91,6 +94,10 @@ def export(
             of all T steps.
         bias: What "nir" does with v0 and b[t], which it cannot say: "metadata" keeps them beside
             the graph, "mean" adds their mean over the steps to the weights' bias.
+        bits: Write weights as integers of so many bits, sign included, 2 to 16, and thresholds,
+            membranes and biases as whole numbers of the same unit
+            (`ftbc_lightning.interchange.integers`); "safetensors" alone. Calibrate with
+            `weight_bits` of the same number before.
         input_shape: Shape of one sample; only for a network that does not know its own.
 
     Returns:
@@ -98,7 +105,7 @@ def export(
 
     Raises:
         UserError: Unknown format, thresholds not set, the format's library is missing, or neurons
-            or operations that the format has no place for; all are named.
+            or operations that the format has no place for, or no integers; all are named.
 
     >>> import tempfile
     >>> from ftbc_lightning import convert, load, simulate
@@ -111,7 +118,7 @@ def export(
     True
     """
     path = Path(path)
-    _check(path, format, bias)
+    _check(path, format, bias, bits)
     if snn.corrects_membranes:
         raise UserError(
             "This network corrects the start membrane of every single neuron (the method "
@@ -120,7 +127,10 @@ def export(
     kind_of(snn)
     if format != "torch_export":
         check_one_output(snn.layers, what=f"the format {format}")
-    FORMATS[format].write(snn, path, bias, input_shape)
+    if bits is None:
+        FORMATS[format].write(snn, path, bias, input_shape)
+    else:
+        write_safetensors(integers(describe(snn, input_shape=input_shape), bits), path)
     return path
 
 
@@ -134,13 +144,19 @@ def _shape(snn: SpikingNetwork, given: Sequence[int] | None) -> tuple[int, ...]:
     return shape
 
 
-def _check(path: Path, format: str, bias: str) -> None:
+def _check(path: Path, format: str, bias: str, bits: int | None) -> None:
     if format not in FORMATS:
         raise UserError(f"Format {format!r} is unknown; choose one of {', '.join(FORMATS)}.")
     if bias not in get_args(Bias):
         raise UserError(f"bias is {bias!r}; choose one of {', '.join(get_args(Bias))}.")
     if bias != "metadata" and format != "nir":
         raise UserError(f"bias={bias} is for nir alone; the format {format} holds b[t] itself.")
+    if bits is not None:
+        check_bits(bits)
+        if format != "safetensors":
+            raise UserError(
+                f"bits={bits} is for safetensors alone; the format {format} holds no integers."
+            )
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():

@@ -154,6 +154,7 @@ class _Lowering(LayerWriter):
             **dict.fromkeys(("cat", "concat"), self._concat),
             **dict.fromkeys(("permute", "transpose"), self._permute),
             "neg": self._negative,
+            "round": self._round,
             "mean": self._mean,
             "pad": self._pad_function,
             "getitem": self._getitem,
@@ -234,6 +235,9 @@ class _Lowering(LayerWriter):
 
     def _negative(self, node: fx.Node, tensor: Any) -> str:
         return self._multiply(node, tensor, -1.0)
+
+    def _round(self, node: fx.Node, tensor: Any) -> str:
+        return self._emit(node.name, "round", (self._tensor(tensor),), self._shape(node))
 
     def _concat(self, node: fx.Node, tensors: Any, dim: int = 0) -> str:
         inputs = [self._tensor(tensor) for tensor in tensors]

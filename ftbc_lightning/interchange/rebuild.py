@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.interchange.description import Description, Operation
+from ftbc_lightning.interchange.description import TENSORS, Description, Operation
 from ftbc_lightning.snn.network import SpikingNetwork
 
 CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -25,8 +26,11 @@ def rebuild(description: Description) -> SpikingNetwork:
 
     Returns:
         The network with thresholds, membranes and temporal biases set; its neurons emit 0 and 1,
-        or whole numbers if they have a sign or several levels.
+        or whole numbers if they have a sign or several levels. A network of integers is one of
+        float64, which adds them up exactly.
     """
+    if description.weight_bits is not None:
+        description = _in_float64(description)
     graph, members = fx.Graph(), dict[str, Any]()
     values: dict[str, fx.Node] = {}
     for operation in description.operations:
@@ -45,10 +49,18 @@ def rebuild(description: Description) -> SpikingNetwork:
         leak=kind.leak,
     )
     for name, neuron in snn.neurons().items():
-        for key, value in neurons[name].tensors.items():
-            getattr(neuron, key).copy_(value)
+        for key in TENSORS["neuron"]:
+            getattr(neuron, key).copy_(neurons[name].tensors[key])
         neuron.amplitude.fill_(1.0)
     return snn
+
+
+def _in_float64(description: Description) -> Description:
+    operations = [
+        replace(o, tensors={key: value.double() for key, value in o.tensors.items()})
+        for o in description.operations
+    ]
+    return replace(description, operations=tuple(operations))
 
 
 def _node(
@@ -89,6 +101,8 @@ def _function(
     set_to, source = operation.attributes, inputs[0] if inputs else None
     if operation.kind == "add":
         return torch.add, tuple(inputs)
+    if operation.kind == "round":
+        return torch.round, (source,)
     if operation.kind == "concat":
         return torch.cat, (tuple(inputs), set_to["axis"])
     if operation.kind == "flatten":

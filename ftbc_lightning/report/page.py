@@ -93,11 +93,13 @@ def _table(run: FinishedRun, split: str) -> dict[str, Any]:
 
 
 def _neurons(run: FinishedRun) -> str:
-    """What the neurons ask of a chip, if they are others than integrate and fire."""
+    """What neurons and weights ask of a chip, if they are others than plain ones."""
     found = run.variants[0].neurons if run.variants else PLAIN_NEURONS
+    bits = run.variants[0].weight_bits if run.variants else None
+    rounded = "" if bits is None else f"Weights: rounded to {bits} bits. "
     if not found.needs:
-        return ""
-    return (
+        return rounded
+    return rounded + (
         f"Neurons: {found.name}. Beside integrate and fire a chip needs {'; '.join(found.needs)}. "
         "Compare these figures with those of networks of the same neurons."
     )

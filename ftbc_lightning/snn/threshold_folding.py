@@ -1,7 +1,7 @@
 """Fold thresholds into the weights behind them, so that spikes on the wire are 0 and 1."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,25 +77,40 @@ def fold_thresholds(snn: SpikingNetwork) -> tuple[SpikingNetwork, list[Edge]]:
         calibration; and what became of each edge.
     """
     folded = copy.deepcopy(snn)
-    graph = folded.layers.graph
+    neurons = folded.neurons()
     edges = []
-    for node in list(graph.nodes):
-        neuron = folded.neurons().get(node.name)
-        if neuron is None:
-            continue
-        theta = neuron.amplitude.clone()
-        for reader in [user for user in node.users if not is_number(user)]:
-            ends = weights_behind(reader, folded.layers, axes=len(folded.shapes[node.name]))
-            for end in ends or ():
-                _scale_inputs(folded.layers.get_submodule(str(end.target)), theta)
-            if ends is None:
-                _insert_scale(folded.layers, node, reader, theta)
-            names = tuple(end.name for end in ends or ())
-            edges.append(Edge(node.name, reader.name, names))
+    for node, reader, ends in list(_edges(folded)):
+        theta = neurons[node.name].amplitude
+        for end in ends or ():
+            scale_inputs(folded.layers.get_submodule(str(end.target)), theta)
+        if ends is None:
+            _insert_scale(folded.layers, node, reader, theta)
+        edges.append(Edge(node.name, reader.name, tuple(end.name for end in ends or ())))
+    for neuron in neurons.values():
         neuron.amplitude.fill_(1.0)
     if not all(edge.folded_into for edge in edges):
         folded.layers.recompile()
     return folded, edges
+
+
+def folded_layers(snn: SpikingNetwork) -> dict[str, Tensor]:
+    """The linear layers that `fold_thresholds` multiplies, each with the theta of its inputs."""
+    neurons = snn.neurons()
+    return {
+        str(end.target): neurons[node.name].amplitude
+        for node, _, ends in _edges(snn)
+        for end in ends or ()
+    }
+
+
+def _edges(snn: SpikingNetwork) -> Iterator[tuple[fx.Node, fx.Node, Sequence[fx.Node] | None]]:
+    """Each neuron with each node that reads its spikes, and the layers that can take theta."""
+    neurons = snn.neurons()
+    for node in snn.layers.graph.nodes:
+        if node.name in neurons:
+            for reader in [user for user in node.users if not is_number(user)]:
+                axes = len(snn.shapes[node.name])
+                yield node, reader, weights_behind(reader, snn.layers, axes=axes)
 
 
 def weights_behind(
@@ -117,7 +132,7 @@ def weights_behind(
             uses = sum(other.target == node.target for other in graph.graph.nodes)
             return [node] if uses == 1 and fits else None
     flattens = node.target is last_channels or _flattens(node, graph)
-    if not (flattens or _is_transparent(node, graph)):
+    if not (flattens or is_transparent(node, graph)):
         return None
     ends: list[fx.Node] = []
     for user in node.users:
@@ -130,7 +145,8 @@ def weights_behind(
     return ends or None
 
 
-def _is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
+def is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Say whether a factor for each channel may pass through a node unchanged."""
     if is_window(node, graph):
         return True
     if node.op == "call_module":
@@ -161,7 +177,7 @@ def _is_spatial_mean(node: fx.Node) -> bool:
     return isinstance(axes, list | tuple) and set(axes) in ({2, 3}, {-1, -2})
 
 
-def _scale_inputs(layer: nn.Module, theta: Tensor) -> None:
+def scale_inputs(layer: nn.Module, theta: Tensor) -> None:
     """Multiply the weights of each input channel by its theta."""
     assert isinstance(layer, Convolution | Transposed | nn.Linear)
     weight = layer.weight

@@ -194,7 +194,7 @@ class SpikingClassifier(SpikingNetworks):
             self.results += [
                 Result(
                     *(split, variant.name, t, curve[t - 1], n, seed, variant.seconds),
-                    neuron=variant.neurons.name,
+                    neuron=variant.neuron,
                     labels=variant.labels,
                     measure=measure.name,
                 )

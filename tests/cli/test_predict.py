@@ -244,6 +244,32 @@ def test_mistakes_of_export_are_one_line(fitted, tmp_path, capsys):
     )
 
 
+def test_a_network_calibrated_for_few_bits_is_exported_in_integers(fitted, tmp_path, capsys):
+    ann, folder = str(fitted.folder / "ann.ckpt"), tmp_path / "run"
+    words = ("--calibration.weight_bits", "5", "--calibration.methods", "[exact, weights+exact]")
+    assert main(fitted.args("calibrate", "--ckpt_path", ann, *words, folder=folder)) == 0
+    assert {r["neuron"] for r in rows(folder / "results.csv")} == {"if", "if, 5-bit weights"}
+    capsys.readouterr()
+    for method in ("none", "weights+exact"):
+        command = ["export", "--ckpt_path", str(folder / "snn.ckpt"), "--bits", "5"]
+        path = tmp_path / "a.safetensors"
+        assert main([*command, "--method", method, "--output", str(path)]) == 0
+        assert "Note" not in capsys.readouterr().out
+        module = reload(folder / "snn.ckpt")
+        network = module.network(choose(module, method=method, timesteps=None))
+        images = torch.rand(50, 1, 8, 8)
+        difference = (load(path)(images) - network(images)).abs().amax((0, 2))
+        assert difference.median() < 1e-2  # of some a spike flips: biases are rounded too
+
+
+def test_a_network_calibrated_for_other_bits_is_exported_with_a_note(fitted, tmp_path, capsys):
+    command = ["export", "--ckpt_path", str(fitted.folder / "snn.ckpt"), "--bits", "4"]
+    assert main([*command, "--output", str(tmp_path / "a.safetensors")]) == 0
+    assert "Note: this network was not calibrated for weights of 4 bits" in capsys.readouterr().out
+    assert main([*command, "--format", "onnx"]) == 2
+    assert "bits=4 is for safetensors alone" in capsys.readouterr().err
+
+
 def test_help_of_export_says_what_it_does(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])

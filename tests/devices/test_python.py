@@ -29,6 +29,7 @@ from ftbc_lightning.snn.early_exit import simulate_until_sure
 from ftbc_lightning.snn.network import shortened, sibling
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
+from ftbc_lightning.snn.weight_rounding import quantize_weights
 from tests import pretend_device
 from tests.networks import residual_net, samples
 
@@ -90,6 +91,12 @@ def assert_same(here: SpikingNetwork, there: SpikingNetwork) -> None:
 def test_calibration(method):
     assert parse_method(method).method == method
     assert_same(corrected("cpu", method)[1], corrected("pretend", method)[1])
+
+
+@pytest.mark.parametrize("method", ["none", "exact", "weights+exact"])
+def test_calibration_for_rounded_weights(method):
+    here, there = (corrected(place, method, weight_bits=4)[1] for place in ("cpu", "pretend"))
+    assert_same(here, there)
 
 
 def test_weights_of_a_layer_with_more_inputs_than_rows():
@@ -154,6 +161,7 @@ def everything(snn: SpikingNetwork, ann: nn.Module, images: Tensor) -> dict[str,
         "fold_thresholds": simulate(folded, images).cpu(),
         "SteppedNetwork": SteppedNetwork(snn)(images).cpu(),
         "simulate fewer steps": simulate(snn, images, 2).cpu(),
+        "quantize_weights": simulate(quantize_weights(snn, 4), images).cpu(),
         "shortened": simulate(shortened(snn, 2), images).cpu(),
         "without_temporal_bias": simulate(without_temporal_bias(snn), images).cpu(),
         "simulate_until_sure": until_sure.cpu(),
@@ -183,6 +191,7 @@ def test_a_copy_lies_where_the_original_lies(both, own_layers):
         *(sibling(snn, timesteps=2, own_layers=own_layers), shortened(snn, 2)),
         *(without_temporal_bias(snn), reconvert(ann, conversion_map(snn)), copy.deepcopy(snn)),
         *(prepare(ann, BATCHES[0][:1], timesteps=2), fold_thresholds(snn)[0]),
+        quantize_weights(snn, 4),
     ]
     for network in copies:
         places = {value.device.type for value in network.state_dict().values()}
@@ -206,6 +215,13 @@ def test_export(both, tmp_path, format):
         assert torch.equal(here, there)
     else:
         assert files["cpu"].read_bytes() == files["pretend"].read_bytes()
+
+
+def test_export_in_integers(both, tmp_path):
+    files = {place: tmp_path / place for place in both}
+    for place, (_, snn) in both.items():
+        export(snn, files[place], bits=8)
+    assert files["cpu"].read_bytes() == files["pretend"].read_bytes()
 
 
 def test_export_of_pooling_and_normalisation_with_a_mean_bias(tmp_path):

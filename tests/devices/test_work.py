@@ -25,7 +25,7 @@ def ann(device):
     return ResNet20(shortcut="conv").eval().to(device)
 
 
-def counted(ann, samples, what):
+def counted(ann, samples, what, **settings):
     """Launches a layer and step, and host reads by file."""
     images = torch.randn(samples, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     images = images.to(next(ann.parameters()).device)
@@ -36,7 +36,7 @@ def counted(ann, samples, what):
         elif what == "convert":
             convert(ann, images[:1], [images], timesteps=T)
         else:
-            calibrate(ann, snn, [images], method=what)
+            calibrate(ann, snn, [images], method=what, **settings)
     reads = {}
     for line, number in counts.reads.items():
         file = line.partition(":")[0]
@@ -59,6 +59,13 @@ def test_nothing_is_asked_in_the_loops_over_layers_and_steps(ann, method):
         "weights+exact": {"calibration/held_out.py": 1},  # how many samples has a half?
     }
     assert reads == ASKED | more.get(method, {})
+
+
+@pytest.mark.parametrize("method", ["exact", "weights+exact"])
+def test_rounding_weights_asks_nothing(ann, method):
+    _, plain = counted(ann, 6, method)
+    _, reads = counted(ann, 6, method, weight_bits=8)
+    assert reads == plain
 
 
 def test_a_conversion_asks_for_samples_and_for_activations_that_are_finite(ann):

@@ -37,7 +37,7 @@ def given():
     calibrate(ann, snn, [samples])
     labels = simulate(snn, samples)[-1].argmax(-1)
     return {
-        **{"snn": snn, "samples": samples, "simulate": simulate},
+        **{"ann": ann, "snn": snn, "samples": samples, "simulate": simulate},
         **{"calibration_samples": samples, "calibration_labels": labels},
         "batches": [(samples, labels)],
     }

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 from dataclasses import fields
 from types import ModuleType
 
@@ -45,7 +46,7 @@ def test_the_page_of_commands_has_every_subcommand_and_every_setting_of_calibrat
     own = inspect.signature(ForwardTemporalBiasCorrection).parameters.keys()
     assert "- `--timesteps` (default `[1,2,4,8,16]`):" in page
     for name in own - {"timesteps", "settings"} | {field.name for field in fields(Settings)}:
-        assert f"- `--calibration.{name}` (" in page
+        assert re.search(rf"^- `--calibration\.{name}`( \(|: )", page, re.M), name
     for option in ("--trainer.devices", "--model.weights", "--data", "--seeds", "--early_exit"):
         assert f"`{option}`" in page
     assert "one of `channel`, `layer`; default `channel`" in page

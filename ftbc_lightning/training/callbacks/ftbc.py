@@ -121,7 +121,8 @@ class ForwardTemporalBiasCorrection(Callback):
             self.variants = [Variant(m, every[-1], serves=every) for m in names]
         else:
             self.variants = [Variant(m, t) for t in every for m in names]
-        self.variants = [replace(v, neurons=self.settings.neurons) for v in self.variants]
+        neurons, bits = self.settings.neurons, self.settings.weight_bits
+        self.variants = [replace(v, neurons=neurons, weight_bits=bits) for v in self.variants]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would lose the conversion in silence."""

@@ -89,7 +89,7 @@ class Comparison:
                     Row(
                         *("test", variant.name, t, curve[t - 1], n, seed),
                         seconds=round(seconds, 3),
-                        neuron=variant.neurons.name,
+                        neuron=variant.neuron,
                         measure=self.task.measure.name,
                         settings=file.fingerprint,
                     )
@@ -122,7 +122,7 @@ class Comparison:
             row = Row(
                 *("test", variant.name, variant.timesteps, curve[-1], n, None),
                 seconds=round(variant.seconds, 3),
-                neuron=variant.neurons.name,
+                neuron=variant.neuron,
                 labels=variant.labels,
                 measure=self.task.measure.name,
                 settings=file.fingerprint,
@@ -157,4 +157,4 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def _has(file: RowFile, variant: Variant, timesteps: int, seed: int) -> bool:
-    return file.has(variant.name, timesteps, seed, variant.neurons.name)
+    return file.has(variant.name, timesteps, seed, variant.neuron)

@@ -27,8 +27,8 @@ from ftbc_lightning.training.reload import fill
 from ftbc_lightning.training.subcommands.calibrate import CalibrateTrainer, take_ann
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
 
-NAMED = tuple(field.name for field in fields(NeuronSettings))
-"""Settings that a row itself tells: rows of several neurons stand in one table."""
+NAMED = (*(field.name for field in fields(NeuronSettings)), "weight_bits")
+"""Settings that a row itself tells: rows of several neurons, or bits, stand in one table."""
 
 
 class CompareTrainer(CalibrateTrainer):

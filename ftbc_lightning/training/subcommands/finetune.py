@@ -131,6 +131,7 @@ class FineTuneTrainer(lightning.Trainer):
             method=finetuned(start.method),
             seconds=start.seconds + seconds,
             labels=max(start.labels, labels),
+            weight_bits=None,
         )
         model.add(tuned, module.trained.network())
         self.validate(model, datamodule=datamodule, verbose=False)
