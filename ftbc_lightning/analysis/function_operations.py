@@ -10,7 +10,9 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-TIMES = {torch.mul, operator.mul, operator.imul, "mul", "mul_"}
+TIMES = {torch.mul, torch.multiply, operator.mul, operator.imul, "mul", "mul_", "multiply"}
+SQUARES = {torch.square, "square", "square_"}
+POWERS = {torch.pow, operator.pow, "pow", "pow_"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ def function_operations(
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         value: Tensor = evaluate()
     products = counter.get_total_flops() / 2
-    if node.target in TIMES and len(node.all_input_nodes) == 2:
-        products += value.numel()
+    products += value.numel() * _products_of_one(node)
     return FunctionOperations(node.name, value.numel() / samples, products / samples)
+
+
+def _products_of_one(node: fx.Node) -> int:
+    """The multiplications behind each value of a product, a square or a whole power."""
+    given = [*node.args, *node.kwargs.values()]
+    if node.target in TIMES:
+        return int(sum(isinstance(value, fx.Node) for value in given) == 2)
+    if node.target in POWERS and isinstance(given[-1], int):
+        return max(given[-1] - 1, 0)
+    return int(node.target in SQUARES)

@@ -172,7 +172,9 @@ def _spikes(neuron: fx.Node, graph: fx.GraphModule, neurons: NeuronSettings) -> 
     """What `fold_thresholds` will do with the threshold on each way out of a neuron."""
     ways = {user: weights_behind(user, graph) for user in neuron.users}
     held = [user.name for user, ends in ways.items() if ends is None and not is_number(user)]
-    return f"theta stays before {', '.join(held)}" if held else neurons.values
+    if held:
+        return f"theta stays before {', '.join(held)}"
+    return f"-{neurons.levels} to {neurons.levels}" if is_encoder(neuron) else neurons.values
 
 
 def _folded(graph: fx.GraphModule) -> Iterator[Row]:

@@ -35,6 +35,11 @@ def bits(spikes: int) -> int:
     return math.ceil(math.log2(spikes + 1))
 
 
+def levels_of(snn: SpikingNetwork) -> int:
+    """How many levels the widest neuron of a network spans in a step: K, two-sided 2 K."""
+    return max(neuron.levels - neuron.lowest for neuron in snn.neurons().values())
+
+
 def on_grid(activations: Tensor, neuron: IFNeuron, steps: int) -> Tensor:
     """Round activations to what a neuron with a constant current emits on average.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, check_counts
 
 PREFIX = "timm/"
 """Before a name where others could stand: `--model.network timm/resnet18d`."""
@@ -32,6 +32,8 @@ def timm_network(
     Raises:
         UserError: timm is not installed, has no such network, or it takes samples of any size.
     """
+    if image_size is not None:
+        check_counts(image_size=image_size)
     settings = {"num_classes": num_classes, "in_chans": in_channels, "img_size": image_size}
     given = {key: value for key, value in settings.items() if value is not None}
     timm, plain = imported_timm(), name.partition(".")[0]

@@ -65,7 +65,9 @@ def correctable(snn: SpikingNetwork) -> dict[fx.Node, list[Place]]:
         if snn.functions != "refuse":
             taken |= {place.node for place in places}
             inside = [n for n in operations_before(neuron, plan) if n in usable - taken]
-            places = [*_before_functions(inside, snn.layers), *places]
+            others = _before_functions(inside, snn.layers)
+            summed = [place.target for place in places]
+            places = [*(place for place in others if place.target not in summed), *places]
             taken |= set(inside)
         if places:
             found[neuron] = places

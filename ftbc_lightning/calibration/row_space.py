@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.held_out import mixed
+from ftbc_lightning.calibration.held_out import fingerprint, mixed
 from ftbc_lightning.calibration.patches import Unfolded, pieces
 from ftbc_lightning.calibration.regression import Regression
 
@@ -59,9 +59,9 @@ def row_space(regression: Regression, number: int) -> Tensor:
 
 def _random(rows: Tensor, number: int) -> Tensor:
     """Numbers within -1 .. 1 that follow from a row, `[groups, N, number]`."""
-    places = mixed(torch.arange(1, rows.shape[2] + number + 1, device=rows.device))
-    keys = (rows @ places[number:, None].double()).view(torch.int64)
-    return mixed(keys + places[:number]).double().div_(2.0**63)
+    places = mixed(torch.arange(1, number + 1, device=rows.device))
+    keys = fingerprint(rows.flatten(0, 1)).view(*rows.shape[:2], 1)
+    return mixed(keys + places).double().div_(2.0**63)
 
 
 def in_directions(read: Unfolded, basis: Tensor) -> Unfolded:

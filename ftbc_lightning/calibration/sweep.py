@@ -96,8 +96,10 @@ def sweep(
             assert correct_weights is not None
             target, wanted = _wanted(place, originals, ann)
             means = [partial(part.means, stretch, place.source, target) for part in parts]
+            # the neuron limits the sum; what a layer adds to it has no limits of its own
+            reader = place.neuron if target is place.target else None
             correct_weights(
-                Regression(place.module, place.neuron, means, wanted, first_half, count, reduce)
+                Regression(place.module, reader, means, wanted, first_half, count, reduce)
             )
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]

@@ -101,6 +101,8 @@ class _Lowering(LayerWriter):
 
     def _neuron(self, node: fx.Node) -> str:
         neuron = self.snn.neurons()[node.name]
+        if neuron.lowest < 0:
+            raise Refused("it is an encoder, a neuron whose mean may have either sign")
         tensors = {
             "threshold": neuron.threshold,
             "initial_membrane": neuron.initial_membrane,

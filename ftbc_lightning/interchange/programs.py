@@ -141,12 +141,14 @@ def _facts(snn: SpikingNetwork, network: SteppedNetwork, output: str) -> dict[st
     mean = kind.readout(output)
     of_mean = f"logits after step t: {output}, which is computed on the mean over steps 0 to t"
     leaky = ", weighted by the leak" if kind.leak != 1 else ""
+    encoders = [name for name, neuron in snn.neurons().items() if neuron.lowest < 0]
     return {
         "timesteps": str(snn.timesteps),
         "readout": of_mean + leaky if network.averages else mean,
         "neuron": kind.name,
         "levels": str(kind.levels),
         "leak": str(kind.leak),
+        **({"two_sided": ", ".join(encoders)} if encoders else {}),
     }
 
 

@@ -175,9 +175,11 @@ def _uses(run: FinishedRun, chosen: Result) -> list[str]:
         return []
     which = f"--ckpt_path {shlex.quote(str(path))} --method {methods[chosen.method]}"
     samples = " --data.folder IMAGES" if run.reads_images else ""
+    functions = (run.config.get("calibration") or {}).get("functions", "refuse")
+    format = "safetensors" if functions == "refuse" else "torch_export"
     return [
         f"ftbc predict {which} --at {chosen.timesteps}{samples}",
-        f"ftbc export {which} --timesteps {chosen.timesteps} --format safetensors",
+        f"ftbc export {which} --timesteps {chosen.timesteps} --format {format}",
         f"ftbc diagnose {which} --at {chosen.timesteps}",
     ]
 

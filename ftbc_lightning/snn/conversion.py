@@ -200,7 +200,8 @@ def reconvert(ann: nn.Module, conversion_map: Mapping[str, Any]) -> SpikingNetwo
         raise UserError(
             f"The file holds a conversion of another network: it has {len(shapes)} neurons, "
             f"{name_of(ann)} has {len(found)} (differing: {', '.join(differing[:5])}). "
-            "Give the network that was converted."
+            "Give the network that was converted"
+            + (", or convert it again with this version." if functions == "encoded" else ".")
         )
     snn = SpikingNetwork(
         graph,

@@ -1,5 +1,6 @@
 """The networks of a finished run, rebuilt from its checkpoint without Lightning."""
 
+from argparse import ArgumentError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,13 @@ def _built(described: Mapping[str, Any]) -> FinishedNetworks:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(FinishedNetworks, "module", fail_untyped=False)
     config = {name: described[name] for name in ("network", "output") if name in described}
-    made = parser.instantiate_classes(parser.parse_object({"module": config})).module
+    try:
+        made = parser.instantiate_classes(parser.parse_object({"module": config})).module
+    except (ArgumentError, TypeError) as error:
+        raise UserError(
+            f"The network that the checkpoint describes cannot be built: {str(error).strip()} "
+            "Give the version of the package that wrote it."
+        ) from error
     assert isinstance(made, FinishedNetworks)
     return made
 
@@ -69,7 +76,7 @@ def check_rebuildable(content: Mapping[str, Any], ckpt_path: str | Path) -> None
             f"{ckpt_path} holds no calibrated spiking network; give the snn.ckpt that `ftbc fit` "
             "or `ftbc calibrate` has left."
         )
-    if "network" not in content.get("hyper_parameters", {}):
+    if "network" not in (content.get("hyper_parameters") or {}):
         raise UserError(
             f"{ckpt_path} does not tell how to build its network, which was made in Python. Load "
             "it there: module = SpikingClassifier.load_from_checkpoint(path, network=yours); its "

@@ -100,4 +100,4 @@ def test_a_product_with_weights_is_a_layer_that_an_encoder_stands_before():
             return einops.einsum(h, self.weight, "b i, i o -> b o")
 
     snn = prepare(Net().eval(), torch.zeros(1, 5), timesteps=2, functions="encoded")
-    assert list(snn.shapes) == ["gelu_positive", "gelu_negative"]
+    assert list(snn.shapes) == ["gelu_encoded"]

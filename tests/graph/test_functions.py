@@ -19,6 +19,7 @@ from ftbc_lightning.analysis.diagnosis import diagnose
 from ftbc_lightning.analysis.energy import cost_table, energy
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
+from ftbc_lightning.analysis.quantized_ann import corrected_ann, levels_of
 from ftbc_lightning.calibration.places import correctable
 from ftbc_lightning.graph.attention import OpenAttention
 from ftbc_lightning.snn import simulation
@@ -208,6 +209,67 @@ def test_a_product_of_two_values_in_time_multiplies_once_for_each_value():
     count = count_operations(convert(net, x[:1], [x], timesteps=3, functions="encoded"), x)
     (product,) = count.functions
     assert (product.values, product.products) == (8, 8)
+
+
+class Sums(nn.Module):
+    """Two layers in one sum before a ReLU, one of them over places that it does not have."""
+
+    def __init__(self, wide):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4, 3)
+        self.one, self.other = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.wide = wide
+
+    def forward(self, x):
+        h = F.gelu(self.first(x).relu())
+        short = h if self.wide else h.mean((2, 3), keepdim=True)
+        return self.last((self.one(h) + self.other(short)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("functions", ["in_time", "encoded"])
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("method", ["weights+exact", "backpropagation+exact"])
+def test_of_two_layers_in_a_sum_before_a_relu_one_is_corrected(functions, wide, method):
+    net, x = Sums(wide).double(), torch.randn(12, 2, 5, 5, dtype=torch.float64)
+    snn = convert(net, x[:1], [x], timesteps=2, functions=functions)
+    before = snn.layers.get_parameter("other.weight").clone()
+    calibrate(net, snn, [x], method=method)
+    assert not torch.equal(snn.layers.get_parameter("other.weight"), before)
+    corrected = corrected_ann(net, snn, [x])
+    assert torch.equal(corrected.get_parameter("other.weight"), before) is not wide
+
+
+@pytest.mark.parametrize("format", ["safetensors", "nir"])
+def test_files_that_hold_no_encoder_refuse_it_by_name(format, tmp_path):
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    x = torch.randn(4, 2, 6, 6)
+    snn = convert(net, x[:1], [x], timesteps=2, functions="encoded")
+    with pytest.raises(UserError, match=r"0 \(encoder.*\): it is an encoder"):
+        export(snn, tmp_path / "a", format=format)
+
+
+@pytest.mark.parametrize(
+    ("function", "products"),
+    [
+        (lambda h: h * h, 8),
+        (torch.square, 8),
+        (lambda h: h**3, 16),
+        (lambda h: torch.multiply(h, h.sigmoid()), 8),
+        (lambda h: h**0.5, 0),
+    ],
+)
+def test_products_of_one_value_with_itself_are_counted(function, products):
+    net, x = Through(function), torch.randn(4, 5)
+    count = count_operations(convert(net, x[:1], [x], timesteps=2, functions="encoded"), x)
+    assert sum(found.products for found in count.functions) == products
+
+
+def test_inspection_and_energy_know_both_signs():
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)), torch.randn(4, 5)
+    (row,) = [row for row in inspect(net, x[:1], functions="encoded").rows if row.threshold]
+    assert row.spikes == "-1 to 1"
+    assert levels_of(convert(net, x[:1], [x], timesteps=2, functions="encoded")) == 2
 
 
 def test_an_encoder_moves_channels_without_a_counter_and_the_layer_reads_whole_spikes():

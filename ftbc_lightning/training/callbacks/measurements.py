@@ -11,6 +11,7 @@ from ftbc_lightning.analysis.energy import COST_TABLES, DEFAULT_TABLE, energy, q
 from ftbc_lightning.analysis.network_variants import Variant, headline
 from ftbc_lightning.analysis.observation import watch
 from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
+from ftbc_lightning.analysis.quantized_ann import levels_of
 from ftbc_lightning.analysis.sample_cost import OperationCount
 from ftbc_lightning.report.rows import (
     HistogramRow,
@@ -163,7 +164,7 @@ def _operations(
     for one in quantized:
         steps = one.network.timesteps
         count = count_ann_operations(one.graph, one.network, images, quantized=True)
-        joules = quantized_energy(count, table, timesteps=steps, levels=one.network.levels)
+        joules = quantized_energy(count, table, timesteps=steps, levels=levels_of(one.network))
         rows.append(_row(one.method, steps, one.accuracy, count, joules.products))
     for variant in module.every_variant():
         if variant.method in methods:
