@@ -33,8 +33,10 @@ def test_the_row_space_gives_what_all_inputs_give(name, monkeypatch):
     torch.testing.assert_close(found, corrected(name), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("most", [row_space.MOST_DIRECTIONS, 8])
 @pytest.mark.parametrize("name", WIDE)
-def test_few_samples_at_a_time_give_the_same(name, monkeypatch):
+def test_few_samples_at_a_time_give_the_same(name, most, monkeypatch):
+    monkeypatch.setattr(row_space, "MOST_DIRECTIONS", most)
     found = corrected(name)
     monkeypatch.setattr(patches, "carried_elements", lambda device: 1)
     torch.testing.assert_close(found, corrected(name), rtol=0, atol=1e-11)
