@@ -38,6 +38,8 @@ def test_the_size_of_a_sample_reaches_networks_that_are_made_for_one():
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     with pytest.raises(UserError, match="timm's resnet18 takes no image_size; leave it out"):
         timm_network("resnet18", image_size=32)
+    with pytest.raises(UserError, match="image_size is 0"):
+        timm_network("deit_tiny_patch16_224", image_size=0)
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):
