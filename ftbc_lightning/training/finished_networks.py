@@ -55,9 +55,10 @@ def _built(described: Mapping[str, Any]) -> FinishedNetworks:
     try:
         made = parser.instantiate_classes(parser.parse_object({"module": config})).module
     except (ArgumentError, TypeError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"The network that the checkpoint describes cannot be built: {str(error).strip()} "
-            "Give the version of the package that wrote it."
+            f"The network that the checkpoint describes cannot be built: {said}. Read the file "
+            "with the version of ftbc-lightning that wrote it."
         ) from error
     assert isinstance(made, FinishedNetworks)
     return made

@@ -29,7 +29,7 @@ def test_they_are_those_of_the_file():
         (None, "does not tell how to build its network"),
         (
             {"network": {"class_path": "ftbc_lightning.ann.MLP", "init_args": {"bends": 3}}},
-            "cannot be built",
+            r"cannot be built: [^\n]*bends[^\n]*\. Read the file with the version",
         ),
     ],
 )
