@@ -43,6 +43,7 @@ def test_every_subcommand_takes_it(run, capsys):
     assert main(["inspect", *words]) == 0
     said = capsys.readouterr().out
     page = (run / "report.html").read_text()
+    assert "--format torch_export" in page  # safetensors has no place for encoders
     assert re.search(r"of these multiplications, and [\d,]+ evaluations of functions", page)
     assert "ViT converts: yes, 5 layers of neurons" in said
     assert "encoder" in said
