@@ -107,7 +107,11 @@ class Layer:
         """E[a] clipped to what a mean output can be, float64 `[C]`."""
         sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
         mean = self.reduce(total(sums), "sum") / self.count()
-        return torch.minimum(torch.maximum(mean, self.bottom), self.top)
+        return self.limited(mean)
+
+    def limited(self, means: Tensor) -> Tensor:
+        """Clip `[..., C]` to what a mean output can be."""
+        return torch.minimum(torch.maximum(means, self.bottom), self.top)
 
     def charge(self, membranes: Sequence[Tensor], t: int) -> None:
         """Add the currents of a step to the membranes of all pieces."""

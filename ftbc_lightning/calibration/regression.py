@@ -57,8 +57,5 @@ class Regression:
 
 def channels_first(module: Linear, values: Tensor) -> Tensor:
     """What a layer reads or gives as `[B, C, ...]`: an `nn.Linear` has its channels last."""
-    return values.movedim(-1, 1).flatten(2) if _last(module, values) else values
-
-
-def _last(module: Linear, values: Tensor) -> bool:
-    return isinstance(module, nn.Linear) and values.ndim > 2
+    last = isinstance(module, nn.Linear) and values.ndim > 2
+    return values.movedim(-1, 1).flatten(2) if last else values

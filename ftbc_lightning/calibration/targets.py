@@ -28,8 +28,7 @@ def cumulative(layer: Layer) -> Aim:
     weights = leaky_sums(ones, leak).tolist()
 
     def wanted(t: int, emitted: Tensor | float) -> Tensor:
-        missing = weights[t] * mean - leak * emitted
-        return torch.minimum(torch.maximum(missing, layer.bottom), layer.top)
+        return layer.limited(weights[t] * mean - leak * emitted)
 
     return Aim(mean, wanted, reads_emitted=True)
 
@@ -45,7 +44,7 @@ def ramp(layer: Layer) -> Aim:
         mean * (1 + RAMP * (2 * t - (layer.neuron.timesteps - 1)) / last)
         for t in range(layer.neuron.timesteps)
     ]
-    return _rows(torch.minimum(torch.maximum(torch.stack(rows), layer.bottom), layer.top))
+    return _rows(layer.limited(torch.stack(rows)))
 
 
 def ideal(layer: Layer) -> Aim:
