@@ -1,6 +1,8 @@
 """The one error a user can mend: it says what was found, where, and what to do."""
 
 from collections.abc import Collection
+from importlib import import_module
+from typing import Any
 
 
 class UserError(Exception):
@@ -48,3 +50,23 @@ def check_counts(**values: int) -> None:
     for name, value in values.items():
         if not is_count(value):
             raise UserError(f"{name} is {value}; it must be a whole number from 1.")
+
+
+def imported(module: str, who: str, extra: str) -> Any:
+    """A package that is not always installed.
+
+    Args:
+        module: Its name, of the module and of the package.
+        who: Needs it, for the message: "Networks of timm need".
+        extra: The extra of this package that brings it.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{who} {error.name}, which is not installed: pip install {module} (the extra "
+            f"`{extra}` of this package)."
+        ) from error

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from ftbc_lightning.errors import UserError, check_counts
+from ftbc_lightning.errors import UserError, check_counts, imported
 
 PREFIX = "timm/"
 """Before a name where others could stand: `--model.network timm/resnet18d`."""
@@ -56,11 +56,4 @@ def imported_timm() -> Any:
     Raises:
         UserError: It is not installed.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(
-            f"Networks of timm need {error.name}, which is not installed: pip install timm (the "
-            "extra `timm` of this package)."
-        ) from error
-    return timm
+    return imported("timm", "Networks of timm need", "timm")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, imported
 
 PREFIX = "hf://"
 """Before a file of the hub where others could stand: `hf://owner/repo@revision/file`."""
@@ -85,14 +85,7 @@ def imported_hub() -> Any:
     Raises:
         UserError: It is not installed.
     """
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError(
-            f"The Hugging Face Hub needs {error.name}, which is not installed: pip install "
-            "huggingface_hub (the extra `hub` of this package)."
-        ) from error
-    return huggingface_hub
+    return imported("huggingface_hub", "The Hugging Face Hub needs", "hub")
 
 
 def _not_sent(folder: Path, repo: str, why: str) -> UserError:
