@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ftbc_lightning.graph.operators import NEURONS
+from ftbc_lightning.graph.operators import NEURONS, constants_of
+from ftbc_lightning.graph.shapes import is_number
 
 AVG_POOL = (
     *("input", "kernel_size", "stride", "padding", "ceil_mode"),
@@ -32,15 +33,22 @@ class ShapeOf:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a graph and keeps the shape of every tensor and the value of every number."""
+    """Runs a graph and keeps the shape of every tensor and the value of every number.
+
+    Of what no sample reaches the tensor itself is kept.
+    """
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
         self.seen: dict[fx.Node, Any] = {}
+        self.own = constants_of(graph)
+        self.constants: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         self.seen[n] = _shaped(value)
+        if isinstance(value, Tensor) and (n in self.own or is_number(n)):
+            self.constants[n] = value
         return value
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -60,13 +68,16 @@ def _shaped(value: Any) -> Any:
 @torch.no_grad()
 def shapes(
     graph: fx.GraphModule, input_shape: Sequence[int], input_dtype: torch.dtype
-) -> dict[fx.Node, Any]:
-    """For each node a `ShapeOf`, a tuple of them, or the number that it is."""
+) -> tuple[dict[fx.Node, Any], dict[fx.Node, Tensor]]:
+    """For each node a `ShapeOf`, a tuple of them, or the number that it is.
+
+    Beside them the network's own tensors, and what is computed from such alone.
+    """
     like = next(graph.parameters())
     interpreter = _Shapes(graph)
     dtype = like.dtype if input_dtype.is_floating_point else input_dtype
     interpreter.run(torch.zeros(BATCH, *input_shape, device=like.device, dtype=dtype))
-    return interpreter.seen
+    return interpreter.seen, interpreter.constants
 
 
 def function_name(node: fx.Node) -> str:

@@ -1,49 +1,7 @@
 """A spiking network as a list of operations from a small closed set: what files hold.
 
-Every operation maps arrays `[B, ...]` of one time step to one array `[B, ...]`. Shapes are those of
-one sample; axes count the batch axis as 0. The closed set:
-
-| op | attributes | tensors | output |
-|---|---|---|---|
-| `input` | | | the sample, the same at every step |
-| `conv` | `stride`, `padding`, `dilation`, `groups` | `weight [O, I/groups, ...]`, `bias [O]` | |
-| `linear` | | `weight [O, I]`, `bias [O]` | over the last axis |
-| `affine` | | `scale [C]`, `shift [C]` | `scale * x + shift` for each channel (axis 1) |
-| `avg_pool` | `kernel`, `stride`, `padding` | | mean of each window, padding counted as 0 |
-| `max_pool` | `kernel`, `stride`, `padding`, `dilation`, `ceil_mode`, `in_time` | | see below |
-| `add` | | | the sum of its inputs, all of one shape |
-| `concat` | `axis` | | |
-| `flatten`, `reshape` | | | to `shape`, row by row |
-| `permute` | `axes` | | |
-| `pad` | `pad`: `[before, after]` for each axis but the batch | | zeros around |
-| `slice` | `slices`: `[start, stop, step]` for each axis but the batch | | |
-| `neuron` | | `threshold [C]`, `initial_membrane [C]`, `temporal_bias [T, C]` | spikes 0 and 1 |
-| `round` | | | the nearest integers, halves to even ones: only in files of integers |
-| `output` | | | what the logits are the mean of |
-
-A neuron carries its membrane, which begins at `initial_membrane`, from step to step:
-
-    u = v + x + temporal_bias[t];   s = 1 if u >= threshold else 0;   v = u - threshold * s
-
-Files of other neurons have format version 2, and these attributes where they are needed:
-
-| op | attribute | else | meaning |
-|---|---|---|---|
-| `neuron` | `levels` | 1 | K: `s = floor(u / threshold)` within 0 and K |
-| `neuron` | `signed` | false | within -K and K, and at least minus the sum of s so far |
-| `neuron` | `leak` | 1 | `v = leak * (u - threshold * s)` |
-| `max_pool` in time | `leak` | 1 | `max(leak * S + x) - leak * max(S)`, `S = leak * S + x` |
-| `output` | `leak` | 1 | logits `r / n`, `r = leak * r + output`, `n = leak * n + 1`, both from 0 |
-
-All neurons of a file are alike, and all its leaks are the same.
-
-Files of integers (`ftbc_lightning.interchange.integers`) have format version 3 and an entry
-`integers` in the header; a neuron has a tensor more, `unit [C]`.
-
-A `max_pool` with `in_time` carries S, the sum of its inputs so far, and passes on how much the
-maximum of S has grown: `max(S + x) - max(S)`; without it (before the first spike) it is an ordinary
-one. Its padding never wins. Paddings are those before each axis; what is needed after it follows
-from `shape`.
+The set is `ftbc_lightning.interchange.operation_set`. Every operation maps arrays `[B, ...]` of one
+time step to one array `[B, ...]`.
 """
 
 from collections.abc import Mapping
@@ -54,50 +12,19 @@ from torch import Tensor
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.interchange.neuron_kind import NeuronKind, kind_from
+from ftbc_lightning.interchange.operation_set import (
+    ATTRIBUTES,
+    LATER,
+    OPTIONAL,
+    TENSORS,
+    UNIT,
+)
 from ftbc_lightning.version import __version__
 
 FORMAT = "ftbc-snn"
-FORMAT_VERSION = 3
-"""The highest that is read; a file of plain neurons is written as version 1, others as 2, and those
-of integers as 3."""
-
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "input": (),
-    "conv": ("stride", "padding", "dilation", "groups"),
-    "linear": (),
-    "affine": (),
-    "avg_pool": ("kernel", "stride", "padding"),
-    "max_pool": ("kernel", "stride", "padding", "dilation", "ceil_mode", "in_time"),
-    "add": (),
-    "concat": ("axis",),
-    "flatten": (),
-    "reshape": (),
-    "permute": ("axes",),
-    "pad": ("pad",),
-    "slice": ("slices",),
-    "neuron": (),
-    "round": (),
-    "output": (),
-}
-"""The closed set: each operation with the names of its attributes."""
-
-OPTIONAL: dict[str, dict[str, type]] = {
-    "neuron": {"signed": bool, "levels": int, "leak": float},
-    "max_pool": {"leak": float},
-    "output": {"leak": float},
-}
-"""Attributes that are there where neurons are not plain, with the type of each: version 2."""
-
-TENSORS: dict[str, tuple[str, ...]] = {
-    "conv": ("weight", "bias"),
-    "linear": ("weight", "bias"),
-    "affine": ("scale", "shift"),
-    "neuron": ("threshold", "initial_membrane", "temporal_bias"),
-}
-"""The tensors of each operation that has any."""
-
-UNIT = "unit"
-"""A tensor that neurons have besides, in files of integers."""
+FORMAT_VERSION = 4
+"""The highest that is read; a file of plain neurons is written as version 1, others as 2, those of
+integers as 3, and those with functions or encoders as 4."""
 
 
 @dataclass(frozen=True)
@@ -163,17 +90,22 @@ class Description:
         Raises:
             UserError: They differ, or there is no such neuron.
         """
-        kinds = {kind_from(o.attributes) for o in self.operations if o.kind == "neuron"}
+        kinds = {kind_from(o.attributes) for o in self.operations if _is_plain_neuron(o)}
+        encoders = {_encoder_kind(o) for o in self.operations if is_encoder(o)}
         leaks = {o.attributes.get("leak", 1.0) for o in self.operations if _reads_leak(o)}
-        if len(kinds) > 1 or leaks - {kind.leak for kind in (kinds or {NeuronKind()})}:
+        known = kinds or encoders or {NeuronKind()}
+        alike = {(kind.levels, kind.leak) for kind in known | encoders}
+        if len(known) > 1 or len(alike) > 1 or leaks - {kind.leak for kind in known}:
             raise UserError(
-                "The neurons, poolings and readout of a file must have one sign, number of levels "
-                "and leak, and here they differ; export the network again."
+                "The neurons, functions, poolings and readout of a file must have one sign, number "
+                "of levels and leak, and here they differ; export the network again."
             )
-        return next(iter(kinds), NeuronKind())
+        return next(iter(known))
 
     def version(self) -> int:
         """Of the format: the lowest that tells everything."""
+        if any(operation.kind in LATER or is_encoder(operation) for operation in self.operations):
+            return 4
         if any(operation.kind == "round" for operation in self.operations):
             return 3
         return 1 if self.kind().plain else 2
@@ -202,6 +134,7 @@ class Description:
             "coding": "the sample is the input of every step",
             "readout": kind.readout(),
             "neuron": kind.facts(),
+            **({"encoder": kind.encoder_facts()} if any(map(is_encoder, self.operations)) else {}),
             **self._integers(),
             "operations": [
                 {
@@ -215,6 +148,19 @@ class Description:
                 for operation in self.operations
             ],
         }
+
+
+def is_encoder(operation: Operation) -> bool:
+    """Say whether an operation is a neuron for a value of either sign."""
+    return bool(operation.attributes.get("two_sided"))
+
+
+def _is_plain_neuron(operation: Operation) -> bool:
+    return operation.kind == "neuron" and not is_encoder(operation)
+
+
+def _encoder_kind(encoder: Operation) -> NeuronKind:
+    return kind_from({key: v for key, v in encoder.attributes.items() if key != "two_sided"})
 
 
 def _reads_leak(operation: Operation) -> bool:

@@ -10,12 +10,12 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.interchange.arguments import Refused, spread
-from ftbc_lightning.interchange.writer import Shape, Writer
+from ftbc_lightning.interchange.moves import MoveWriter
 
 ADAPTIVE: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
-class LayerWriter(Writer):
+class LayerWriter(MoveWriter):
     """Writes the operation, or the few, of one layer; each method returns the last one's name."""
 
     def _convolution(
@@ -42,6 +42,37 @@ class LayerWriter(Writer):
         }
         weights = {"weight": module.weight, "bias": bias_of(module, module.weight)}
         return self._emit(node.name, "conv", (source,), self._shape(node), attributes, weights)
+
+    def _linear(self, node: fx.Node, tensor: Any, weight: Any, bias: Any = None) -> str:
+        own = self._own_tensor(weight)
+        if own is None:
+            raise Refused("its weights change in time")
+        shift = self._own_tensor(bias)
+        weights = {"weight": own, "bias": own.new_zeros(len(own)) if shift is None else shift}
+        return self._emit(
+            node.name, "linear", (self._tensor(tensor),), self._shape(node), {}, weights
+        )
+
+    def _batch_norm(
+        self,
+        node: fx.Node,
+        tensor: Any,
+        running_mean: Any,
+        running_var: Any,
+        weight: Any = None,
+        bias: Any = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> str:
+        mean, variance, weight, bias = map(
+            self._own_tensor, (running_mean, running_var, weight, bias)
+        )
+        if mean is None or variance is None:
+            raise Refused("it has no running statistics")
+        return self._affine(
+            node, self._tensor(tensor), *normalizing(mean, variance, weight, bias, eps)
+        )
 
     def _affine(self, node: fx.Node, source: str, scale: Tensor, shift: Tensor) -> str:
         if bool((scale == 1).all()) and not bool(shift.any()):
@@ -111,34 +142,6 @@ class LayerWriter(Writer):
         }
         return self._emit(node.name, "max_pool", (source,), self._shape(node), attributes)
 
-    def _pad(self, node: fx.Node, source: str, pad: list[int], mode: str, value: Any) -> str:
-        if mode != "constant" or value:
-            raise Refused("it pads with something other than zeros")
-        count = len(self.operations[source].shape)
-        if len(pad) > 2 * count or min(pad) < 0:
-            raise Refused("it crops, or pads the batch axis")
-        sides = [pad[i : i + 2] for i in range(0, len(pad), 2)][::-1]
-        return self._padded(node.name, source, [[0, 0]] * (count - len(sides)) + sides)
-
-    def _padded(self, name: str, source: str, sides: list[list[int]]) -> str:
-        before = self.operations[source].shape
-        shape = [size + sum(side) for size, side in zip(before, sides, strict=True)]
-        return self._emit(name, "pad", (source,), shape, {"pad": [list(s) for s in sides]})
-
-    def _reshape(self, name: str, source: str, shape: Shape) -> str:
-        if shape == self.operations[source].shape:
-            return source
-        kind = "flatten" if len(shape) == 1 else "reshape"
-        return self._emit(name, kind, (source,), shape)
-
-    def _shuffle(self, node: fx.Node, source: str, groups: int) -> str:
-        channels, *rest = self.operations[source].shape
-        split, joined = (groups, channels // groups, *rest), (channels // groups, groups, *rest)
-        order = [0, 2, 1, *range(3, 3 + len(rest))]
-        parts = self._emit(f"{node.name}_split", "reshape", (source,), split)
-        turned = self._emit(f"{node.name}_turn", "permute", (parts,), joined, {"axes": order})
-        return self._emit(node.name, "reshape", (turned,), (channels, *rest))
-
 
 def window_weights(before: Sequence[int], after: Sequence[int]) -> Tensor:
     """Weights `[positions after, positions before]` of an adaptive average pooling, float64.
@@ -162,8 +165,15 @@ def running_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch norm in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise Refused("it has no running statistics")
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else shift + norm.bias
+    return normalizing(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+
+
+def normalizing(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift that give what has this mean and variance those of a batch norm."""
+    scale = (variance + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias

@@ -56,6 +56,14 @@ class NeuronKind:
             "neuron",
         }
 
+    def encoder_facts(self) -> dict[str, str]:
+        """What an encoder does otherwise than a neuron."""
+        low = -self.levels
+        return {
+            "equation": f"s = floor(u / threshold) within {low} and {self.levels}",
+            "output": f"s, {low} to {self.levels}",
+        }
+
     def readout(self, output: str = "the output") -> str:
         """How the logits come from what the output layer gives at each step."""
         if self.leak == 1:

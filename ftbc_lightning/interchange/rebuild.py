@@ -9,7 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ftbc_lightning.interchange.description import TENSORS, Description, Operation
+from ftbc_lightning.graph.encoding import encode
+from ftbc_lightning.graph.functions import Functions
+from ftbc_lightning.graph.operators import mark_roles
+from ftbc_lightning.interchange.description import Description, Operation, is_encoder
+from ftbc_lightning.interchange.function_calls import constant, expanded, function_call
+from ftbc_lightning.interchange.operation_set import FUNCTIONS, TENSORS
 from ftbc_lightning.snn.network import SpikingNetwork
 
 CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -37,6 +42,8 @@ def rebuild(description: Description) -> SpikingNetwork:
         inputs = [values[name] for name in operation.inputs]
         values[operation.name] = _node(graph, members, operation, inputs)
     layers = fx.GraphModule(members, graph)
+    functions = functions_of(description)
+    mark_roles(layers, functions=functions != "refuse")
     kind = description.kind()
     neurons = {o.name: o for o in description.operations if o.kind == "neuron"}
     snn = SpikingNetwork(
@@ -47,12 +54,20 @@ def rebuild(description: Description) -> SpikingNetwork:
         neuron=kind.name,
         levels=kind.levels,
         leak=kind.leak,
+        functions=functions,
     )
     for name, neuron in snn.neurons().items():
         for key in TENSORS["neuron"]:
             getattr(neuron, key).copy_(neurons[name].tensors[key])
         neuron.amplitude.fill_(1.0)
     return snn
+
+
+def functions_of(description: Description) -> Functions:
+    """What has become of functions that are not linear, as `convert` calls it."""
+    if any(map(is_encoder, description.operations)):
+        return "encoded"
+    return "in_time" if any(o.kind in FUNCTIONS for o in description.operations) else "refuse"
 
 
 def _in_float64(description: Description) -> Description:
@@ -71,28 +86,42 @@ def _node(
         return graph.create_node("placeholder", name, name=name)
     if kind == "output":
         return cast(fx.Node, graph.output(inputs[0]))
+    if is_encoder(operation):
+        return graph.create_node("call_function", encode, tuple(inputs), name=name)
     if kind in MODULES:
         members[name] = MODULES[kind](operation)
         return graph.create_node("call_module", name, tuple(inputs), name=name)
     if kind == "affine":
         shifts = bool(operation.tensors["shift"].any())
-        scale = _constant(graph, members, f"{name}_scale", operation)
+        scale = _for_channels(graph, members, f"{name}_scale", operation)
         part = f"{name}_scaled" if shifts else name
         product = graph.create_node("call_function", torch.mul, (inputs[0], scale), name=part)
         if not shifts:
             return product
-        shift = _constant(graph, members, f"{name}_shift", operation)
+        shift = _for_channels(graph, members, f"{name}_shift", operation)
         return graph.create_node("call_function", torch.add, (product, shift), name=name)
+    if kind in FUNCTIONS:
+        return function_call(graph, members, operation, inputs)
+    if kind == "constant":
+        return constant(graph, members, name, operation.tensors["value"].unsqueeze(0))
+    if kind == "scale":
+        factor = constant(
+            graph, members, f"{name}_factor", operation.tensors["factor"].unsqueeze(0)
+        )
+        return graph.create_node("call_function", torch.mul, (inputs[0], factor), name=name)
+    if kind == "concat":
+        inputs = expanded(graph, inputs, len(operation.shape))
     function, arguments = _function(operation, inputs)
     return graph.create_node("call_function", function, arguments, name=name)
 
 
-def _constant(graph: fx.Graph, members: dict[str, Any], name: str, operation: Operation) -> fx.Node:
+def _for_channels(
+    graph: fx.Graph, members: dict[str, Any], name: str, operation: Operation
+) -> fx.Node:
     """A value for each channel that broadcasts over samples."""
     axes = len(operation.shape) - 1
     value = operation.tensors[name.rpartition("_")[2]]
-    members[name] = value.clone().reshape(-1, *(1,) * axes)
-    return graph.create_node("get_attr", name)
+    return constant(graph, members, name, value.reshape(-1, *(1,) * axes))
 
 
 def _function(
@@ -109,6 +138,9 @@ def _function(
         return torch.flatten, (source, 1)
     if operation.kind == "reshape":
         return torch.reshape, (source, (-1, *operation.shape))
+    if operation.kind == "roll":
+        axes = tuple(range(1, len(operation.shape) + 1))
+        return torch.roll, (source, tuple(set_to["shifts"]), axes)
     if operation.kind == "permute":
         return torch.permute, (source, tuple(set_to["axes"]))
     if operation.kind == "pad":

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from ftbc_lightning.interchange.arguments import Refused, ShapeOf, shapes
+from ftbc_lightning.interchange.arguments import BATCH, Refused, ShapeOf, shapes
 from ftbc_lightning.interchange.description import Operation
 from ftbc_lightning.interchange.neuron_kind import NeuronKind
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -26,9 +26,10 @@ class Writer:
     def __init__(self, snn: SpikingNetwork, input_shape: Shape, kind: NeuronKind) -> None:
         self.snn, self.graph, self.kind = snn, snn.layers, kind
         self.input_shape = input_shape
-        self.seen = shapes(snn.layers, input_shape, snn.input_dtype)
+        self.seen, self.constants = shapes(snn.layers, input_shape, snn.input_dtype)
         self.operations: dict[str, Operation] = {}
         self.gives: dict[fx.Node, str] = {}
+        self.turned: dict[fx.Node, tuple[str, list[int]]] = {}
         self.in_time: set[str] = set()
 
     def _leak(self) -> dict[str, float]:
@@ -43,8 +44,13 @@ class Writer:
         return node.op != "output" and not any(isinstance(part, ShapeOf) for part in parts)
 
     def _shape(self, node: Any) -> Shape:
+        """The shape of a node's value for one sample."""
         value = self.seen.get(node)
-        return value.shape[1:] if isinstance(value, ShapeOf) else ()
+        if not isinstance(value, ShapeOf):
+            return ()
+        if value.shape[:1] != (BATCH,):
+            raise Refused("it joins the samples with another axis, or puts one before them")
+        return value.shape[1:]
 
     def _tensor(self, value: Any) -> str:
         """The operation that gives the value of a node which is a tensor in time."""
@@ -52,20 +58,30 @@ class Writer:
             raise Refused("it reads something other than the output of a layer")
         return self.gives[value]
 
-    def _constant(self, value: Any, channels: int) -> Tensor | None:
-        """A number, or a tensor of the network that is one number or one for each channel."""
+    def _own(self, value: Any, shape: Shape) -> Tensor | None:
+        """A number or a tensor of the network, with as many axes as a sample has; else None."""
         if isinstance(value, int | float):
-            return torch.full((channels,), float(value), dtype=self._dtype())
-        if isinstance(value, fx.Node) and value.op == "get_attr":
-            found = _attribute(self.graph, str(value.target))
-            if not isinstance(found, Tensor):
-                return None
-            if found.numel() == 1:
-                return found.detach().reshape(1).expand(channels).to(self._dtype())
-            long = [size for size in found.shape if size != 1]
-            if long == [channels] and found.shape[-1] == (channels if found.ndim == 1 else 1):
-                return found.detach().reshape(channels).to(self._dtype())
-        return None
+            return torch.full((1,) * len(shape), float(value), dtype=self._dtype())
+        found = self._own_tensor(value)
+        if found is None:
+            return None
+        if found.ndim == len(shape) + 1 and bool((found == found[:1]).all()):
+            found = found[0]
+        if found.ndim > len(shape):
+            return None
+        return found.reshape((1,) * (len(shape) - found.ndim) + tuple(found.shape))
+
+    def _own_tensor(self, value: Any) -> Tensor | None:
+        """A tensor of the network, or what is computed from such alone."""
+        if isinstance(value, fx.Node):
+            value = self.constants.get(value)
+        return value.detach().to(self._dtype()) if isinstance(value, Tensor) else None
+
+    def _of_channels(self, value: Tensor | None, shape: Shape) -> Tensor | None:
+        """The same for each channel, `[C]`, if it is one number or one for each of them."""
+        if value is None or any(size > 1 for size in value.shape[1:]):
+            return None
+        return value.reshape(-1).expand(shape[0])
 
     def _dtype(self) -> torch.dtype:
         return next(iter(self.snn.neurons().values())).threshold.dtype
@@ -89,9 +105,6 @@ class Writer:
         )
         return name
 
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+    def _constant(self, name: str, value: Tensor, shape: Shape) -> str:
+        filled = value.expand(shape).contiguous()
+        return self._emit(name, "constant", (), shape, {}, {"value": filled})

@@ -1,0 +1,200 @@
+"""Functions that are not linear: how each is written down, and the settings that it has."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ftbc_lightning.graph.operators import in_function, in_tail
+from ftbc_lightning.interchange.arguments import Refused, axis_of, named
+from ftbc_lightning.interchange.arithmetic import ArithmeticWriter
+from ftbc_lightning.interchange.operation_set import FUNCTIONS
+
+Norm = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
+LAYER_NORM = ("input", "normalized_shape", "weight", "bias", "eps")
+RMS_NORM = ("input", "normalized_shape", "weight", "eps")
+GROUP_NORM = ("input", "num_groups", "weight", "bias", "eps")
+PLAIN = {
+    nn.SiLU: "silu",
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+    nn.Mish: "mish",
+    nn.Hardswish: "hardswish",
+    nn.Hardsigmoid: "hardsigmoid",
+}
+"""Modules of functions that have no settings."""
+
+SETTINGS: Mapping[type[nn.Module], Callable[[Any], tuple[str, dict[str, Any]]]] = {
+    nn.GELU: lambda module: ("gelu", {"approximate": module.approximate}),
+    nn.ELU: lambda module: ("elu", {"alpha": module.alpha}),
+    nn.Softplus: lambda module: ("softplus", {"beta": module.beta}),
+    nn.Softmax: lambda module: ("softmax", {"dim": module.dim}),
+    nn.Softmax2d: lambda module: ("softmax", {"dim": -3}),
+    nn.LogSoftmax: lambda module: ("log_softmax", {"dim": module.dim}),
+}
+"""Modules of functions of one value, as the name of the function and its arguments."""
+
+
+def is_apart(node: fx.Node) -> bool:
+    """Say whether a node is computed on a mean over the steps."""
+    return in_function(node) or in_tail(node)
+
+
+class FunctionWriter(ArithmeticWriter):
+    """Writes the operation, or the few, of a function; each method returns the last one's name."""
+
+    def _function_module(self, node: fx.Node, module: nn.Module) -> str:
+        kind, source = type(module), node.args[0]
+        if kind in PLAIN:
+            return self._function(node, PLAIN[kind], (source,))
+        if kind in SETTINGS:
+            name, settings = SETTINGS[kind](module)
+            return self._of_one(node, name, source, settings)
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm) and kind in (nn.LayerNorm, nn.RMSNorm):
+            name = "layer_norm" if kind is nn.LayerNorm else "rms_norm"
+            bias = getattr(module, "bias", None)
+            return self._norm(
+                node, name, source, module.normalized_shape, module.weight, bias, module.eps
+            )
+        if isinstance(module, nn.GroupNorm) and kind is nn.GroupNorm:
+            return self._group_norm(
+                node, source, module.num_groups, module.weight, module.bias, module.eps
+            )
+        raise Refused(self._no_place(node))
+
+    def _called_function(
+        self, node: fx.Node, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> str:
+        """A function that was written in `forward`."""
+        if name == "scaled_dot_product_attention":
+            return self._attention(node, **named(ATTENTION, args, kwargs))
+        if name in ("matmul", "bmm"):
+            return self._function(node, "matmul", named(("input", "other"), args, kwargs).values())
+        if name in ("square", "pow"):
+            if name == "pow" and args[1:] != (2,):
+                raise Refused(self._no_place(node))
+            return self._function(node, "product", (args[0], args[0]))
+        if name == "layer_norm":
+            given = {"weight": None, "bias": None, "eps": 1e-5} | named(LAYER_NORM, args, kwargs)
+            weight, bias = (self._own_tensor(given[key]) for key in ("weight", "bias"))
+            source, shape = given["input"], given["normalized_shape"]
+            return self._norm(node, name, source, shape, weight, bias, given["eps"])
+        if name == "rms_norm":
+            given = {"weight": None, "eps": None} | named(RMS_NORM, args, kwargs)
+            weight = self._own_tensor(given["weight"])
+            shape = given["normalized_shape"]
+            return self._norm(node, name, given["input"], shape, weight, None, given["eps"])
+        if name == "group_norm":
+            given = {"weight": None, "bias": None, "eps": 1e-5} | named(GROUP_NORM, args, kwargs)
+            weight, bias = (self._own_tensor(given[key]) for key in ("weight", "bias"))
+            source, groups = given["input"], given["num_groups"]
+            return self._group_norm(node, source, groups, weight, bias, given["eps"])
+        settings = {"gelu": "approximate", "elu": "alpha", "softplus": "beta"}
+        names = ("input", settings.get(name, "dim"))
+        if name not in FUNCTIONS:
+            raise Refused(self._no_place(node))
+        given = named(names, args, kwargs)
+        return self._of_one(node, name, given.pop("input"), given)
+
+    def _of_one(self, node: fx.Node, name: str, source: Any, given: Mapping[str, Any]) -> str:
+        """A function of one value, with the settings that were not left out."""
+        if name == "gelu":
+            found = {"approximate": given.get("approximate", "none")}
+        elif name == "elu":
+            found = {"alpha": float(given.get("alpha", 1.0))}
+        elif name == "softplus" and given.get("beta", 1) != 1:
+            raise Refused("its beta is not 1")
+        elif name in ("softmax", "log_softmax"):
+            if given.get("dim") is None:
+                raise Refused("it does not say over which axis")
+            found = {"axis": axis_of(given["dim"], len(self._shape(node)) + 1)}
+        else:
+            found = {}
+        return self._function(node, name, (source,), found)
+
+    def _norm(
+        self,
+        node: fx.Node,
+        name: str,
+        source: Any,
+        shape: Any,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float | None,
+    ) -> str:
+        axes = list(shape) if isinstance(shape, tuple | list) else [shape]
+        like = torch.ones(axes, dtype=self._dtype())
+        tensors = {"weight": like if weight is None else weight}
+        if name == "layer_norm":
+            tensors["bias"] = 0 * like if bias is None else bias
+        least = torch.finfo(self._dtype()).eps if eps is None else eps
+        return self._function(node, name, (source,), {"axes": len(axes), "eps": least}, tensors)
+
+    def _group_norm(
+        self,
+        node: fx.Node,
+        source: Any,
+        groups: int,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> str:
+        like = torch.ones(self._shape(node)[0], dtype=self._dtype())
+        tensors = {
+            "weight": like if weight is None else weight,
+            "bias": 0 * like if bias is None else bias,
+        }
+        return self._function(
+            node, "group_norm", (source,), {"groups": groups, "eps": eps}, tensors
+        )
+
+    def _attention(
+        self,
+        node: fx.Node,
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+    ) -> str:
+        """softmax(scale * Q K^T + mask) V, one function behind the other: exact in the mean."""
+        q, k, v = self._tensor(query), self._tensor(key), self._tensor(value)
+        *lead, rows, width = self.operations[q].shape
+        columns = self.operations[k].shape[-2]
+        if tuple(self.operations[k].shape[:-2]) != tuple(lead):
+            raise Refused("its keys have another number of heads than its queries")
+        count = len(lead) + 3
+        turned = [*range(count - 2), count - 1, count - 2]
+        k = self._emit(
+            f"{node.name}_keys", "permute", (k,), (*lead, width, columns), {"axes": turned}
+        )
+        shape = (*lead, rows, columns)
+        scores = self._emit_function(f"{node.name}_scores", "matmul", (q, k), shape)
+        factor = torch.ones(shape[0], dtype=self._dtype())
+        factor *= width**-0.5 if scale is None else scale
+        tensors = {"scale": factor, "shift": 0 * factor}
+        scores = self._emit(f"{node.name}_scaled", "affine", (scores,), shape, {}, tensors)
+        if is_causal:
+            later = torch.ones(rows, columns, dtype=torch.bool).triu(1)
+            attn_mask = torch.zeros(rows, columns).masked_fill(later, -torch.inf)
+        if attn_mask is not None:
+            allowed = self._own(attn_mask, shape)
+            if allowed is None:
+                raise Refused("its mask changes in time")
+            mask = self._constant(f"{node.name}_masked_own", allowed, shape)
+            scores = self._emit(f"{node.name}_masked", "add", (scores, mask), shape)
+        weights = self._emit_function(
+            f"{node.name}_weights", "softmax", (scores,), shape, {"axis": len(shape)}
+        )
+        return self._emit_function(node.name, "matmul", (weights, v), self._shape(node))
+
+    def _no_place(self, node: fx.Node) -> str:
+        if not is_apart(node):
+            return "there is no such operation"
+        where = "computed on the mean over the steps" if in_tail(node) else "no linear operation"
+        known = ", ".join(FUNCTIONS)
+        return f"it is {where}, and the functions of a file are {known}"
