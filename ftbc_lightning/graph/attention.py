@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
 
@@ -53,8 +53,8 @@ class OpenAttention(nn.Module):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Tensor, None]:
-        """The answer, and None in the place of the weights of attention."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The answer, and the weights of attention where they are asked for."""
         if key_padding_mask is not None:
             raise UserError("A key_padding_mask is not supported; give samples of one length.")
         if not self.batch_first:
@@ -63,9 +63,29 @@ class OpenAttention(nn.Module):
             layer(each).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, each in ((self.query, query), (self.key, key), (self.value, value))
         )
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=_added(attn_mask, q))
+        mask = _added(attn_mask, q)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         answer = self.out(found.transpose(1, 2).flatten(2))
-        return (answer if self.batch_first else answer.transpose(0, 1)), None
+        weights = attention_weights(q, k, mask, average_attn_weights) if need_weights else None
+        return (answer if self.batch_first else answer.transpose(0, 1)), weights
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Any, average: bool) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) of each head, or their mean: one node, which goes if unread."""
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    weights: Tensor = (scores if mask is None else scores + mask).softmax(-1)
+    return weights.mean(1) if average else weights
+
+
+fx.wrap("attention_weights")
+
+
+def drop_unread_weights(graph: fx.GraphModule) -> None:
+    """Take out weights of attention that nothing reads; changes the graph in place."""
+    for node in reversed(graph.graph.nodes):
+        if node.target is attention_weights and not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
 
 
 WHOLE = (

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph import operators
-from ftbc_lightning.graph.attention import open_attention
+from ftbc_lightning.graph.attention import drop_unread_weights, open_attention
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.functions import Functions, write_encoders
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
@@ -22,6 +22,7 @@ from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.two_sided import write_two_sided
+from ftbc_lightning.graph.window_attention import open_windows
 from ftbc_lightning.graph.wrappers import name_of, plain_copy
 
 TRACED = "ftbc_traced"
@@ -63,7 +64,10 @@ def trace(
         copied.float()
     if functions != "refuse":
         open_attention(copied)
+        open_windows(copied)
     module = _written_down(copied, example_input)
+    if functions != "refuse":
+        drop_unread_weights(module)
     _write_out_of_place(module)
     write_containers(module, name=name_of(ann))
     write_maxima(module)

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
-from ftbc_lightning.interchange.description import Description, Operation
+from ftbc_lightning.interchange.description import Description, Operation, is_encoder
 from ftbc_lightning.interchange.neuron_kind import NeuronKind
+from ftbc_lightning.interchange.operation_set import LATER
 from ftbc_lightning.interchange.unit_threshold import Bias, unit_thresholds
 from ftbc_lightning.version import __version__
 
@@ -44,6 +45,7 @@ other time constants."""
 WHY_NOT = {
     "max_pool": "there is none for it; train with average pooling",
     **dict.fromkeys(("reshape", "permute"), "it changes the axes of a sample"),
+    **dict.fromkeys(LATER, "it belongs to functions that are not linear"),
 }
 """Why an operation has no primitive, by kind."""
 
@@ -164,6 +166,8 @@ class _Writer:
             "concat": self._concat,
             "neuron": self._neuron,
         }
+        if is_encoder(operation):
+            raise _NoPrimitive("it is an encoder, whose spikes have either sign")
         if operation.kind not in kinds:
             raise _NoPrimitive(WHY_NOT.get(operation.kind, "there is none for it"))
         self.gives[operation.name] = kinds[operation.kind](operation)

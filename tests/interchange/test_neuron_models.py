@@ -324,7 +324,7 @@ def test_a_program_of_torch_export_runs_every_neuron(make, model, tmp_path):
     check_program(calibrated(make(), samples(8), **model), tmp_path / "snn.pt2")
 
 
-def test_softmax_behind_the_last_layer_is_refused_by_name_where_there_is_a_list(tmp_path):
-    snn = calibrated(pooled_net(softmax=True), samples(4), **ALL)
-    with pytest.raises(UserError, match=r"Softmax.*computed on the mean over the steps"):
-        export(snn, tmp_path / "snn.safetensors")
+def test_a_file_holds_signed_levels_with_a_leak_pooling_and_softmax(tmp_path):
+    snn, images = calibrated(pooled_net(softmax=True), samples(4), **ALL), samples(5, seed=2)
+    twin = load(export(snn, tmp_path / "snn.safetensors"))
+    torch.testing.assert_close(simulate(twin, images), simulate(snn, images), rtol=0, atol=1e-10)
