@@ -56,15 +56,16 @@ class OpenWindowAttention(nn.Module):
 
     def _attended(self, qkv: Tensor, size: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
         (rows, columns), (high, wide) = self._windows(size), self.window
-        parts = qkv.unflatten(1, (rows, high)).unflatten(3, (columns, wide))
+        parts = torch.unflatten(torch.unflatten(qkv, 1, (rows, high)), 3, (columns, wide))
         parts = parts.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
         query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(2, 3) for part in parts.chunk(3, -1)
+            torch.unflatten(part, -1, (self.heads, -1)).transpose(2, 3)
+            for part in parts.chunk(3, -1)
         )
         mask = self.bias + self._mask(size, shift) if any(shift) else self.bias
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         found = found.transpose(2, 3).flatten(3)
-        found = found.unflatten(2, (high, wide)).unflatten(1, (rows, columns))
+        found = torch.unflatten(torch.unflatten(found, 2, (high, wide)), 1, (rows, columns))
         whole: Tensor = found.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
         return whole
 
