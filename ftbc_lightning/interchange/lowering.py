@@ -15,6 +15,7 @@ from ftbc_lightning.interchange.arguments import (
     AVG_POOL,
     MAX_POOL,
     Refused,
+    ShapeOf,
     function_name,
     named,
     spread,
@@ -74,7 +75,9 @@ class _Lowering(FunctionWriter):
                     self._node(node)
             except Refused as reason:
                 refused.append(f"{name_of(node, self.graph)}: {reason}")
-                self.gives[node] = self._emit(node.name, "reshape", (), ())
+                value = self.seen.get(node)
+                shape = value.shape[1:] if isinstance(value, ShapeOf) else ()
+                self.gives[node] = self._emit(node.name, "reshape", (), shape)
         if refused:
             raise UserError(
                 f"The file has no place for {len(refused)} of the operations: "

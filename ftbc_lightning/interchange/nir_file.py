@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import UserError, imported
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.interchange.description import Description, Operation, is_encoder
 from ftbc_lightning.interchange.neuron_kind import NeuronKind
@@ -67,13 +67,7 @@ def write_nir(description: Description, path: Path, *, bias: Bias) -> None:
             operations have no primitive; all are named.
     """
     _refuse_neurons(description.kind())
-    try:
-        import nir
-    except ImportError as error:
-        raise UserError(
-            "The format nir needs nir, which is not installed: pip install nir (the extra "
-            "`export` of this package)."
-        ) from error
+    nir = imported("nir", "The format nir needs", "export")
     graph = nir_graph(unit_thresholds(description, bias=bias), bias=bias)
     write_whole(path, lambda beside: nir.write(beside, graph))
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ftbc_lightning.errors import UserError
+from ftbc_lightning.errors import imported
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -78,11 +78,8 @@ def write_onnx(snn: SpikingNetwork, path: Path, *, input_shape: tuple[int, ...])
     to t, with a leak weighted by it; of a network with a function behind its last layer, `output`
     itself, and the state has the sum that it is taken of. The file's metadata says which.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise UserError(_missing("onnx", error)) from error
+    onnx = imported("onnx", "The format onnx needs", "export")
+    imported("onnxscript", "The format onnx needs", "export")  # torch's exporter needs it
     # float32 always: onnxruntime has no convolution in float64
     network = SteppedNetwork(copy.deepcopy(snn).float().cpu())
     names = network.state_names
@@ -150,10 +147,3 @@ def _facts(snn: SpikingNetwork, network: SteppedNetwork, output: str) -> dict[st
         "leak": str(kind.leak),
         **({"two_sided": ", ".join(encoders)} if encoders else {}),
     }
-
-
-def _missing(extra: str, error: ImportError) -> str:
-    return (
-        f"The format {extra} needs {error.name}, which is not installed: "
-        "pip install onnx onnxscript (the extra `export` of this package)."
-    )

@@ -8,7 +8,8 @@ from ftbc_lightning import UserError
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.graph import linear
 from ftbc_lightning.snn.conversion import prepare
-from tests.graph.test_forward_passes import Base, Mixing
+from tests.graph.forward_passes import Base
+from tests.graph.test_refused_forward_passes import Mixing
 from tests.networks import samples
 
 ALONG_THE_BATCH = {

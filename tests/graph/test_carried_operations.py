@@ -12,7 +12,7 @@ from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
-from tests.graph.test_forward_passes import Base
+from tests.graph.forward_passes import Base
 from tests.networks import samples
 
 

@@ -13,7 +13,7 @@ from ftbc_lightning.graph.ending import ClassScores, class_scores, ending
 from ftbc_lightning.snn.early_exit import confidence_of, simulate_until_sure
 from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.training.module import SpikingClassifier
-from tests.graph.test_forward_passes import Base, limit_is_reached
+from tests.graph.forward_passes import Base, limit_is_reached
 from tests.networks import samples
 
 
