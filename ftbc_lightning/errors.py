@@ -56,7 +56,7 @@ def imported(module: str, who: str, extra: str) -> Any:
     """A package that is not always installed.
 
     Args:
-        module: Its name, of the module and of the package.
+        module: Its name, or that of a module in it.
         who: Needs it, for the message: "Networks of timm need".
         extra: The extra of this package that brings it.
 
@@ -67,6 +67,6 @@ def imported(module: str, who: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{who} {error.name}, which is not installed: pip install {module} (the extra "
-            f"`{extra}` of this package)."
+            f"{who} {error.name}, which is not installed: pip install {module.partition('.')[0]} "
+            f"(the extra `{extra}` of this package)."
         ) from error

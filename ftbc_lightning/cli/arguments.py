@@ -16,7 +16,7 @@ from ftbc_lightning.files.checkpoint import division_seed
 from ftbc_lightning.files.run_configuration import run_configuration
 from ftbc_lightning.training.pretrained import is_fetched
 
-ON_A_RUN = ("validate", "test", "predict", "diagnose", "finetune")
+ON_A_RUN = ("validate", "test", "predict", "diagnose", "benchmark", "finetune")
 """Subcommands that work on the checkpoint of a finished run."""
 
 

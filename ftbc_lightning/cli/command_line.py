@@ -120,7 +120,7 @@ class FTBCCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The subcommands, and the arguments of each that are not offered."""
         evaluating = ("fit", "validate", "test", "predict", "calibrate", "compare", "finetune")
-        subcommands = (*evaluating, "inspect", "diagnose")
+        subcommands = (*evaluating, "inspect", "diagnose", "benchmark")
         return {subcommand: set(NOT_FOR_PEOPLE) for subcommand in subcommands}
 
     def _prepare_subcommand_parser(

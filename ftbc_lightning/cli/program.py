@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "finetune": "Train a calibrated spiking network by back-propagation.",
     "inspect": "Say what each node of a network becomes, or why it cannot be converted.",
     "diagnose": "Say in which layer accuracy is lost, and by which cause.",
+    "benchmark": "Measure a calibrated network with NeuroBench's harness.",
     "predict": "Classify samples and write a row for each.",
     "export": "Write a spiking network to a file for another program.",
     "push": "Send a spiking network to the Hugging Face Hub, with a page on it.",

@@ -230,7 +230,7 @@ def energy_figure(rows: Sequence[OperationRow], measure: Measure, *, split: str)
                 color=style["color"],
             )
     axes.set_xscale("log")
-    _readable_energies(axes, [row.energy_once for row in rows])
+    readable_energies(axes, [row.energy_once for row in rows])
     axes.set(
         xlabel=f"nJ for a sample in synapses (estimate, {rows[0].table}, first layer once)",
         ylabel=f"{measure.axis} ({SPLITS[split]})",
@@ -242,7 +242,7 @@ def energy_figure(rows: Sequence[OperationRow], measure: Measure, *, split: str)
     return figure
 
 
-def _readable_energies(axes: Axes, energies: Sequence[float]) -> None:
+def readable_energies(axes: Axes, energies: Sequence[float]) -> None:
     """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
     low, high = min(energies) / 1.3, max(energies) * 1.3
     ticks = [

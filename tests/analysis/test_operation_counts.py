@@ -1,15 +1,12 @@
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from ftbc_lightning import UserError, calibrate, convert
+from ftbc_lightning import UserError, convert
 from ftbc_lightning.analysis.energy import COST_TABLES, cost_table, energy, quantized_energy
 from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
 from ftbc_lightning.analysis.quantized_ann import quantized_logits
 from ftbc_lightning.snn.simulation import simulate
-from ftbc_lightning.snn.threshold_folding import fold_thresholds
 from tests.networks import residual_net, samples
 
 
@@ -187,33 +184,3 @@ def test_the_cost_tables_are_the_published_figures_and_nothing_else():
 def test_a_cost_table_that_is_not_there():
     with pytest.raises(UserError, match="choose one of 45nm-fp32"):
         cost_table("3nm")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_counts_are_those_of_neurobench_on_the_folded_network(calibrated):
-    pytest.importorskip("neurobench")
-    from neurobench.metrics.static import ConnectionSparsity, Footprint
-    from neurobench.metrics.workload import SynapticOperations
-    from neurobench.models import TorchModel
-
-    ann, images = residual_net(dtype=torch.float32), samples(16, dtype=torch.float32)
-    snn = convert(ann, images[:1], [images], timesteps=4)
-    if calibrated:
-        calibrate(ann, snn, [images])
-    folded, _ = fold_thresholds(snn)
-    model, metric = TorchModel(folded), SynapticOperations()
-    model.register_hooks()
-    labels = torch.zeros(len(images))
-    expected = metric(model, model(images), (images, labels))
-    model.cleanup_hooks()
-    ours = count_operations(snn, images).neurobench()
-    assert ours["SynapticOperations"].keys() == expected.keys()
-    assert all(
-        math.isclose(ours["SynapticOperations"][key], value, rel_tol=1e-6)
-        for key, value in expected.items()
-    ), (ours, expected)
-    assert expected["Effective_ACs"] > 0
-    assert ours["Footprint"] == Footprint()(model)
-    # NeuroBench rounds to three digits
-    assert abs(ours["ConnectionSparsity"] - ConnectionSparsity()(model)) < 1e-3

@@ -8,7 +8,7 @@ from ftbc_lightning.cli import main
 from tests.conftest import digits
 
 
-@pytest.mark.parametrize("subcommand", ["compare", "diagnose"])
+@pytest.mark.parametrize("subcommand", ["compare", "diagnose", "benchmark"])
 @pytest.mark.parametrize(
     ("option", "value"),
     [
