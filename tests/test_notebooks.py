@@ -14,8 +14,9 @@ def code(path):
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
-def test_there_are_three():
+def test_there_are_four():
     names = ["bias_curves", "calibrated_vs_uncalibrated", "convert_your_own"]
+    names += ["neurons_and_energy"]
     assert [path.stem for path in NOTEBOOKS] == names
 
 
@@ -52,5 +53,5 @@ def test_a_notebook_runs_in_a_kernel(path, monkeypatch):
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
-    if path.stem == "bias_curves":
+    if path.stem in ("bias_curves", "neurons_and_energy"):
         assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -73,8 +73,8 @@ def trade_off_figure(
     right.set_xscale("log")
     readable_energies(right, [row.energy for row in rows])
     right.set(xlabel=f"nJ for a sample (estimate, {energy})")
-    listed = ", ".join(map(str, steps))
-    right.set_title(f"from left to right on each line: T = {listed}", fontsize=9)
+    left.set_title("converted for each T", fontsize=10)
+    right.set_title("the same points, T from left to right; star: the ANN", fontsize=10)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     below(figure, left, columns=3)
