@@ -2,10 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage test-slow test-processes test-oldest lint docs release-check clean
+.PHONY: demo gallery test coverage test-slow test-processes test-oldest lint docs release-check clean
 
 demo: .venv/installed
 	$(BIN)/ftbc fit --config configs/digits_resnet20.yaml
+
+# networks that this machine trains, each a folder as `ftbc push` writes it, into build/gallery;
+# with DATA=FOLDER also one on your CIFAR-10, which takes 200 epochs
+gallery: .venv/installed
+	$(BIN)/python gallery/make_networks.py $(if $(DATA),--cifar10 $(DATA))
 
 # two workers of one thread each: more threads than cores take half as long again
 test: .venv/installed

@@ -1,14 +1,17 @@
 """`ftbc export`: from a checkpoint to a file for another program."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.files.run_configuration import run_configuration
 from ftbc_lightning.interchange import FORMATS, mean_bias
 from ftbc_lightning.interchange import export as write
+from ftbc_lightning.interchange.hub import from_pretrained
 from ftbc_lightning.interchange.unit_threshold import Bias
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
@@ -28,7 +31,7 @@ def export(
     """Write one spiking network of a checkpoint to a file for another program.
 
     Args:
-        ckpt_path: The snn.ckpt of a run.
+        ckpt_path: The snn.ckpt of a run, or a folder that `ftbc push --out` has written.
         format: safetensors (weights, thresholds, biases and graph), nir (other simulators and
             chips), onnx (one time step), torch_export (a program of all steps).
         method: Whose calibration is taken; exact, or the last in the file, if not given.
@@ -47,19 +50,20 @@ def export(
     if ckpt_path is None:
         raise UserError("Give the network with --ckpt_path snn.ckpt.")
     check_choice("format", format, FORMATS)
-    networks = finished_networks(ckpt_path)
-    variant = choose(networks, method=method, timesteps=timesteps)
-    snn = networks.network(variant)
-    path = Path(output or Path(ckpt_path).parent / f"{variant.key}{FORMATS[format].suffix}")
+    source = Path(ckpt_path)
+    found = (_of_folder if source.is_dir() else _of_run)(source, method, timesteps)
+    snn, variant = found.snn, found.variant
+    path = Path(output or found.beside / f"{found.name}{FORMATS[format].suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         write(snn, path, format=format, bias=bias, bits=bits, input_shape=input_shape)
-    print(f"{variant.method}, T = {variant.timesteps}: {path}")
+    made = found.name if variant is None else variant.method
+    print(f"{made}, T = {snn.timesteps}: {path}")
     for message in said:
         if "ftbc" in message.filename and message.category is UserWarning:
             print(f"Note: {message.message}.")
-    if bits is not None and bits != variant.weight_bits:
+    if variant is not None and bits not in (None, variant.weight_bits):
         print(
             f"Note: this network was not calibrated for weights of {bits} bits, which costs "
             f"accuracy at few bits; `ftbc calibrate --calibration.weight_bits {bits}` does that."
@@ -68,10 +72,36 @@ def export(
         print(cost_of_mean_bias(snn, ckpt_path))
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A network, where its file goes, and what a run says of it."""
+
+    snn: SpikingNetwork
+    beside: Path
+    name: str
+    variant: Variant | None = None
+
+
+def _of_run(path: Path, method: str | None, timesteps: int | None) -> _Found:
+    networks = finished_networks(path)
+    variant = choose(networks, method=method, timesteps=timesteps)
+    return _Found(networks.network(variant), path.parent, variant.key, variant)
+
+
+def _of_folder(folder: Path, method: str | None, timesteps: int | None) -> _Found:
+    snn = from_pretrained(folder)
+    if method is not None or timesteps not in (None, snn.timesteps):
+        raise UserError(
+            f"{folder} holds one network, for T = {snn.timesteps}; leave --method and --timesteps "
+            "out."
+        )
+    return _Found(snn, folder, folder.resolve().name)
+
+
 def cost_of_mean_bias(snn: SpikingNetwork, ckpt_path: str) -> str:
     """One line: the measure with b[t] and with its mean, on the validation split of the run."""
     config = run_configuration(ckpt_path)
-    if config is None:
+    if config is None or Path(ckpt_path).is_dir():
         return (
             "Note: what the mean bias costs is not known, because the run's config.yaml does not "
             "lie beside the checkpoint."

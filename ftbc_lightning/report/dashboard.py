@@ -3,7 +3,7 @@
 from typing import Any
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.gallery import PICTURES
+from ftbc_lightning.report.pictures import PICTURES
 from ftbc_lightning.report.style import STYLES, label_of
 
 NAME = "ANN to SNN: calibrated against uncalibrated"

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from ftbc_lightning.analysis.energy import COST_TABLES
 from ftbc_lightning.files.run_configuration import is_finetuning
-from ftbc_lightning.report.gallery import Picture, layer_pictures, steps_picture
 from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.multiplications import multiplications_saved
+from ftbc_lightning.report.pictures import Picture, layer_pictures, steps_picture
 from ftbc_lightning.report.rows import Result
 from ftbc_lightning.report.run_folder import FinishedRun
 from ftbc_lightning.report.style import label_of

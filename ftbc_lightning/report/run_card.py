@@ -17,6 +17,18 @@ from ftbc_lightning.snn.network import SpikingNetwork
 
 SPLITS = {"val": "validation", "test": "test"}
 
+CREDITS = {
+    "ftbc_lightning.data.DigitsDataModule": (
+        "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak (1998), UCI Machine "
+        "Learning Repository, doi:10.24432/C50P49, CC BY 4.0; as scikit-learn has it"
+    ),
+    "ftbc_lightning.data.CIFAR10DataModule": (
+        "CIFAR-10, A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009); no "
+        "licence is stated for the data"
+    ),
+}
+"""Whose the samples of a data module are, and on what terms, where that is known here."""
+
 FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^/\s,\]]+/)+")
 """The folders of a path from the root on, which are nobody's business."""
 
@@ -48,6 +60,7 @@ def _made_from(config: dict[str, Any]) -> dict[str, str]:
         "ANN": _built(model.get("network")),
         "weights of the ANN": _public(str(weights)) if weights else "trained in the run",
         "data": str(data.get("class_path") or ""),
+        "source of the data": CREDITS.get(str(data.get("class_path")), ""),
         **{key: str((data.get("init_args") or {}).get(key) or "") for key in ("mean", "std")},
     }
     return {name: value for name, value in told.items() if value} if config else {}

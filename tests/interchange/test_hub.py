@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ftbc_lightning import UserError, from_pretrained, push_to_hub, simulate
+from ftbc_lightning import UserError, from_pretrained, load, push_to_hub, simulate
 from ftbc_lightning.ann import SmallCNN
 from ftbc_lightning.cli import main
 from ftbc_lightning.files import hub
@@ -147,6 +147,24 @@ def test_with_out_nothing_is_sent_and_no_package_is_needed(run, tmp_path, monkey
     assert main(["push", str(run), "--repo", "me/digits", "--out", str(out)]) == 0
     assert main(["push", str(run), "--repo", "me/digits"]) == 2
     assert "pip install huggingface_hub (the extra `hub`" in capsys.readouterr().err
+
+
+def test_a_folder_is_exported_once_more(run, tmp_path, capsys):
+    folder = tmp_path / "net"
+    assert main(["push", str(run), "--repo", "me/net", "--out", str(folder)]) == 0
+    capsys.readouterr()
+    words = ["export", "--ckpt_path", str(folder)]
+    assert main([*words, "--bits", "14"]) == 0
+    assert capsys.readouterr().out == f"net, T = 4: {folder / 'net.safetensors'}\n"
+    images = torch.rand((8, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    own, integers = (
+        simulate(snn, images)[-1]
+        for snn in (from_pretrained(folder), load(folder / "net.safetensors"))
+    )
+    assert 0 < (own - integers).norm() < 0.05 * own.norm()
+    for more in (["--method", "exact"], ["--timesteps", "2"]):
+        assert main([*words, *more]) == 2
+        assert "holds one network, for T = 4; leave --method and" in capsys.readouterr().err
 
 
 def test_a_page_of_somebody_s_own_is_left_alone(tmp_path):

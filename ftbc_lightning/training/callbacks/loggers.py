@@ -12,8 +12,8 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.report.gallery import layer_pictures
 from ftbc_lightning.report.measure import measure_of
+from ftbc_lightning.report.pictures import layer_pictures
 from ftbc_lightning.report.rows import Measurements, Result
 from ftbc_lightning.report.style import Pixels, pixels
 from ftbc_lightning.training.callbacks import log_rows as logged
