@@ -1,6 +1,7 @@
 """Every subcommand of the command line on a device gives what it gives on a CPU."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,18 @@ def test_what_is_printed(both, capsys, subcommand, file):
     assert [line for line in here if not line.startswith("Device")] == [
         line for line in there if not line.startswith("Device")
     ]
+
+
+@pytest.mark.slow
+def test_benchmark(both, capsys):
+    pytest.importorskip("neurobench")
+    here, there = both(capsys, "benchmark", "--samples", "50")
+    written = [
+        json.loads(next((found.folder / "neurobench").glob("*.json")).read_text())
+        for found in (here, there)
+    ]
+    assert written[0] == written[1]
+    assert written[0]["results"]["SynapticOperations"]["Effective_ACs"] > 0
 
 
 def test_a_machine_without_the_device_exports_and_reports_what_was_run_there(
