@@ -30,6 +30,11 @@ def read_file(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
         UserError: The file is missing, truncated, not a checkpoint, or holds code.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a folder; give the checkpoint in it. What `ftbc push` has written is none: "
+            "`ftbc export` and from_pretrained read it."
+        )
     if not path.is_file():
         raise UserError(f"There is no file {path}; check the path of the checkpoint or weights.")
     try:

@@ -20,6 +20,7 @@ from tests.interchange.test_safetensors import calibrated
 from tests.networks import residual_net, samples
 
 RUN = ROOT / "tests" / "fixtures" / "run_of_0_1_0"
+QUIET = ["--quiet", "--trainer.logger", "false"]
 LICENCE = ["--license", "apache-2.0"]
 
 
@@ -165,6 +166,14 @@ def test_a_folder_is_exported_once_more(run, tmp_path, capsys):
     for more in (["--method", "exact"], ["--timesteps", "2"]):
         assert main([*words, *more]) == 2
         assert "holds one network, for T = 4; leave --method and" in capsys.readouterr().err
+
+
+def test_a_folder_is_no_checkpoint_and_the_message_says_what_reads_it(run, tmp_path, capsys):
+    folder = str(tmp_path / "net")
+    assert main(["push", str(run), "--repo", "me/net", "--out", folder]) == 0
+    place = ["--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(["test", "--config", "digits_cnn", "--ckpt_path", folder, *QUIET, *place]) == 2
+    assert f"{folder} is a folder; give the checkpoint in it." in capsys.readouterr().err
 
 
 def test_a_page_of_somebody_s_own_is_left_alone(tmp_path):
