@@ -1,6 +1,7 @@
 """What a node of a graph was called with, and the shapes that flow through it."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,20 @@ def named(
     {'input': 'x', 'kernel_size': 2, 'stride': 1}
     """
     return {**dict(zip(names, arguments, strict=False)), **keywords}
+
+
+def known(method: Callable[..., Any], keywords: dict[str, Any], *values: Any) -> dict[str, Any]:
+    """The keywords of a call, if the method that writes it down takes them.
+
+    Raises:
+        Refused: It is called with something that is not known here.
+    """
+    keywords = {"dim" if key == "axis" else key: value for key, value in keywords.items()}
+    try:
+        inspect.signature(method).bind(None, *values, **keywords)
+    except TypeError as error:
+        raise Refused(f"it is called with what a file has no place for ({error})") from error
+    return keywords
 
 
 def spread(value: Any, axes: int) -> list[int]:

@@ -20,11 +20,7 @@ class ArithmeticWriter(LayerWriter):
 
     def _mean(self, node: fx.Node, tensor: Any, dim: Any = None, keepdim: bool = False) -> str:
         source = self._tensor(tensor)
-        before = self.operations[source].shape
-        given = dim if isinstance(dim, list | tuple) else [dim]
-        if None in given:
-            raise Refused("it averages over the samples too")
-        axes = sorted(axis_of(axis, len(before) + 1) for axis in given)
+        before, axes = self.operations[source].shape, self._axes(source, dim)
         if axes != list(range(2, len(before) + 1)):
             return self._total(node, source, axes, mean=True)
         kernel = list(before[1:])
@@ -35,11 +31,13 @@ class ArithmeticWriter(LayerWriter):
 
     def _sum_over(self, node: fx.Node, tensor: Any, dim: Any = None, keepdim: bool = False) -> str:
         source = self._tensor(tensor)
-        given = dim if isinstance(dim, list | tuple) else [dim]
-        if None in given:
-            raise Refused("it adds up the samples too")
-        axes = sorted(axis_of(axis, len(self.operations[source].shape) + 1) for axis in given)
-        return self._total(node, source, axes, mean=False)
+        return self._total(node, source, self._axes(source, dim), mean=False)
+
+    def _axes(self, source: str, given: Any) -> list[int]:
+        axes = given if isinstance(given, list | tuple) else [given]
+        if None in axes:
+            raise Refused("it runs over the samples too")
+        return sorted(axis_of(axis, len(self.operations[source].shape) + 1) for axis in axes)
 
     def _total(self, node: fx.Node, source: str, axes: list[int], *, mean: bool) -> str:
         """Any axes of a sample: they are put last and added up by one linear layer."""

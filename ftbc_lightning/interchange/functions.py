@@ -5,17 +5,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ftbc_lightning.graph.operators import in_function, in_tail
-from ftbc_lightning.interchange.arguments import Refused, axis_of, named
+from ftbc_lightning.interchange.arguments import Refused, axis_of, known, named
 from ftbc_lightning.interchange.arithmetic import ArithmeticWriter
 from ftbc_lightning.interchange.operation_set import FUNCTIONS
+from ftbc_lightning.interchange.writer import Shape
 
-Norm = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm
 ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
 LAYER_NORM = ("input", "normalized_shape", "weight", "bias", "eps")
 RMS_NORM = ("input", "normalized_shape", "weight", "eps")
 GROUP_NORM = ("input", "num_groups", "weight", "bias", "eps")
+GROUP_NORMS = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 PLAIN = {
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
@@ -58,10 +60,9 @@ class FunctionWriter(ArithmeticWriter):
             return self._norm(
                 node, name, source, module.normalized_shape, module.weight, bias, module.eps
             )
-        if isinstance(module, nn.GroupNorm) and kind is nn.GroupNorm:
-            return self._group_norm(
-                node, source, module.num_groups, module.weight, module.bias, module.eps
-            )
+        if isinstance(module, nn.GroupNorm | _InstanceNorm) and kind in GROUP_NORMS:
+            groups = getattr(module, "num_groups", self._shape(node)[0])
+            return self._group_norm(node, source, groups, module.weight, module.bias, module.eps)
         raise Refused(self._no_place(node))
 
     def _called_function(
@@ -69,7 +70,7 @@ class FunctionWriter(ArithmeticWriter):
     ) -> str:
         """A function that was written in `forward`."""
         if name == "scaled_dot_product_attention":
-            return self._attention(node, **named(ATTENTION, args, kwargs))
+            return self._attention(node, **known(self._attention, named(ATTENTION, args, kwargs)))
         if name in ("matmul", "bmm"):
             return self._function(node, "matmul", named(("input", "other"), args, kwargs).values())
         if name in ("square", "pow"):
@@ -178,19 +179,30 @@ class FunctionWriter(ArithmeticWriter):
         factor *= width**-0.5 if scale is None else scale
         tensors = {"scale": factor, "shift": 0 * factor}
         scores = self._emit(f"{node.name}_scaled", "affine", (scores,), shape, {}, tensors)
-        if is_causal:
-            later = torch.ones(rows, columns, dtype=torch.bool).triu(1)
-            attn_mask = torch.zeros(rows, columns).masked_fill(later, -torch.inf)
-        if attn_mask is not None:
-            allowed = self._own(attn_mask, shape)
-            if allowed is None:
-                raise Refused("its mask changes in time")
-            mask = self._constant(f"{node.name}_masked_own", allowed, shape)
-            scores = self._emit(f"{node.name}_masked", "add", (scores, mask), shape)
+        mask = self._mask(attn_mask, shape, causal=is_causal)
+        if mask is not None:
+            own = self._constant(f"{node.name}_masked_own", mask, shape)
+            scores = self._emit(f"{node.name}_masked", "add", (scores, own), shape)
         weights = self._emit_function(
             f"{node.name}_weights", "softmax", (scores,), shape, {"axis": len(shape)}
         )
         return self._emit_function(node.name, "matmul", (weights, v), self._shape(node))
+
+    def _mask(self, given: Any, shape: Shape, *, causal: bool) -> Tensor | None:
+        """What is added to the scores, if anything is."""
+        if causal:
+            seen = torch.ones(shape[-2:], dtype=torch.bool).tril()
+        elif given is None:
+            return None
+        else:
+            own = self._own(given, shape)
+            if own is None:
+                raise Refused("its mask changes in time")
+            if self.constants[given].dtype != torch.bool:
+                return own
+            seen = own.bool()
+        mask = torch.zeros(seen.shape, dtype=self._dtype()).masked_fill(~seen, -torch.inf)
+        return mask.expand(shape)
 
     def _no_place(self, node: fx.Node) -> str:
         if not is_apart(node):

@@ -17,6 +17,7 @@ from ftbc_lightning.interchange.arguments import (
     Refused,
     ShapeOf,
     function_name,
+    known,
     named,
     spread,
 )
@@ -60,7 +61,7 @@ def describe(snn: SpikingNetwork, *, input_shape: Sequence[int] | None = None) -
         )
     kind = kind_of(snn)
     folded, _ = fold_thresholds(snn)
-    return _Lowering(folded, shape, kind).run()
+    return _Lowering(folded.cpu(), shape, kind).run()
 
 
 class _Lowering(FunctionWriter):
@@ -175,7 +176,8 @@ class _Lowering(FunctionWriter):
             "channel_shuffle": self._shuffle_function,
         }
         if name in written:
-            return written[name](node, *arguments, **keywords)  # type: ignore[no-any-return]
+            given = known(written[name], keywords, *arguments)
+            return written[name](node, *arguments, **given)  # type: ignore[no-any-return]
         if name in PIECES:
             return None  # `getitem` slices what is taken out of it
         source = self._tensor(arguments[0] if arguments else None)

@@ -31,7 +31,7 @@ from ftbc_lightning.snn.stepping import SteppedNetwork
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
 from ftbc_lightning.snn.weight_rounding import quantize_weights
 from tests import pretend_device
-from tests.networks import residual_net, samples
+from tests.networks import residual_net, samples, transformer
 
 METHODS = [
     *("none", "static", "iterative", "exact", "potential", "weights", "backpropagation"),
@@ -215,6 +215,15 @@ def test_export(both, tmp_path, format):
         assert torch.equal(here, there)
     else:
         assert files["cpu"].read_bytes() == files["pretend"].read_bytes()
+
+
+def test_export_of_functions(tmp_path):
+    net, x = transformer(4)
+    snn = convert(net, x[:1], [x], timesteps=2, functions="encoded")
+    files = [tmp_path / "cpu", tmp_path / "pretend"]
+    for file in files:
+        export(snn.to(file.name), file)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_export_in_integers(both, tmp_path):

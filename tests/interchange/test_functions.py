@@ -19,10 +19,28 @@ MORE = {
     "einsum": lambda: lambda h: torch.einsum("B h q d, B h k d -> B h q k", heads(h), heads(h)),
     "a product": lambda: lambda h: h * torch.roll(h, 3, 1),
     "causal": lambda: lambda h: F.scaled_dot_product_attention(*[heads(h)] * 3, is_causal=True),
+    "a mask": lambda: (
+        lambda h: F.scaled_dot_product_attention(
+            *[heads(h)] * 3, attn_mask=torch.eye(4, dtype=torch.bool, device=h.device).roll(1, 0)
+        )
+    ),
+    "instance norm": lambda: Normed(),
+    "mean over an axis": lambda: lambda h: F.gelu(heads(h)).mean(axis=2).flatten(1),
     "a share": lambda: lambda h: 1 / (1 + h),
 }
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.InstanceNorm1d(4, affine=True)
+
+    def forward(self, h):
+        return self.norm(h.view(-1, 4, 2))
+
+
 HELD = {name: made for name, made in (FUNCTIONS | MORE).items() if name != "SELU"}
-FEATURES = {"einsum": 16}
+FEATURES = {"einsum": 16, "mean over an axis": 2}
 
 
 def made(name):
