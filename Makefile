@@ -27,7 +27,7 @@ test-slow: .venv/installed
 
 # a file's tests share what they fit: they stay in one worker
 test-processes: .venv/installed
-	$(BIN)/python -m pytest -m processes -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m processes -n 2 --dist loadfile
 
 # The default suite with the oldest versions that pyproject.toml allows; several GB on first use.
 test-oldest: .venv-oldest/installed
