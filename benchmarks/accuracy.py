@@ -9,8 +9,9 @@ the last 5,000 of it, on which everything was chosen, `--split test` the test pa
 the other. `ann` as a method is the network before conversion. `--bits` rounds the weights to so
 many bits and calibrates for the rounded ones; with `--rounding after` they are rounded at last,
 and nothing is found anew; with `--rounding integers` it is the network of the exported file that
-is counted, in whole numbers. A line is appended for every block
-of samples; a second run does only what is missing, and prints the table.
+is counted, in whole numbers. `--bias mean` counts the network with one bias for all steps and no
+start membrane (`mean_bias`); `--half` says where the half threshold goes. A line is appended for
+every block of samples; a second run does only what is missing, and prints the table.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.ann import ResNet20
 from ftbc_lightning.ann.weights import load_weights
 from ftbc_lightning.files.checkpoint import read_file
-from ftbc_lightning.interchange import describe
+from ftbc_lightning.interchange import describe, mean_bias
 from ftbc_lightning.interchange.integers import integers
 from ftbc_lightning.interchange.rebuild import rebuild
 from ftbc_lightning.snn.neurons import NEURON_MODELS
@@ -88,7 +89,7 @@ def main() -> None:
             for method in given.methods:
                 key = (given.network, given.split, given.rule, str(timesteps), method)
                 neuron = (given.neuron, str(given.levels), str(given.leak), given.target)
-                key = (*key, *neuron, str(given.shrinkage), *rounding(given))
+                key = (*key, *neuron, str(given.shrinkage), *rounding(given), *charged(given))
                 key = (*key, str(given.samples), str(draw))
                 done = {row[:-2] for row in rows(given.output)}
                 missing = [b for b in blocks if (*key, str(b), str(given.block)) not in done]
@@ -126,6 +127,7 @@ def predictor(
         neuron=given.neuron,
         levels=given.levels,
         leak=given.leak,
+        half_threshold=given.half,
     )
     after = given.rounding == "after"
     calibrate(
@@ -139,12 +141,20 @@ def predictor(
         snn = quantize_weights(snn, given.bits)
     if given.rounding == "integers":
         snn = rebuild(integers(describe(snn), given.bits))
+    if given.bias == "mean":
+        snn = mean_bias(snn)
     return lambda images: simulate(snn, images)[-1]
 
 
 def rounding(given: argparse.Namespace) -> tuple[str, ...]:
     """What a line says of rounded weights; nothing where there are none."""
     return () if given.bits is None else (f"{given.bits} bits", f"rounded {given.rounding}")
+
+
+def charged(given: argparse.Namespace) -> tuple[str, ...]:
+    """What a line says of the half threshold and the bias; nothing where both are the defaults."""
+    plain = (given.half, given.bias) == ("initial", "metadata")
+    return () if plain else (f"half {given.half}", f"bias {given.bias}")
 
 
 def rows(path: Path) -> list[Key]:
@@ -189,6 +199,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shrinkage", type=float, default=0.03, help="ridge of the weight stage")
     parser.add_argument("--bits", type=int, help="of a weight; float if not given")
     parser.add_argument("--rounding", choices=("before", "after", "integers"), default="before")
+    parser.add_argument("--half", choices=("initial", "per_step", "none"), default="initial")
+    parser.add_argument("--bias", choices=("metadata", "mean"), default="metadata")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--n", type=int, default=10000)

@@ -38,8 +38,9 @@ def export(
         timesteps: For which T; the largest if not given.
         output: The file, whose folder is made; beside the checkpoint, named after the network,
             if not given.
-        bias: What nir does with the temporal biases: metadata keeps them beside the graph, mean
-            adds their mean to the weights' bias and says what that costs.
+        bias: What nir does with the temporal biases: metadata keeps them beside the graph, clock
+            makes them weights from input channels that say which step it is, mean adds their mean
+            to the weights' bias and says what that costs.
         bits: Write integers, weights of so many bits, 2 to 16; safetensors alone. Best after
             `ftbc calibrate --calibration.weight_bits` with the same number.
         input_shape: Shape of one sample, for a checkpoint of an earlier program.

@@ -13,7 +13,8 @@ from ftbc_lightning.graph.outputs import check_one_output
 from ftbc_lightning.interchange.integers import integers
 from ftbc_lightning.interchange.lowering import describe
 from ftbc_lightning.interchange.neuron_kind import kind_of
-from ftbc_lightning.interchange.nir_file import UNSAID, write_nir
+from ftbc_lightning.interchange.nir_file import write_nir
+from ftbc_lightning.interchange.nir_metadata import CLOCK, UNSAID
 from ftbc_lightning.interchange.programs import write_onnx, write_torch_program
 from ftbc_lightning.interchange.tensors_file import write_safetensors
 from ftbc_lightning.interchange.unit_threshold import Bias, mean_charge
@@ -48,8 +49,9 @@ def _safetensors(
 
 def _nir(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
     write_nir(describe(snn, input_shape=input_shape), path, bias=bias)
-    if bias == "metadata":
-        warnings.warn(UNSAID, stacklevel=3)
+    notes = {"metadata": UNSAID, "clock": CLOCK}
+    if bias in notes:
+        warnings.warn(notes[bias], stacklevel=3)
 
 
 def _onnx(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
@@ -93,7 +95,8 @@ def export(
             "onnx": one time step with its state in and out, float32. "torch_export": a program
             of all T steps.
         bias: What "nir" does with v0 and b[t], which it cannot say: "metadata" keeps them beside
-            the graph, "mean" adds their mean over the steps to the weights' bias.
+            the graph, "clock" makes them weights from T more channels of the input, which
+            say which step it is, "mean" adds their mean over the steps to the weights' bias.
         bits: Write weights as integers of so many bits, sign included, 2 to 16, and thresholds,
             membranes and biases as whole numbers of the same unit
             (`ftbc_lightning.interchange.integers`); "safetensors" alone. Calibrate with

@@ -27,20 +27,9 @@ from ftbc_lightning.errors import UserError, imported
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.interchange.description import Description, Operation, is_encoder
 from ftbc_lightning.interchange.neuron_kind import NeuronKind
+from ftbc_lightning.interchange.nir_metadata import DT, graph_metadata
 from ftbc_lightning.interchange.operation_set import LATER
 from ftbc_lightning.interchange.unit_threshold import Bias, unit_thresholds
-from ftbc_lightning.version import __version__
-
-UNSAID = (
-    "NIR has no time-varying bias and no start membrane, and its readers differ in the reset: "
-    "b[t], v0 and the flag reset=subtract are in the metadata of the neurons, which a reader has "
-    "to apply; bias=mean folds their mean into the weights instead"
-)
-"""What a person has to know who hands the file on."""
-
-DT = 1e-4
-"""One time step in seconds: snnTorch takes it to be so, and any other gives the same graph with
-other time constants."""
 
 WHY_NOT = {
     "max_pool": "there is none for it; train with average pooling",
@@ -69,7 +58,24 @@ def write_nir(description: Description, path: Path, *, bias: Bias) -> None:
     _refuse_neurons(description.kind())
     nir = imported("nir", "The format nir needs", "export")
     graph = nir_graph(unit_thresholds(description, bias=bias), bias=bias)
-    write_whole(path, lambda beside: nir.write(beside, graph))
+
+    def write(beside: Path) -> None:
+        nir.write(beside, graph)
+        _take_away_resets(beside)
+
+    write_whole(path, write)
+
+
+def _take_away_resets(path: Path) -> None:
+    """Delete v_reset, which nir 1.0.8 writes as 0: what it reads where there is none.
+
+    nir 1.0.4, which sinabs holds to, refuses a file with it.
+    """
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        for node in file["node/nodes"].values():
+            node.pop("v_reset", None)
 
 
 def nir_graph(description: Description, *, bias: Bias) -> Any:
@@ -91,15 +97,7 @@ def nir_graph(description: Description, *, bias: Bias) -> Any:
             f"NIR has no primitive for {len(refused)} of the operations: {'; '.join(refused)}. "
             "Replace them, or export to another format."
         )
-    metadata = {
-        "program": f"ftbc-lightning {__version__}",
-        "timesteps": description.timesteps,
-        "bias": bias,
-        "equations": "; ".join(NeuronKind().facts()["equations"]),
-        "reset": "subtract",
-        "readout": kind.readout(),
-        **(_leak_facts(kind, description.timesteps) if kind.leak != 1 else {}),
-    }
+    metadata = graph_metadata(description, bias)
     return nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata)
 
 
@@ -110,23 +108,6 @@ def _refuse_neurons(kind: NeuronKind) -> None:
             f"(neuron {kind.name}, levels {kind.levels}). Convert with neuron if and levels 1, or "
             "export to safetensors, onnx or torch_export."
         )
-
-
-def _leak_facts(kind: NeuronKind, timesteps: int) -> dict[str, Any]:
-    """What a reader of `LIF` and `LI` nodes should know."""
-    leak, read_out = kind.leak, kind.readout("what goes into it").partition(": ")[2]
-    grown = f"(1 - {leak} ** {timesteps}) / (1 - {leak} ** (t + 1))"
-    return {
-        "dt": DT,
-        "leak": leak,
-        "equations": "; ".join(
-            [f"u = {leak} * v + x + temporal_bias[t]", kind.fire(), "v = u - threshold * s"]
-        ),
-        "order": "leak, charge, bias, fire, reset; the network has its leak after the reset, "
-        f"v = {leak} * (u - threshold * s), so initial_membrane is its v0 divided by the leak",
-        "readout": f"logits after step {timesteps - 1}: the output, which the LI node has added "
-        f"up; after step t: output * {grown}; without that node: {read_out}",
-    }
 
 
 class _Writer:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ftbc_lightning.graph.step_weights import step_weights
+from ftbc_lightning.interchange.clock import with_clock
 from ftbc_lightning.interchange.description import Description, Operation
 
-Bias = Literal["metadata", "mean"]
+Bias = Literal["metadata", "mean", "clock"]
 
 
 def mean_charge(initial_membrane: Tensor, temporal_bias: Tensor, leak: float) -> Tensor:
@@ -46,13 +47,18 @@ def unit_thresholds(description: Description, *, bias: Bias) -> Description:
         description: Of a network.
         bias: "metadata" keeps the start membrane and the temporal bias apart from the weights;
             "mean" adds their mean over the steps, (v0 + sum of b[t]) / T, to the bias before the
-            neuron, and sets both to 0; see `mean_charge` for neurons with a leak.
+            neuron, and sets both to 0; see `mean_charge` for neurons with a leak; "clock" makes
+            them weights from T more channels of the input, which say which step it is.
 
     Returns:
-        The description of a network with the same spikes ("metadata"), or of the one that
-        `mean_bias` of `ftbc_lightning.interchange` makes ("mean").
+        The description of a network with the same spikes ("metadata", "clock"), or of the one
+        that `mean_bias` of `ftbc_lightning.interchange` makes ("mean").
+
+    Raises:
+        UserError: A layer is out of reach of the clock (`ftbc_lightning.interchange.clock`).
     """
-    return _Divider(description, mean=bias == "mean").run()
+    divided = _Divider(description, mean=bias == "mean").run()
+    return with_clock(divided) if bias == "clock" else divided
 
 
 class _Divider:

@@ -21,3 +21,10 @@ def linear(node, x: Tensor) -> Tensor:
         weights = torch.tensor(node.weight), torch.tensor(node.bias)
         return nn.functional.conv2d(x, *weights, *set_to, int(node.groups))
     return x.flatten(1) if isinstance(node, nir.Flatten) else x
+
+
+def clocked(images: Tensor, step: int, timesteps: int) -> Tensor:
+    """The samples with a channel more for each step, of which the one of this step is 1."""
+    clock = images.new_zeros(len(images), timesteps, *images.shape[2:])
+    clock[:, step] = 1
+    return torch.cat([images, clock], 1)
