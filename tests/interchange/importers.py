@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.reference.nir_reader import clocked
+
 
 class ImportedGraph:
     """A graph with one module a node, run step by step; counts the spikes of each neuron."""
@@ -25,12 +27,14 @@ class ImportedGraph:
         self.neurons = [name for name in self.order if isinstance(graph.nodes[name], kinds)]
         self.metadata = {name: graph.nodes[name].metadata for name in self.neurons}
 
-    def run(self, images: Tensor, timesteps: int) -> tuple[list[int], Tensor]:
+    def run(
+        self, images: Tensor, timesteps: int, *, clock: bool = False
+    ) -> tuple[list[int], Tensor]:
         """Spikes of each layer of neurons over all steps, and the mean output."""
         spikes = dict.fromkeys(self.neurons, 0)
         total = torch.zeros(())
-        for _ in range(timesteps):
-            values = {self.order[0]: images}
+        for step in range(timesteps):
+            values = {self.order[0]: clocked(images, step, timesteps) if clock else images}
             for name in self.order[1:]:
                 terms = [values[source] for source, target in self.edges if target == name]
                 value = terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)

@@ -56,8 +56,8 @@ def shortcut():
 ANNS = {"chain": chain, "residual": residual_net, "shortcut": shortcut}
 
 
-def run_graph(graph, images, timesteps):
-    """A reader of its own: the graph as NIR defines it, soft reset, v0 and b[t] from metadata."""
+def run_graph(graph, images, timesteps, *, to_zero=False):
+    """A reader of its own: the graph as NIR defines it, v0 and b[t] from metadata, soft reset."""
     state, outputs = {}, []
     for t in range(timesteps):
         values = {}
@@ -73,7 +73,7 @@ def run_graph(graph, images, timesteps):
                 )
                 u = state.get(name, v0.view(-1, *axes)) + x + b[t].view(-1, *axes)
                 x = (u >= torch.tensor(node.v_threshold)).float()
-                state[name] = u - x * torch.tensor(node.v_threshold)
+                state[name] = u * (1 - x) if to_zero else u - x * torch.tensor(node.v_threshold)
             values[name] = x
         outputs.append(x)
     return torch.stack(outputs).cumsum(0) / torch.arange(1, timesteps + 1).view(-1, 1, 1)
@@ -154,10 +154,10 @@ def test_uneven_adaptive_pooling_is_named_with_the_way_out():
         nir_graph(unit_thresholds(describe(snn), bias="mean"), bias="mean")
 
 
-def with_mean_bias(ann, folder, leak=1.0):
-    """A network, the graph that is read back from its file with mean biases, and new samples."""
+def with_bias(bias, ann, folder, leak=1.0):
+    """A network, the graph that is read back from its file, and new samples."""
     snn = calibrated(ann, samples(8, dtype=torch.float32), leak=leak)
-    graph = nir.read(export(snn, folder / "snn.nir", format="nir", bias="mean"))
+    graph = nir.read(export(snn, folder / "snn.nir", format="nir", bias=bias))
     return snn, graph, samples(8, seed=2, dtype=torch.float32)
 
 
@@ -183,7 +183,7 @@ def test_sinabs_gives_the_same_spikes_once_it_fires_one_a_step_without_a_floor(n
     pytest.importorskip("sinabs")
     from tests.interchange.importers import by_sinabs
 
-    snn, graph, images = with_mean_bias(ANNS[name]().float(), tmp_path)
+    snn, graph, images = with_bias("mean", ANNS[name]().float(), tmp_path)
     logits, own, left = spikes(mean_bias(snn), images)
     found, output = by_sinabs(graph, len(images), as_imported=False).run(images, 4)
     assert found == own
@@ -195,13 +195,26 @@ def test_sinabs_gives_the_same_spikes_once_it_fires_one_a_step_without_a_floor(n
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", list(ANNS))
+def test_sinabs_gives_the_spikes_of_the_calibrated_network_from_the_clock(name, tmp_path):
+    pytest.importorskip("sinabs")
+    from tests.interchange.importers import by_sinabs
+
+    snn, graph, images = with_bias("clock", ANNS[name]().float(), tmp_path)
+    logits, own, _ = spikes(snn, images)
+    found, output = by_sinabs(graph, len(images), as_imported=False).run(images, 4, clock=True)
+    assert found == own
+    torch.testing.assert_close(output, logits[-1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_sinabs_own_loader_runs_a_chain(tmp_path):
     pytest.importorskip("sinabs")
     from sinabs.activation import SingleSpike
     from sinabs.layers import IAFSqueeze
     from sinabs.nir import from_nir
 
-    snn, graph, images = with_mean_bias(chain(), tmp_path)
+    snn, graph, images = with_bias("mean", chain(), tmp_path)
     network = from_nir(graph, batch_size=8)
     for module in network.modules():
         if isinstance(module, IAFSqueeze):
@@ -219,7 +232,7 @@ def test_snntorch_gives_the_same_spikes_up_to_membranes_left_above_threshold(nam
     pytest.importorskip("snntorch")
     from tests.interchange.importers import by_snntorch
 
-    snn, graph, images = with_mean_bias(ANNS[name]().float(), tmp_path, leak)
+    snn, graph, images = with_bias("mean", ANNS[name]().float(), tmp_path, leak)
     for sample in images.split(1):  # it flattens the batch axis too
         _, own, left = spikes(mean_bias(snn), sample)
         found, _ = by_snntorch(graph, as_imported=False).run(sample, 4)
