@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from ftbc_lightning import UserError, export, load, simulate
+from ftbc_lightning import UserError, calibrate, convert, export, load, simulate
 from ftbc_lightning.interchange import describe, mean_bias
 from ftbc_lightning.interchange.description import from_header
 from ftbc_lightning.interchange.rebuild import rebuild
@@ -160,6 +160,18 @@ def test_the_mean_bias_is_that_of_the_description(model):
     twin = rebuild(unit_thresholds(describe(snn), bias="mean"))
     expected = simulate(mean_bias(snn), images)
     torch.testing.assert_close(simulate(twin, images), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("half_threshold", ["none", "per_step"])
+def test_a_static_calibration_without_a_start_membrane_loses_nothing_by_a_mean_bias(
+    half_threshold,
+):
+    ann, images = residual_net(), samples(8)
+    snn = convert(ann, images[:1], [images], timesteps=4, half_threshold=half_threshold)
+    calibrate(ann, snn, [images], method="static")
+    assert any(neuron.temporal_bias.any() for neuron in snn.neurons().values())
+    expected = simulate(snn, images)
+    torch.testing.assert_close(simulate(mean_bias(snn), images), expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("leak", [1.0, 0.8])
