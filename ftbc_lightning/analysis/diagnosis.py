@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ftbc_lightning.analysis.observation import LayerView, watch
 from ftbc_lightning.analysis.quantized_ann import on_grid
-from ftbc_lightning.calibration.layer import by_channel
+from ftbc_lightning.calibration.by_channel import by_channel
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Batches, samples_of

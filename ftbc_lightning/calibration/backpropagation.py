@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import over
+from ftbc_lightning.calibration.by_channel import over
 from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.stage import Stage

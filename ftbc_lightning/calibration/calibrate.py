@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.calibration.expected import CalibrationSamples, Expected
 from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.iterative import stops
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
@@ -23,7 +24,6 @@ from ftbc_lightning.snn.statistics import (
     Reduce,
     identity,
     present,
-    samples_of,
     silent,
 )
 from ftbc_lightning.snn.weight_rounding import WeightRounding
@@ -80,7 +80,7 @@ class CalibrationTrace:
 def calibrate(
     ann: nn.Module,
     snn: SpikingNetwork,
-    batches: Batches,
+    batches: Batches | CalibrationSamples,
     *,
     method: str = "exact",
     target: Target = "auto",
@@ -105,7 +105,8 @@ def calibrate(
     Args:
         ann: The network that was converted.
         snn: Its conversion, with thresholds set.
-        batches: Calibration inputs, from the training split.
+        batches: Calibration inputs, from the training split; as `CalibrationSamples` where several
+            networks of one traced ANN are calibrated on them.
         method: Stages joined by `+`, see `parse_method`. "exact" solves each step in closed form
             over all batches at once; "iterative" is the paper's heuristic, batch after batch;
             "static" is one bias for all steps; "none" clears the biases; "weights+exact" corrects
@@ -151,8 +152,9 @@ def calibrate(
         weights = _with_rounding(snn, weight_bits, weights)
     if stages.method == "none":
         return outcome
-    like = next(iter(neurons.values())).threshold
-    samples = samples_of(batches, like=like, reduce=reduce)
+    if not isinstance(batches, CalibrationSamples):
+        batches = CalibrationSamples(reference, batches, reduce=reduce)
+    samples = batches.of(reference)
     run = partial(_sweep_share, reference, snn, reduce)
     told = partial(_tell, progress, stages.method)
     by_batch = STAGES[stages.biases].by_batch
@@ -166,8 +168,17 @@ def calibrate(
             correct = partial(_with_membranes, membranes=before, biases=biases)
             passes += STAGES[stages.membranes].passes
         reached = partial(told, 0, total * len(neurons))
+        expected = batches.known()
         outcome.extend(
-            [run(samples, correct, correct_weights=weights, passes=passes, reached=reached)]
+            [
+                run(
+                    *(samples, correct),
+                    correct_weights=weights,
+                    passes=passes,
+                    expected=expected,
+                    reached=reached,
+                )
+            ]
         )
     if stages.weights:
         outcome.left_alone = left_alone(snn)
@@ -178,7 +189,8 @@ def calibrate(
             for index, batch in enumerate(samples):
                 sweeps = (not alone) + len(errors) * len(samples) + index
                 reached = partial(told, sweeps * len(neurons), total * len(neurons))
-                found.append(run([batch], biases, reached=reached))
+                expected = batches.known(index)
+                found.append(run([batch], biases, expected=expected, reached=reached))
             outcome.extend(found)
             errors.append(_mean_error(snn, found))
         outcome.rounds = len(errors)
@@ -194,6 +206,7 @@ def _sweep_share(
     *,
     correct_weights: CorrectWeights | None = None,
     passes: int = 1,
+    expected: dict[fx.Node, Expected],
     reached: Callable[[int], None],
 ) -> dict[str, LayerError]:
     """`sweep` over this process's share of the samples, which may be none."""
@@ -205,6 +218,7 @@ def _sweep_share(
         correct,
         correct_weights=correct_weights,
         passes=passes,
+        expected=expected,
         reduce=merge,
         reached=reached,
     )

@@ -6,7 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Layer, joined_by_channel
+from ftbc_lightning.calibration.by_channel import joined_by_channel
+from ftbc_lightning.calibration.layer import Layer
 from ftbc_lightning.calibration.order_statistic import place_of
 from ftbc_lightning.snn.device_bounds import sorted_elements
 from ftbc_lightning.snn.statistics import Reduce, identity

@@ -7,31 +7,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ftbc_lightning.calibration.by_channel import by_channel, over, total
+from ftbc_lightning.calibration.expected import Expected
 from ftbc_lightning.calibration.spike_train import SpikeTrain, train_of
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.statistics import Reduce
 
 Current = Callable[[int], Tensor]
 """The current x[t] of a micro-batch at step t, `[B, C, ...]`; steps are asked for from 0 on."""
-
-
-def by_channel(values: Tensor) -> Tensor:
-    """`[B, C, ...]` as `[C, N]` with N over batch and space."""
-    return values.transpose(0, 1).flatten(1)
-
-
-def joined_by_channel(values: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
-    """All of several `[B, C, ...]` as one `[C, N]`, each value copied once."""
-    channels = values[0].shape[1]
-    size = sum(v.numel() for v in values) // channels
-    rows = values[0].new_empty(channels, size) if out is None else out
-    start = 0
-    for value in values:
-        turned = value.transpose(0, 1)
-        end = start + value.numel() // channels
-        rows[:, start:end].view(turned.shape).copy_(turned)
-        start = end
-    return rows
 
 
 def fired(neuron: IFNeuron, charged: Tensor, threshold: Tensor, owed: Tensor | None) -> Tensor:
@@ -55,11 +38,6 @@ def numbers(spikes: Tensor) -> Tensor:
     return spikes.unsqueeze(-1).flatten(2).sum(2).sum(0, dtype=torch.float64).long()
 
 
-def over(values: Tensor, potential: Tensor) -> Tensor:
-    """Shape `[C]` so that it broadcasts over `[B, C, ...]`."""
-    return values.view(-1, *(1,) * (potential.ndim - 2))
-
-
 @dataclass
 class Layer:
     """A neuron, what flows into it, and what the ANN has in its place.
@@ -68,7 +46,8 @@ class Layer:
         name: The node's name.
         neuron: The neuron, whose temporal bias is written in place.
         currents: x of each micro-batch.
-        activations: a, `[B, C, ...]`: a piece for each micro-batch, or one for all of them.
+        expected: E[a], and what the pieces look like: one for each micro-batch, or one for all.
+        values: Computes a, `[B, C, ...]`, of each piece; called where more than E[a] is read.
         samples: How many there are over all processes.
         reduce: Merges sums and counts over processes.
     """
@@ -76,9 +55,29 @@ class Layer:
     name: str
     neuron: IFNeuron
     currents: Sequence[Current]
-    activations: Sequence[Tensor]
+    expected: Expected
+    values: Callable[[], Sequence[Tensor]]
     samples: int
     reduce: Reduce
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        neuron: IFNeuron,
+        currents: Sequence[Current],
+        activations: Sequence[Tensor],
+        samples: int,
+        reduce: Reduce,
+    ) -> "Layer":
+        """A layer of which all activations are there; the arguments are those of `Layer`."""
+        expected = Expected.of(activations, samples, reduce)
+        return cls(name, neuron, currents, expected, lambda: activations, samples, reduce)
+
+    @cached_property
+    def activations(self) -> Sequence[Tensor]:
+        """What the ANN has there, a of each piece, `[B, C, ...]`."""
+        return self.values()
 
     @cached_property
     def theta(self) -> Tensor:
@@ -97,7 +96,7 @@ class Layer:
 
     def count(self) -> int:
         """N, how many values a channel has over samples, space and processes."""
-        return self.samples * self.activations[0][0, 0].numel()
+        return self.samples * self.expected.places
 
     def mean(self, counts: Tensor) -> Tensor:
         """The mean of theta * s, float64, from counts of spikes `[..., C]`."""
@@ -105,9 +104,7 @@ class Layer:
 
     def target(self) -> Tensor:
         """E[a] clipped to what a mean output can be, float64 `[C]`."""
-        sums = [by_channel(a).sum(1, dtype=torch.float64) for a in self.activations]
-        mean = self.reduce(total(sums), "sum") / self.count()
-        return self.limited(mean)
+        return self.limited(self.expected.mean)
 
     def limited(self, means: Tensor) -> Tensor:
         """Clip `[..., C]` to what a mean output can be."""
@@ -127,7 +124,9 @@ class Layer:
 
     def rests(self) -> list[Tensor]:
         """The membranes before the first step."""
-        return [self.neuron.rest(a.unsqueeze(0)) for a in self.activations]
+        device = self.neuron.threshold.device
+        likes = (torch.empty_like(form, device=device) for form in self.expected.forms)
+        return [self.neuron.rest(like.unsqueeze(0)) for like in likes]
 
     def mean_output(self, trains: Sequence[SpikeTrain]) -> Tensor:
         """The mean of theta * s over samples, space and steps, float64 `[C]`.
@@ -239,7 +238,7 @@ def correct_step_by_step(layer: Layer, rule: StepRule, aim: Aim | None = None) -
     neuron = layer.neuron
     aim = Aim.even(layer.target()) if aim is None else aim
     present = neuron.temporal_bias + neuron.step_charge
-    height = over(neuron.threshold, layer.activations[0])
+    height = over(neuron.threshold, layer.expected.forms[0])
     membranes = layer.rests()
     trains = [train_of(neuron, membrane) for membrane in membranes]
     owed = [torch.zeros_like(v) if neuron.remembers else None for v in membranes]
@@ -271,11 +270,6 @@ def correct_step_by_step(layer: Layer, rule: StepRule, aim: Aim | None = None) -
             spent = spent + after[-1]
     means = layer.mean(torch.stack(before + after)).view(2, neuron.timesteps, -1)
     return trains, LayerError(*_distance(means, aim.mean))
-
-
-def total(counts: Sequence[Tensor]) -> Tensor:
-    """The sum over all pieces, `[C]`."""
-    return counts[0] if len(counts) == 1 else torch.stack(list(counts)).sum(0)
 
 
 def _distance(means: Tensor, target: Tensor) -> Tensor:

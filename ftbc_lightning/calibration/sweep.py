@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from ftbc_lightning.calibration.between_neurons import read_later, stretch_before
+from ftbc_lightning.calibration.expected import Expected, expected_activations, pieces_of
 from ftbc_lightning.calibration.held_out import sorted_by_half
 from ftbc_lightning.calibration.layer import Corrected, Layer, LayerError
 from ftbc_lightning.calibration.micro_batch import MicroBatch, Room
@@ -35,10 +36,14 @@ def sweep(
     correct_weights: CorrectWeights | None = None,
     passes: int = 1,
     waiting_bytes: int | None = None,
+    expected: dict[fx.Node, Expected] | None = None,
     reduce: Reduce,
     reached: Callable[[int], None],
 ) -> dict[str, LayerError]:
     """One pass of the ANN and one T-step pass of the spiking network over `samples`.
+
+    The ANN goes first, a micro-batch at a time, and leaves the mean of each activation alone.
+    Where more of it is read it goes along, a layer at a time, and its activations wait too.
 
     When a neuron is reached, all that lies before it is corrected already, so its currents are
     those of the corrected network: no second pass is needed (method 2.2). All samples wait at
@@ -62,6 +67,8 @@ def sweep(
         correct_weights: What is done before it, where the layer before it can be changed.
         passes: How often `correct` goes through the steps of a layer.
         waiting_bytes: How much may be kept; `device_bounds.waiting_bytes` if None.
+        expected: What an earlier sweep over the same samples has found of the ANN, filled if empty;
+            not read where weights are corrected.
         reduce: Merges sums and counts over processes.
         reached: Told the number of layers that are finished.
 
@@ -87,11 +94,16 @@ def sweep(
     known: set[fx.Node] = set()
     errors: dict[str, LayerError] = {}
     count = number_of(images, reduce)
+    expected = {} if expected is None else expected
+    if correct_weights is None and not expected:
+        activations = [originals[node] for node in later]
+        expected |= expected_activations(ann_plan, activations, images, count, reduce)
     while later:
         node = later.pop(0)
         neuron = neurons[node.name]
         stretch = stretch_before(node, plan, known=known, later=later)
-        found = [forward.activation(originals[node]) for forward in ann]
+        values = partial(_activations, ann, originals[node])
+        found = None if correct_weights is None else values()
         for place in places.get(node, ()):
             assert correct_weights is not None
             target, wanted = _wanted(place, originals, ann)
@@ -103,7 +115,11 @@ def sweep(
             )
         room = Room(waiting_bytes - _kept(parts), snn.timesteps * sum(map(len, images)))
         currents = [partial(part.current, stretch, room, passes > 1) for part in parts]
-        layer = Layer(node.name, neuron, currents, pieces_of(found), count, reduce)
+        if found is None:
+            here = expected[originals[node]]
+            layer = Layer(node.name, neuron, currents, here, values, count, reduce)
+        else:
+            layer = Layer.of(node.name, neuron, currents, found, count, reduce)
         trains, errors[node.name] = correct(layer)
         apart = trains if len(trains) == len(parts) else trains[0].split(list(map(len, images)))
         for part, train in zip(parts, apart, strict=True):
@@ -130,11 +146,10 @@ def _wanted(
     return target, seen[target]
 
 
-def pieces_of(activations: Sequence[Tensor]) -> list[Tensor]:
-    """What of a layer is looked at together: on a CPU a micro-batch, elsewhere all of them."""
-    if len(activations) == 1 or activations[0].device.type == "cpu":
-        return list(activations)
-    return [torch.cat(list(activations))]
+def _activations(ann: Sequence["Forward"], node: fx.Node) -> list[Tensor]:
+    """The activations of a node, in pieces."""
+    found = [forward.activation(node) for forward in ann]
+    return pieces_of(found, found[0].device)
 
 
 def number_of(images: Sequence[Tensor], reduce: Reduce) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ftbc_lightning.calibration.layer import Aim, Layer, by_channel, over, total
+from ftbc_lightning.calibration.by_channel import by_channel, over, total
+from ftbc_lightning.calibration.layer import Aim, Layer
 from ftbc_lightning.graph.step_weights import leaky_sums
 
 RAMP = 0.2

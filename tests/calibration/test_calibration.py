@@ -106,7 +106,7 @@ def test_exact_does_not_cut_between_copies_of_one_potential_that_round_different
     neuron = IFNeuron(1, timesteps=1).to(dtype)
     neuron.threshold.fill_(1.0)
     activations = torch.full_like(potentials, wanted)
-    layer = Layer(
+    layer = Layer.of(
         "act", neuron, [lambda t: potentials], [activations], len(activations), lambda x, kind: x
     )
     target = layer.target()

@@ -96,7 +96,7 @@ def test_what_is_not_finite_is_no_index_out_of_range(value):
 def layer_of(values, reduce=identity):
     neuron = IFNeuron(values.shape[1], timesteps=1).to(values.dtype)
     neuron.set_threshold(torch.full((values.shape[1],), 0.7), half_threshold="initial")
-    return Layer("act", neuron, [lambda t: values], [values], len(values), reduce)
+    return Layer.of("act", neuron, [lambda t: values], [values], len(values), reduce)
 
 
 def test_the_way_follows_device_and_processes():

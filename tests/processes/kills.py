@@ -53,7 +53,7 @@ WORK = {
     "first epoch": "ftbc_lightning.training.module:SpikingClassifier.training_step",
     "conversion": "ftbc_lightning.training.module:SpikingClassifier.convert",
     "threshold search": "ftbc_lightning.training.callbacks.ftbc:set_thresholds",
-    "calibration": "ftbc_lightning.calibration.sweep:Forward.activation",
+    "calibration": "ftbc_lightning.calibration.micro_batch:MicroBatch.current",
     "evaluation": "ftbc_lightning.training.module:SpikingClassifier.validation_step",
 }
 """The middle of what is done between writes."""

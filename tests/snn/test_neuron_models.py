@@ -152,7 +152,7 @@ def test_a_two_sided_neuron_is_the_loop_and_meets_the_target_of_each_step(levels
     neuron.set_threshold(torch.tensor([0.5, 1.0, 0.3]).double(), half_threshold="initial")
     means = torch.tensor([0.2, -0.4, -0.1]).double()
     activations = means + 0.3 * torch.randn(200, 3, dtype=torch.float64, generator=generator)
-    layer = Layer("encoder", neuron, [lambda t: x[t].clone()], [activations], 200, identity)
+    layer = Layer.of("encoder", neuron, [lambda t: x[t].clone()], [activations], 200, identity)
     for target in ("step", "ideal"):
         _, errors = correct_step_by_step(layer, exact(), aim_of(layer, target))
         assert float(errors.after.max()) <= float(neuron.threshold.max()) / 200 + 1e-12

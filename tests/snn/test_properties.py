@@ -118,7 +118,7 @@ def test_exact_comes_as_near_to_the_wanted_mean_as_ties_allow(values, share, cut
     neuron = IFNeuron(1, timesteps=1).double()
     neuron.set_threshold(torch.tensor([threshold]), half_threshold="none")
     potentials = torch.tensor(values, dtype=torch.float64).view(-1, 1) / 8
-    layer = Layer("act", neuron, [potentials[None]], [potentials], len(potentials), identity)
+    layer = Layer.of("act", neuron, [potentials[None]], [potentials], len(potentials), identity)
     wanted = share * neuron.threshold
     pieces = list(potentials.split(cut))
     none = [None] * len(pieces)
