@@ -12,6 +12,12 @@ from ftbc_lightning.calibration.order_statistic import place_of
 from ftbc_lightning.snn.device_bounds import sorted_elements
 from ftbc_lightning.snn.statistics import Reduce, identity
 
+JOINED_ELEMENTS = 2**22
+"""How many potentials lie side by side at once, copied from the pieces: 16 MiB in float32."""
+
+LEAST_CHANNELS = 8
+"""Fewer channels at once take longer to copy where channels are stored last."""
+
 MARGIN = 0.01
 """How far, in thresholds, the last potential stays from theta where no other one bounds it."""
 
@@ -72,6 +78,7 @@ class Selected:
         self.equal = TIE * torch.finfo(threshold.dtype).eps * threshold
         margin = 2 * MARGIN * threshold
         self.margins = torch.stack([-margin, margin], dim=1)
+        self.at_once = max(JOINED_ELEMENTS // count, LEAST_CHANNELS)  # alike in all processes
 
     def aim(self, share: Tensor, spikes: Tensor) -> None:
         """See `Cuts.aim`."""
@@ -79,12 +86,18 @@ class Selected:
 
     def of(self, potentials: Sequence[Tensor]) -> Tensor:
         """See `Cuts.of`."""
-        rows = [joined_by_channel(potentials)]
-        place = place_of(rows, self.rank, reduce=self.reduce, tolerance=self.equal)
-        include = (place.at_least - self.share).abs() < (place.above - self.share).abs()
+        starts = range(0, len(self.rank), self.at_once)
+        cuts = [self._cut(potentials, slice(start, start + self.at_once)) for start in starts]
+        return torch.cat(cuts)
+
+    def _cut(self, potentials: Sequence[Tensor], few: slice) -> Tensor:
+        """That of a few channels."""
+        rows, share = [joined_by_channel([part[:, few] for part in potentials])], self.share[few]
+        place = place_of(rows, self.rank[few], reduce=self.reduce, tolerance=self.equal[few])
+        include = (place.at_least - share).abs() < (place.above - share).abs()
         silent = torch.where(include, place.lower, place.most)
         cut = torch.stack([silent, torch.where(include, place.least, place.higher)], dim=1)
-        return torch.where(cut.isinf(), cut.flip(1) + self.margins, cut)
+        return torch.where(cut.isinf(), cut.flip(1) + self.margins[few], cut)
 
 
 class Sorted:

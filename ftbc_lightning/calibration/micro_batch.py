@@ -48,7 +48,7 @@ class MicroBatch:
         spikes: The spikes of each neuron that later layers read.
         analog: Values in time that several layers read without a neuron between, one tensor a
             step.
-        constant: Values that are the same at every step.
+        constant: Values that are the same at every step, as far as others read them.
 
     Args:
         plan: Of the network's graph.
@@ -65,7 +65,8 @@ class MicroBatch:
         for node in plan.nodes:
             if node not in plan.temporal:
                 propagation.values[node] = propagation.evaluate(node)
-        self.constant: dict[fx.Node, Any] = propagation.values
+        read = {source for node in plan.temporal for source in node.all_input_nodes}
+        self.constant = {node: value for node, value in propagation.values.items() if node in read}
         leaky, like = plan.leak != 1, next(plan.graph.parameters())
         self.weights = step_weights(timesteps, plan.leak, like=like) if leaky else None
         self.pooled: Pooled = {}

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
+from ftbc_lightning.snn.device_bounds import carried_elements
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 """Merges a tensor of sums, counts or maxima over all processes."""
@@ -124,17 +125,22 @@ class ActivationStatistics:
         self.histogram = torch.zeros(channels, BINS, dtype=torch.int64, device=device)
 
     def update(self, activations: Tensor) -> None:
-        """Add activations `[B, C, ...]`, none of them negative."""
-        values = activations.detach().float().transpose(0, 1).flatten(1)
-        self.count += values.shape[1]
-        self.total += values.sum(1, dtype=torch.float64)
-        self.maximum = torch.maximum(self.maximum, values.amax(1))
+        """Add activations `[B, C, ...]`, none of them negative; a few channels at a time."""
+        values = activations.detach().transpose(0, 1)
+        number = values[0].numel()
+        at_once = max(1, carried_elements(values.device) // number)
+        starts = range(0, len(values), at_once)
+        self.count += number
+        for few in (slice(start, start + at_once) for start in starts):
+            rows = values[few].flatten(1).float()
+            self.total[few] += rows.sum(1, dtype=torch.float64)
+            self.maximum[few] = torch.maximum(self.maximum[few], rows.amax(1))
         self.widen(self.maximum)
-        channels = values.shape[0]
-        position = (values * (BINS / self.span)[:, None]).long().clamp_(0, BINS - 1)
-        position += torch.arange(channels, device=values.device)[:, None] * BINS
-        counts = _counted(position.flatten(), channels * BINS)
-        self.histogram += counts.view(channels, BINS)
+        for few in (slice(start, start + at_once) for start in starts):
+            rows = values[few].flatten(1).float()
+            position = (rows * (BINS / self.span[few])[:, None]).long().clamp_(0, BINS - 1)
+            position += torch.arange(len(rows), device=rows.device)[:, None] * BINS
+            self.histogram[few] += _counted(position.flatten(), len(rows) * BINS).view(-1, BINS)
 
     def widen(self, maximum: Tensor) -> None:
         """Double each channel's span, adding bins together, until it holds `maximum` `[C]`.

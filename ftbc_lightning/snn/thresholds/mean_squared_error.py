@@ -11,6 +11,9 @@ from ftbc_lightning.snn.thresholds.settings import Scope
 GRID = torch.arange(100, 5, -1) / 100
 """Fractions of the maximum that the `mse` rule tries: 1.00, 0.99 .. 0.06."""
 
+TRIED_CHANNELS = 128
+"""Channels that a CPU looks at together: what it works on then stays in its cache."""
+
 TRIED_ELEMENTS = 2**24
 """Fractions times channels times bins that a GPU looks at together."""
 
@@ -39,14 +42,32 @@ def mean_squared_error(
     """
     largest = maximum(statistics, scope=scope)
     centers, counts = statistics.centers, statistics.histogram.to(statistics.maximum.dtype)
+    few = len(largest) if centers.device.type != "cpu" else TRIED_CHANNELS
+    channels = zip(*(torch.split(of, few) for of in (largest, centers, counts)), strict=True)
+    tried = GRID.to(largest)
+    errors = torch.cat([_errors(tried, *of, timesteps, half_threshold) for of in channels], dim=1)
+    if scope == "layer":
+        errors = errors.sum(1, True).expand_as(errors)
+    return tried[errors.argmin(0)] * largest
+
+
+def _errors(
+    tried: Tensor,
+    largest: Tensor,
+    centers: Tensor,
+    counts: Tensor,
+    timesteps: int,
+    half_threshold: bool,
+) -> Tensor:
+    """The error of each fraction and channel, `[fractions, C]`."""
     errors = []
-    for fractions in torch.split(GRID.to(largest), _tried_at_once(centers)):
-        theta = fractions[:, None] * largest
-        theta = theta.clamp_min(torch.finfo(largest.dtype).tiny)[:, :, None]
+    for fractions in torch.split(tried, _tried_at_once(centers)):
+        theta = (fractions[:, None] * largest).clamp_min(torch.finfo(largest.dtype).tiny)
+        theta = theta[:, :, None]
         steps = torch.floor(centers * (timesteps / theta) + 0.5 * half_threshold)
-        error = ((theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts).sum(2)
-        errors.append(error if scope == "channel" else error.sum(1, True).expand_as(error))
-    return GRID.to(largest)[torch.cat(errors).argmin(0)] * largest
+        error = (theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts
+        errors.append(error.sum(2))
+    return torch.cat(errors)
 
 
 def _tried_at_once(centers: Tensor) -> int:
