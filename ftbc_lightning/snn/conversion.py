@@ -253,12 +253,34 @@ def set_thresholds(
 ) -> None:
     """Set theta and the half threshold of every neuron in place; clears the temporal biases.
 
+    The arguments and what is raised are those of `choose_thresholds`.
+    """
+    settings = ThresholdSettings() if settings is None else settings
+    chosen = choose_thresholds(ann, snn, statistics, settings, progress=progress)
+    for name, neuron in snn.neurons().items():
+        neuron.set_threshold(chosen[name], half_threshold=settings.half_threshold)
+
+
+@torch.no_grad()
+def choose_thresholds(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    statistics: Mapping[str, ActivationStatistics],
+    settings: ThresholdSettings | None = None,
+    *,
+    progress: Progress = silent,
+) -> dict[str, Tensor]:
+    """Find theta of every neuron; the same for all networks with as many steps and levels.
+
     Args:
         ann: The network that was converted.
-        snn: Its conversion.
+        snn: Its conversion; it stays as it is.
         statistics: From `observe_activations`.
         settings: How; the defaults if None.
         progress: Told what is being done.
+
+    Returns:
+        For each neuron theta, `[C]`.
 
     Raises:
         UserError: The rule is unknown, or needs what the ANN has not.
@@ -267,9 +289,10 @@ def set_thresholds(
     rule = rule_named(settings.threshold_rule)
     graph = snn.traced(ann)
     nodes = {node.name: node for node in graph.graph.nodes}
-    for index, (name, neuron) in enumerate(snn.neurons().items()):
+    thresholds = {}
+    for index, name in enumerate(snn.shapes):
         progress(f"thresholds: {settings.threshold_rule}", index, len(snn.shapes))
-        theta = choose(
+        thresholds[name] = choose(
             settings.threshold_rule,
             statistics[name],
             name=operators.describe(nodes[name], graph),
@@ -279,12 +302,11 @@ def set_thresholds(
             ceiling=operators.ceiling(nodes[name], graph),
             learned=operators.learned_threshold(nodes[name], graph),
         )
-        neuron.set_threshold(theta, half_threshold=settings.half_threshold)
     if rule.unconverged is not None:
-        thresholds = {name: neuron.threshold for name, neuron in snn.neurons().items()}
         found = rule.unconverged(statistics, thresholds, scope=settings.scope)
         if found:
             _warn_of_unconverged(found, len(thresholds), settings)
+    return thresholds
 
 
 def _warn_of_unconverged(found: dict[str, float], layers: int, settings: ThresholdSettings) -> None:

@@ -52,7 +52,7 @@ SUBCOMMANDS: dict[str, Callable[[Path], list[str]]] = {
 WORK = {
     "first epoch": "ftbc_lightning.training.module:SpikingClassifier.training_step",
     "conversion": "ftbc_lightning.training.module:SpikingClassifier.convert",
-    "threshold search": "ftbc_lightning.training.callbacks.ftbc:set_thresholds",
+    "threshold search": "ftbc_lightning.training.calibration_draw:choose_thresholds",
     "calibration": "ftbc_lightning.calibration.micro_batch:MicroBatch.current",
     "evaluation": "ftbc_lightning.training.module:SpikingClassifier.validation_step",
 }

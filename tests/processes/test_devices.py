@@ -129,7 +129,7 @@ def test_two_nodes_by_torchrun(fitted, tmp_path):
     assert {n for *_, n in rows(tmp_path, "test")} == {"355"}
 
 
-PLACE = "ftbc_lightning.training.callbacks.ftbc:set_thresholds"
+PLACE = "ftbc_lightning.training.calibration_draw:choose_thresholds"
 
 
 @pytest.mark.parametrize("fault", ["kill#1", "user#1", "user#0"])

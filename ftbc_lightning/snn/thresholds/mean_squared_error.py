@@ -1,5 +1,7 @@
 """The threshold with the least squared error of T steps."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -43,9 +45,10 @@ def mean_squared_error(
     largest = maximum(statistics, scope=scope)
     centers, counts = statistics.centers, statistics.histogram.to(statistics.maximum.dtype)
     few = len(largest) if centers.device.type != "cpu" else TRIED_CHANNELS
-    channels = zip(*(torch.split(of, few) for of in (largest, centers, counts)), strict=True)
-    tried = GRID.to(largest)
-    errors = torch.cat([_errors(tried, *of, timesteps, half_threshold) for of in channels], dim=1)
+    tried, errors_of = GRID.to(largest), partial(_errors, timesteps=timesteps, half=half_threshold)
+    parts = (torch.split(of, few) for of in (largest, centers, counts))
+    found = [errors_of(tried, *channels) for channels in zip(*parts, strict=True)]
+    errors = torch.cat(found, dim=1)
     if scope == "layer":
         errors = errors.sum(1, True).expand_as(errors)
     return tried[errors.argmin(0)] * largest
@@ -56,15 +59,16 @@ def _errors(
     largest: Tensor,
     centers: Tensor,
     counts: Tensor,
+    *,
     timesteps: int,
-    half_threshold: bool,
+    half: bool,
 ) -> Tensor:
     """The error of each fraction and channel, `[fractions, C]`."""
     errors = []
     for fractions in torch.split(tried, _tried_at_once(centers)):
         theta = (fractions[:, None] * largest).clamp_min(torch.finfo(largest.dtype).tiny)
         theta = theta[:, :, None]
-        steps = torch.floor(centers * (timesteps / theta) + 0.5 * half_threshold)
+        steps = torch.floor(centers * (timesteps / theta) + 0.5 * half)
         error = (theta / timesteps * steps.clamp_(0, timesteps) - centers) ** 2 * counts
         errors.append(error.sum(2))
     return torch.cat(errors)

@@ -1,6 +1,5 @@
 """The callback: converts when the fit ends, calibrates when the validation run begins."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -13,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ftbc_lightning.analysis.network_variants import Variant
-from ftbc_lightning.calibration import calibrate, parse_method
+from ftbc_lightning.calibration import parse_method
 from ftbc_lightning.calibration.finetuned import refuse_training
 from ftbc_lightning.calibration.settings import CalibrationSettings
 from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
@@ -23,17 +22,13 @@ from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import pools_in_time
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.wrappers import name_of
-from ftbc_lightning.snn.conversion import (
-    MaxPooling,
-    observe_activations,
-    prepare,
-    set_thresholds,
-)
+from ftbc_lightning.snn.conversion import MaxPooling, prepare
 from ftbc_lightning.snn.convertible import refuse_max_pooling
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.statistics import Reduce
 from ftbc_lightning.snn.thresholds import RULES, ThresholdSettings
+from ftbc_lightning.training.calibration_draw import CalibrationDraw
 from ftbc_lightning.training.callbacks.calibration_samples import (
     calibration_batches,
     datamodule_of,
@@ -210,26 +205,16 @@ class ForwardTemporalBiasCorrection(Callback):
         reference = next(iter(networks.values())).traced(module.ann)
         seconds = {}
         with CalibrationProgress(len(self.variants)) as progress:
-            began = time.perf_counter()
-            some = next(iter(networks.values()))
-            statistics = observe_activations(
-                reference, some, batches, reduce=reduce, progress=progress
+            draw = CalibrationDraw(
+                *(reference, next(iter(networks.values())), batches),
+                thresholds=self.settings,
+                corrections=self.settings,
+                reduce=reduce,
+                progress=progress,
             )
-            observed = time.perf_counter() - began
             for variant, network in networks.items():
                 progress.begin(f"T={variant.timesteps} {variant.method}")
-                began = time.perf_counter()
-                set_thresholds(reference, network, statistics, self.settings, progress=progress)
-                outcome = calibrate(
-                    reference,
-                    network,
-                    batches,
-                    method=variant.method,
-                    reduce=reduce,
-                    progress=progress,
-                    **self.settings.options(),
-                )
-                seconds[variant.key] = observed + time.perf_counter() - began
+                outcome, seconds[variant.key] = draw.calibrate(network, variant.method)
                 log_rows(loggers, by_calibration(variant, network, outcome))
         return seconds
 

@@ -1,6 +1,5 @@
 """Calibrate and evaluate every method at every T over several calibration draws."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.analysis.network_variants import Variant
-from ftbc_lightning.calibration import calibrate
 from ftbc_lightning.report.comparison_rows import Row, RowFile
-from ftbc_lightning.snn.conversion import observe_activations, set_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.training.calibration_draw import CalibrationDraw
 from ftbc_lightning.training.callbacks.ftbc import Settings
 from ftbc_lightning.training.tasks import Task
 
@@ -43,8 +41,8 @@ class Comparison:
         """Fill a file with the rows that it does not have.
 
         One network exists at a time: it is built, calibrated, evaluated and dropped. The ANN is
-        evaluated once, and its statistics are gathered once a draw, and only where a row of that
-        draw is missing.
+        evaluated once, and what networks have in common (`CalibrationDraw`) is found once a draw,
+        and only where a row of that draw is missing.
 
         Args:
             file: Where rows are kept.
@@ -68,22 +66,14 @@ class Comparison:
             ]
             if not missing:
                 continue
-            batches = self.draw(seed)
-            began = time.perf_counter()
-            statistics = observe_activations(self.reference, self.structure, batches)
-            observed = time.perf_counter() - began
+            draw = CalibrationDraw(
+                *(self.reference, self.structure, self.draw(seed)),
+                thresholds=self.settings,
+                corrections=self.settings,
+            )
             for variant in missing:
-                began = time.perf_counter()
                 network = self.network(variant)
-                set_thresholds(self.reference, network, statistics, self.settings)
-                calibrate(
-                    self.reference,
-                    network,
-                    batches,
-                    method=variant.method,
-                    **self.settings.options(),
-                )
-                seconds = observed + time.perf_counter() - began
+                _, seconds = draw.calibrate(network, variant.method)
                 curve, n = self.evaluate(network, variant.timesteps)
                 rows = [
                     Row(
