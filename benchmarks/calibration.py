@@ -6,20 +6,25 @@ All in one run on the same network and samples, in turn. "Plain" is the loop in
 tests/reference/loops.py: for every (layer, step) one pass of the ANN and one run of the spiking
 network up to that step. It is timed on `--passes` of its L T (layer, step) pairs, spread evenly,
 and multiplied up; `--whole` runs all of them. SpikingJelly's conversion finds thresholds only.
-"Weights" is `weights+exact`.
+"Weights" is `weights+exact`. The last table is how much memory conversion and `exact` take beyond
+the network and its samples, and what the widest layer alone needs.
 """
 
 import argparse
+import math
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 from measuring import (
+    STATUS,
     add_device,
+    in_process,
     interleaved,
+    peak_beyond,
     peak_mebibytes,
     print_machine,
     print_table,
@@ -27,9 +32,11 @@ from measuring import (
     spikingjelly_network,
 )
 from torch import Tensor, nn
+from torchvision.models import vgg16
 
 from ftbc_lightning import SpikingNetwork, calibrate, convert, simulate
 from ftbc_lightning.ann.resnet import ResNet20, ResNet34
+from ftbc_lightning.snn.conversion import observe_activations, prepare, set_thresholds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the reference is no part of the package
 from tests.reference import loops
@@ -160,6 +167,42 @@ def memory_rows(samples: int, timesteps: int) -> Iterator[list[object]]:
         yield [method, timesteps, samples, f"{peak:.0f}"]
 
 
+LARGE: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "ResNet-20": (ResNet20, 32, 64),
+    "VGG-16": (partial(vgg16, weights=None), 224, 4),
+}
+"""Networks whose calibration takes much memory: how they are made, pixels, samples of a batch."""
+
+
+def large(name: str, samples: int, timesteps: int) -> tuple[float, float, float]:
+    """Peak memory of conversion and of `exact` beyond the network, and of membranes and bits, MiB.
+
+    The last is what `exact` cannot do without at its widest layer: 4 bytes for each membrane, and
+    its spikes.
+    """
+    make, pixels, size = LARGE[name]
+    torch.manual_seed(0)
+    net = make().eval()
+    snn = prepare(net, torch.zeros(1, 3, pixels, pixels), timesteps=timesteps)
+    reference = snn.traced(net)
+    batches = torch.randn(samples, 3, pixels, pixels).split(size)
+
+    def chosen() -> None:
+        set_thresholds(reference, snn, observe_activations(reference, snn, batches))
+
+    conversion = peak_beyond(chosen)
+    calibration = peak_beyond(partial(calibrate, reference, snn, batches, method="exact"))
+    widest = max(math.prod(shape) for shape in snn.shapes.values())
+    return conversion, calibration, samples * widest * (4 + -(-timesteps // 8)) / 2**20
+
+
+def large_rows(quick: bool) -> Iterator[list[object]]:
+    """Peak memory where networks are wide or samples many."""
+    few, many = ("ResNet-20", 512, 8), (("ResNet-20", 2048, 8), ("VGG-16", 64, 4))
+    for case in (few,) if quick else (few, *many):
+        yield [*case, *(f"{found:.0f}" for found in in_process(large, *case))]
+
+
 def main() -> None:
     """Read the options, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -180,6 +223,10 @@ def main() -> None:
     print_table(header, rows(samples, passes, options.repeats, options.quick, options.device))
     if options.device.type == "cpu":
         print_table(["way", "T", "samples", "peak memory, MiB"], memory_rows(samples, 8))
+    if STATUS.is_file() and options.device.type == "cpu":
+        header = ["network", "samples", "T", "conversion beyond the network, MiB"]
+        header += ["exact beyond the network, MiB", "widest membranes and spikes, MiB"]
+        print_table(header, large_rows(options.quick))
 
 
 if __name__ == "__main__":

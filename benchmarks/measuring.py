@@ -15,12 +15,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.tracing import trace
+
+T = TypeVar("T")
+
+STATUS = Path("/proc/self/status")
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256)
 
@@ -95,12 +100,8 @@ def best_ann(
 
 def peak_mebibytes(work: Callable[..., None], *arguments: object) -> float:
     """Peak memory of a fresh process that does `work`, less that of one that only imports."""
-    readings = []
-    for job in (nothing, work):
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # one process for each reading
-            readings.append(pool.submit(_reading, job, arguments).result())
-    return (readings[1] - readings[0]) / 2**10
+    without, found = (in_process(_reading, job, arguments) for job in (nothing, work))
+    return (found - without) / 2**10
 
 
 def nothing(*arguments: object) -> None:
@@ -113,11 +114,30 @@ def _reading(job: Callable[..., None], arguments: Sequence[object]) -> int:
     Linux tells it in `VmHWM`; getrusage's figure there begins at the parent's.
     """
     job(*arguments)
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if "VmHWM" in line)
-        return int(line.split()[1])
+    if STATUS.is_file():
+        return status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def peak_beyond(run: Callable[[], object]) -> float:
+    """Peak memory of one call beyond what its process held before, MiB; on Linux."""
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    run()
+    return (status("VmHWM") - before) / 2**10
+
+
+def in_process(job: Callable[..., T], *arguments: object) -> T:
+    """What a job returns in a fresh process."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(job, *arguments).result()
+
+
+def status(name: str) -> int:
+    """What Linux says of this process, KiB."""
+    line = next(line for line in STATUS.read_text().splitlines() if name in line)
+    return int(line.split()[1])
 
 
 def spikingjelly_network(net: nn.Module, batches: list[Tensor]) -> tuple[nn.Module | None, str]:
