@@ -135,26 +135,25 @@ class ActivationStatistics:
             rows = values[few].flatten(1).float()
             self.total[few] += rows.sum(1, dtype=torch.float64)
             self.maximum[few] = torch.maximum(self.maximum[few], rows.amax(1))
-        self.widen(self.maximum)
-        for few in (slice(start, start + at_once) for start in starts):
-            rows = values[few].flatten(1).float()
+            self.widen(self.maximum[few], few)
             position = (rows * (BINS / self.span[few])[:, None]).long().clamp_(0, BINS - 1)
             position += torch.arange(len(rows), device=rows.device)[:, None] * BINS
             self.histogram[few] += _counted(position.flatten(), len(rows) * BINS).view(-1, BINS)
 
-    def widen(self, maximum: Tensor) -> None:
+    def widen(self, maximum: Tensor, few: slice = slice(None)) -> None:
         """Double each channel's span, adding bins together, until it holds `maximum` `[C]`.
 
         How often is read off the exponents of both, so that the host need not wait for the answer.
         """
+        span, histogram = self.span[few], self.histogram[few]
         fraction, exponent = maximum.frexp()  # maximum = fraction * 2^exponent, 1/2 <= fraction < 1
         wanted = exponent - (fraction == 0.5).int()  # the least n with maximum <= 2^n
-        grows = maximum > self.span
-        doublings = (wanted - (self.span.frexp().exponent - 1)).where(grows, 0)
-        bins = torch.arange(BINS, device=self.span.device).expand_as(self.histogram)
+        grows = maximum > span
+        doublings = (wanted - (span.frexp().exponent - 1)).where(grows, 0)
+        bins = torch.arange(BINS, device=span.device).expand_as(histogram)
         bins = bins >> doublings.clamp_max(BINS.bit_length())[:, None]
-        self.histogram = torch.zeros_like(self.histogram).scatter_add_(1, bins, self.histogram)
-        self.span = torch.where(grows, torch.ones_like(self.span).ldexp(wanted), self.span)
+        self.histogram[few] = torch.zeros_like(histogram).scatter_add_(1, bins, histogram)
+        self.span[few] = torch.where(grows, torch.ones_like(span).ldexp(wanted), span)
 
     def reduce(self, reduce: Reduce) -> None:
         """Merge with the statistics of the other processes."""
