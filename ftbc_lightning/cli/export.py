@@ -90,6 +90,8 @@ def _of_run(path: Path, method: str | None, timesteps: int | None) -> _Found:
 
 
 def _of_folder(folder: Path, method: str | None, timesteps: int | None) -> _Found:
+    if (folder / "snn.ckpt").is_file():
+        raise UserError(f"{folder} is a folder; give the checkpoint in it, {folder / 'snn.ckpt'}.")
     snn = from_pretrained(folder)
     if method is not None or timesteps not in (None, snn.timesteps):
         raise UserError(

@@ -164,7 +164,8 @@ def _only_values_change(node: fx.Node, constants: set[fx.Node]) -> bool:
 
 def _changing(node: fx.Node, constants: set[fx.Node]) -> list[int]:
     """The places of the factors that change in time."""
-    given = [part for part in node.args if not isinstance(part, str)]  # of einsum
+    named = [node.kwargs[name] for name in ("input", "other", "mat2") if name in node.kwargs]
+    given = [part for part in (*node.args, *named) if not isinstance(part, str)]  # of einsum
     return [
         place
         for place, factor in enumerate(given)

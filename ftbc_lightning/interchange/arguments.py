@@ -18,6 +18,9 @@ AVG_POOL = (
 MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 """The arguments of torch's pooling functions, in order."""
 
+ALIASES = {"axis": "dim", "other": "second"}
+"""Names of arguments that torch has, and what methods here call them."""
+
 BATCH = 2
 """Samples that shapes are found with: with one, an axis of size 1 could be mistaken for it."""
 
@@ -103,7 +106,7 @@ def known(method: Callable[..., Any], keywords: dict[str, Any], *values: Any) ->
     Raises:
         Refused: It is called with something that is not known here.
     """
-    keywords = {"dim" if key == "axis" else key: value for key, value in keywords.items()}
+    keywords = {ALIASES.get(key, key): value for key, value in keywords.items()}
     try:
         inspect.signature(method).bind(None, *values, **keywords)
     except TypeError as error:

@@ -103,6 +103,12 @@ class ArithmeticWriter(LayerWriter):
             return self._emit(node.name, "scale", (source,), shape, {}, {"factor": factor})
         return self._affine(node, source, scale, torch.zeros_like(scale))
 
+    def _scale_channels(self, node: fx.Node, values: Any, scale: Any) -> str:
+        own = self._own_tensor(scale)
+        if own is None:
+            raise Refused("its factors change in time")
+        return self._times(node, values, own.view(-1, *(1,) * (len(self._shape(node)) - 1)))
+
     def _negative(self, node: fx.Node, tensor: Any) -> str:
         return self._multiply(node, tensor, -1.0)
 
@@ -138,5 +144,7 @@ class ArithmeticWriter(LayerWriter):
         return self._emit(name, kind, sources, shape, attributes, tensors)
 
     def _einsum(self, node: fx.Node, equation: str, *values: Any) -> str:
+        if not self._shape(node):
+            raise Refused("it leaves no axis of a sample")
         settings = {"equation": equation.replace(" ", "")}
         return self._function(node, "einsum", values, settings)

@@ -74,11 +74,14 @@ def _from_input(
             f"{name} has {list(shape)}, the sample {list(entry.shape)}. Take bias=metadata or "
             "another format."
         )
-    stride = [size // place for size, place in zip(sizes, places, strict=True)]
-    window = [
-        size - (place - 1) * step for size, place, step in zip(sizes, places, stride, strict=True)
-    ]
-    weight = rows.new_zeros(*rows.shape, *window)
+    windows = _windows(sizes, places)
+    if windows is None:
+        raise UserError(
+            f"bias=clock finds no square windows of {list(sizes)} places that are {list(places)}, "
+            f"for {name}. Take bias=metadata or another format."
+        )
+    window, stride = windows
+    weight = rows.new_zeros(*rows.shape, window, window)
     weight[:, :, 0, 0] = rows
     set_to = {"stride": stride, "padding": [0, 0], "dilation": [1, 1], "groups": 1}
     tensors = {"weight": weight, "bias": bias}
@@ -86,3 +89,19 @@ def _from_input(
         return [Operation(name, "conv", (entry.name,), shape, set_to, tensors)]
     spread = Operation(f"{name}_map", "conv", (entry.name,), (*shape, 1, 1), set_to, tensors)
     return [spread, Operation(name, "flatten", (spread.name,), shape)]
+
+
+def _windows(sizes: tuple[int, ...], places: tuple[int, ...]) -> tuple[int, list[int]] | None:
+    """The smallest square window, and strides, of which an image has so many places.
+
+    >>> _windows((4, 9), (2, 7))
+    (3, [1, 1])
+    """
+    for window in range(1, min(sizes) + 1):
+        strides = [
+            next((s for s in range(1, size + 1) if (size - window) // s + 1 == place), 0)
+            for size, place in zip(sizes, places, strict=True)
+        ]
+        if all(strides):
+            return window, strides
+    return None

@@ -31,7 +31,10 @@ PLAIN = {
 SETTINGS: Mapping[type[nn.Module], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     nn.GELU: lambda module: ("gelu", {"approximate": module.approximate}),
     nn.ELU: lambda module: ("elu", {"alpha": module.alpha}),
-    nn.Softplus: lambda module: ("softplus", {"beta": module.beta}),
+    nn.Softplus: lambda module: (
+        "softplus",
+        {"beta": module.beta, "threshold": module.threshold},
+    ),
     nn.Softmax: lambda module: ("softmax", {"dim": module.dim}),
     nn.Softmax2d: lambda module: ("softmax", {"dim": -3}),
     nn.LogSoftmax: lambda module: ("log_softmax", {"dim": module.dim}),
@@ -92,8 +95,8 @@ class FunctionWriter(ArithmeticWriter):
             weight, bias = (self._own_tensor(given[key]) for key in ("weight", "bias"))
             source, groups = given["input"], given["num_groups"]
             return self._group_norm(node, source, groups, weight, bias, given["eps"])
-        settings = {"gelu": "approximate", "elu": "alpha", "softplus": "beta"}
-        names = ("input", settings.get(name, "dim"))
+        settings = {"gelu": ("approximate",), "elu": ("alpha",), "softplus": ("beta", "threshold")}
+        names = ("input", *settings.get(name, ("dim",)))
         if name not in FUNCTIONS:
             raise Refused(self._no_place(node))
         given = named(names, args, kwargs)
@@ -105,8 +108,8 @@ class FunctionWriter(ArithmeticWriter):
             found = {"approximate": given.get("approximate", "none")}
         elif name == "elu":
             found = {"alpha": float(given.get("alpha", 1.0))}
-        elif name == "softplus" and given.get("beta", 1) != 1:
-            raise Refused("its beta is not 1")
+        elif name == "softplus" and (given.get("beta", 1), given.get("threshold", 20)) != (1, 20):
+            raise Refused("its beta is not 1, or its threshold not 20")
         elif name in ("softmax", "log_softmax"):
             if given.get("dim") is None:
                 raise Refused("it does not say over which axis")
@@ -199,10 +202,15 @@ class FunctionWriter(ArithmeticWriter):
             if own is None:
                 raise Refused("its mask changes in time")
             if self.constants[given].dtype != torch.bool:
-                return own
+                return self._open(own)
             seen = own.bool()
         mask = torch.zeros(seen.shape, dtype=self._dtype()).masked_fill(~seen, -torch.inf)
-        return mask.expand(shape)
+        return self._open(mask.expand(shape))
+
+    def _open(self, mask: Tensor) -> Tensor:
+        if bool((mask == -torch.inf).all(-1).any()):
+            raise Refused("a row of its mask lets nothing through")
+        return mask
 
     def _no_place(self, node: fx.Node) -> str:
         if not is_apart(node):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from ftbc_lightning.interchange.arguments import Refused, spread
 from ftbc_lightning.interchange.moves import MoveWriter
@@ -75,9 +75,10 @@ class LayerWriter(MoveWriter):
         )
 
     def _affine(self, node: fx.Node, source: str, scale: Tensor, shift: Tensor) -> str:
-        if bool((scale == 1).all()) and not bool(shift.any()):
-            return source
         before = self.operations[source]
+        spread_out = before.shape != self._shape(node)
+        if bool((scale == 1).all()) and not bool(shift.any()) and not spread_out:
+            return source
         inputs = [n for n in node.all_input_nodes if n.name == source and len(n.users) == 1]
         if before.kind == "affine" and inputs:
             shift = before.tensors["shift"] * scale + shift
@@ -161,8 +162,8 @@ def bias_of(module: nn.Module, weight: Tensor) -> Tensor:
     return bias if isinstance(bias, Tensor) else weight.new_zeros(weight.shape[0])
 
 
-def running_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a batch norm in evaluation mode."""
+def running_affine(norm: _NormBase) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a norm with running statistics in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise Refused("it has no running statistics")
     return normalizing(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)

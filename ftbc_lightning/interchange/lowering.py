@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.max_pooling import MAX_POOL_MODULES
@@ -129,7 +130,7 @@ class _Lowering(FunctionWriter):
             return self._emit(node.name, "linear", (source,), shape, {}, weights)
         if isinstance(module, EdgeScale):
             return self._affine(node, source, module.scale, torch.zeros_like(module.scale))
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm | _InstanceNorm) and module.running_mean is not None:
             return self._affine(node, source, *running_affine(module))
         if isinstance(module, NOTHING_MODULES):
             return source
@@ -156,7 +157,8 @@ class _Lowering(FunctionWriter):
         written: dict[str, Callable[..., Any]] = {
             **dict.fromkeys(("add", "iadd", "add_"), self._add),
             **dict.fromkeys(("sub", "isub", "sub_"), self._subtract),
-            **dict.fromkeys(("mul", "imul", "mul_", "scale_channels"), self._multiply),
+            **dict.fromkeys(("mul", "imul", "mul_"), self._multiply),
+            "scale_channels": self._scale_channels,
             **dict.fromkeys(("div", "truediv", "div_"), self._divide),
             **dict.fromkeys(("cat", "concat"), self._concat),
             **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims"), self._permute),

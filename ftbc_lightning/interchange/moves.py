@@ -84,13 +84,17 @@ class MoveWriter(Writer):
             return taken
         return self._emit(node.name, "permute", (taken,), self._shape(node), {"axes": axes})
 
-    def _move(self, node: fx.Node, tensor: Any, source: int, destination: int) -> str:
-        """`movedim` of one axis."""
+    def _move(self, node: fx.Node, tensor: Any, source: Any, destination: Any) -> str:
+        """`movedim` of one axis or several."""
         name = self._tensor(tensor)
         count = len(self.operations[name].shape) + 1
-        order = list(range(count))
-        order.insert(axis_of(destination, count), order.pop(axis_of(source, count)))
-        if order == list(range(count)):
+        moved, places = (
+            [axis_of(axis, count) for axis in spread(axes, 1)] for axes in (source, destination)
+        )
+        others = iter(axis for axis in range(count) if axis not in moved)
+        to = dict(zip(places, moved, strict=True))
+        order = [to[place] if place in to else next(others) for place in range(count)]
+        if order == sorted(order):
             return name
         return self._emit(node.name, "permute", (name,), self._shape(node), {"axes": order})
 
@@ -119,12 +123,14 @@ class MoveWriter(Writer):
         asked = index if isinstance(index, tuple) else (index,)
         if Ellipsis in asked:
             place = asked.index(Ellipsis)
-            missing = len(before) + 1 - (len(asked) - 1)
+            missing = len(before) + 1 - sum(part is not None for part in asked) + 1
             asked = (*asked[:place], *[slice(None)] * missing, *asked[place + 1 :])
-        known = all(isinstance(part, slice | int) for part in asked)
-        if not known or asked[0] != slice(None):
+        if not all(part is None or isinstance(part, slice | int) for part in asked) or asked[
+            0
+        ] != slice(None):
             raise Refused("it takes samples of the batch, or elements by a list")
-        asked = (*asked[1:], *[slice(None)] * (len(before) + 1 - len(asked)))
+        asked = tuple(part for part in asked[1:] if part is not None)  # the others are new axes
+        asked = (*asked, *[slice(None)] * (len(before) - len(asked)))
         return self._slice(node.name, source, asked, self._shape(node))
 
     def _slice(self, name: str, source: str, asked: tuple[Any, ...], shape: Shape) -> str:

@@ -98,7 +98,13 @@ def nir_graph(description: Description, *, bias: Bias) -> Any:
             "Replace them, or export to another format."
         )
     metadata = graph_metadata(description, bias)
-    return nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata)
+    try:
+        return nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata)
+    except ValueError as error:
+        raise UserError(
+            f"nir takes the shapes of this network for others than they are ({error}): it knows no "
+            "kernels that are not square and no groups. Export to another format."
+        ) from error
 
 
 def _refuse_neurons(kind: NeuronKind) -> None:

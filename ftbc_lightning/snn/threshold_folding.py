@@ -129,7 +129,8 @@ def weights_behind(
         if isinstance(module, Convolution | Transposed | nn.Linear):
             # over the last of several axes it does not see the channels, which are the first
             fits = not isinstance(module, nn.Linear) or axes in (1, None)
-            uses = sum(other.target == node.target for other in graph.graph.nodes)
+            calls = (other for other in graph.graph.nodes if other.op == "call_module")
+            uses = sum(other.target == node.target for other in calls)
             return [node] if uses == 1 and fits else None
     flattens = node.target is last_channels or _flattens(node, graph)
     if not (flattens or is_transparent(node, graph)):

@@ -73,6 +73,7 @@ FUNCTIONS = {
     "GroupNorm": lambda: nn.GroupNorm(2, 8),
     "softmax": lambda: lambda h: h.softmax(1),
     "a product": lambda: lambda h: h * h.flip(1),
+    "a product by name": lambda: lambda h: torch.mul(h, other=h.sigmoid()),
     "a quotient": lambda: lambda h: h / (1 + h.sum(1, keepdim=True)),
     "matmul": lambda: lambda h: heads(h) @ heads(h).transpose(2, 3) @ heads(h),
     "attention": lambda: lambda h: F.scaled_dot_product_attention(heads(h), heads(h), heads(h)),

@@ -110,6 +110,27 @@ def test_the_clock_reaches_layers_of_vectors(tmp_path):
     torch.testing.assert_close(found, simulate(snn, vectors[1]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(4, 9), (7, 5), (5, 10)])
+def test_the_clock_reaches_layers_of_samples_that_are_not_square(size, tmp_path):
+    layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 2, 2, 1), nn.ReLU(), nn.Flatten()]
+    torch.manual_seed(0)
+    ann = nn.Sequential(*layers, nn.LazyLinear(3)).eval()
+    images = [torch.randn(8, 1, *size) for _ in range(2)]
+    ann(images[0])
+    snn = calibrated(ann, images[0])
+    with pytest.warns(UserWarning, match="one more for each step"):
+        graph = nir.read(export(snn, tmp_path / "snn.nir", format="nir", bias="clock"))
+    found = run_graph(graph, images[1], 4)
+    torch.testing.assert_close(found, simulate(snn, images[1]), rtol=0, atol=1e-5)
+
+
+def test_shapes_that_nir_does_not_understand_end_in_one_line(tmp_path):
+    grouped = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten())
+    snn = calibrated(nn.Sequential(grouped, nn.Linear(64, 3)).double().eval(), samples(8))
+    with pytest.raises(UserError, match=r"nir takes the shapes.*no groups"):
+        export(snn, tmp_path / "snn.nir", format="nir", bias="mean")
+
+
 def test_a_layer_that_the_clock_cannot_reach_is_named():
     grows = nn.Sequential(nn.Conv2d(2, 3, 1, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(300, 3))
     snn = calibrated(grows.double().eval(), samples(8))
