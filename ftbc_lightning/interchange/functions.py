@@ -14,9 +14,13 @@ from ftbc_lightning.interchange.operation_set import FUNCTIONS
 from ftbc_lightning.interchange.writer import Shape
 
 ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
-LAYER_NORM = ("input", "normalized_shape", "weight", "bias", "eps")
-RMS_NORM = ("input", "normalized_shape", "weight", "eps")
-GROUP_NORM = ("input", "num_groups", "weight", "bias", "eps")
+NORMS = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+}
+"""The arguments of torch's norms, in order."""
+
 GROUP_NORMS = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 PLAIN = {
     nn.SiLU: "silu",
@@ -59,13 +63,12 @@ class FunctionWriter(ArithmeticWriter):
             return self._of_one(node, name, source, settings)
         if isinstance(module, nn.LayerNorm | nn.RMSNorm) and kind in (nn.LayerNorm, nn.RMSNorm):
             name = "layer_norm" if kind is nn.LayerNorm else "rms_norm"
-            bias = getattr(module, "bias", None)
-            return self._norm(
-                node, name, source, module.normalized_shape, module.weight, bias, module.eps
-            )
+            bias, over = getattr(module, "bias", None), module.normalized_shape
+            return self._norm(node, name, source, over, module.weight, bias, module.eps)
         if isinstance(module, nn.GroupNorm | _InstanceNorm) and kind in GROUP_NORMS:
             groups = getattr(module, "num_groups", self._shape(node)[0])
-            return self._group_norm(node, source, groups, module.weight, module.bias, module.eps)
+            weight, bias = module.weight, module.bias
+            return self._norm(node, "group_norm", source, groups, weight, bias, module.eps)
         raise Refused(self._no_place(node))
 
     def _called_function(
@@ -80,21 +83,12 @@ class FunctionWriter(ArithmeticWriter):
             if name == "pow" and args[1:] != (2,):
                 raise Refused(self._no_place(node))
             return self._function(node, "product", (args[0], args[0]))
-        if name == "layer_norm":
-            given = {"weight": None, "bias": None, "eps": 1e-5} | named(LAYER_NORM, args, kwargs)
+        if name in NORMS:
+            defaults = {"weight": None, "bias": None, "eps": None if name == "rms_norm" else 1e-5}
+            given = defaults | named(NORMS[name], args, kwargs)
             weight, bias = (self._own_tensor(given[key]) for key in ("weight", "bias"))
-            source, shape = given["input"], given["normalized_shape"]
-            return self._norm(node, name, source, shape, weight, bias, given["eps"])
-        if name == "rms_norm":
-            given = {"weight": None, "eps": None} | named(RMS_NORM, args, kwargs)
-            weight = self._own_tensor(given["weight"])
-            shape = given["normalized_shape"]
-            return self._norm(node, name, given["input"], shape, weight, None, given["eps"])
-        if name == "group_norm":
-            given = {"weight": None, "bias": None, "eps": 1e-5} | named(GROUP_NORM, args, kwargs)
-            weight, bias = (self._own_tensor(given[key]) for key in ("weight", "bias"))
-            source, groups = given["input"], given["num_groups"]
-            return self._group_norm(node, source, groups, weight, bias, given["eps"])
+            over = given[NORMS[name][1]]
+            return self._norm(node, name, given["input"], over, weight, bias, given["eps"])
         settings = {"gelu": ("approximate",), "elu": ("alpha",), "softplus": ("beta", "threshold")}
         names = ("input", *settings.get(name, ("dim",)))
         if name not in FUNCTIONS:
@@ -123,36 +117,23 @@ class FunctionWriter(ArithmeticWriter):
         node: fx.Node,
         name: str,
         source: Any,
-        shape: Any,
+        over: Any,
         weight: Tensor | None,
         bias: Tensor | None,
         eps: float | None,
     ) -> str:
-        axes = list(shape) if isinstance(shape, tuple | list) else [shape]
-        like = torch.ones(axes, dtype=self._dtype())
+        """A norm over the last axes, of the sizes `over`, or over so many groups of channels."""
+        if name == "group_norm":
+            sizes, settings = [self._shape(node)[0]], {"groups": over}
+        else:
+            sizes = list(over) if isinstance(over, tuple | list) else [over]
+            settings = {"axes": len(sizes)}
+        settings["eps"] = torch.finfo(self._dtype()).eps if eps is None else eps
+        like = torch.ones(sizes, dtype=self._dtype())
         tensors = {"weight": like if weight is None else weight}
-        if name == "layer_norm":
+        if name != "rms_norm":
             tensors["bias"] = 0 * like if bias is None else bias
-        least = torch.finfo(self._dtype()).eps if eps is None else eps
-        return self._function(node, name, (source,), {"axes": len(axes), "eps": least}, tensors)
-
-    def _group_norm(
-        self,
-        node: fx.Node,
-        source: Any,
-        groups: int,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-    ) -> str:
-        like = torch.ones(self._shape(node)[0], dtype=self._dtype())
-        tensors = {
-            "weight": like if weight is None else weight,
-            "bias": 0 * like if bias is None else bias,
-        }
-        return self._function(
-            node, "group_norm", (source,), {"groups": groups, "eps": eps}, tensors
-        )
+        return self._function(node, name, (source,), settings, tensors)
 
     def _attention(
         self,

@@ -24,7 +24,7 @@ from ftbc_lightning.interchange.arguments import (
 )
 from ftbc_lightning.interchange.description import Description
 from ftbc_lightning.interchange.functions import FunctionWriter
-from ftbc_lightning.interchange.layers import bias_of, running_affine
+from ftbc_lightning.interchange.layers import running_affine
 from ftbc_lightning.interchange.moves import PIECES
 from ftbc_lightning.interchange.neuron_kind import kind_of
 from ftbc_lightning.snn.network import SpikingNetwork
@@ -126,8 +126,7 @@ class _Lowering(FunctionWriter):
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return self._convolution(node, source, module)
         if isinstance(module, nn.Linear):
-            weights = {"weight": module.weight, "bias": bias_of(module, module.weight)}
-            return self._emit(node.name, "linear", (source,), shape, {}, weights)
+            return self._linear(node, node.args[0], module.weight, module.bias)
         if isinstance(module, EdgeScale):
             return self._affine(node, source, module.scale, torch.zeros_like(module.scale))
         if isinstance(module, _BatchNorm | _InstanceNorm) and module.running_mean is not None:

@@ -256,7 +256,15 @@ def set_thresholds(
     The arguments and what is raised are those of `choose_thresholds`.
     """
     settings = ThresholdSettings() if settings is None else settings
-    chosen = choose_thresholds(ann, snn, statistics, settings, progress=progress)
+    put_thresholds(
+        snn, choose_thresholds(ann, snn, statistics, settings, progress=progress), settings
+    )
+
+
+def put_thresholds(
+    snn: SpikingNetwork, chosen: Mapping[str, Tensor], settings: ThresholdSettings
+) -> None:
+    """Give every neuron the theta that `choose_thresholds` has found for it."""
     for name, neuron in snn.neurons().items():
         neuron.set_threshold(chosen[name], half_threshold=settings.half_threshold)
 

@@ -6,7 +6,7 @@ from torch import Tensor, fx
 
 from ftbc_lightning.calibration import CalibrationSamples, CalibrationTrace, calibrate
 from ftbc_lightning.calibration.settings import CalibrationSettings
-from ftbc_lightning.snn.conversion import choose_thresholds, observe_activations
+from ftbc_lightning.snn.conversion import choose_thresholds, observe_activations, put_thresholds
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.statistics import Batches, Progress, Reduce, identity, silent
 from ftbc_lightning.snn.thresholds import ThresholdSettings
@@ -66,8 +66,7 @@ class CalibrationDraw:
             self._chosen[key] = theta, time.perf_counter() - began
         theta, taken = self._chosen[key]
         began = time.perf_counter()
-        for name, neuron in network.neurons().items():
-            neuron.set_threshold(theta[name], half_threshold=self.thresholds.half_threshold)
+        put_thresholds(network, theta, self.thresholds)
         outcome = calibrate(
             *(self.reference, network, self.samples),
             method=method,

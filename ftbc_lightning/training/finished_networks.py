@@ -85,6 +85,17 @@ def check_rebuildable(content: Mapping[str, Any], ckpt_path: str | Path) -> None
         )
 
 
+def given(ckpt_path: str | None) -> str:
+    """The path of the file of calibrated networks.
+
+    Raises:
+        UserError: None was given.
+    """
+    if ckpt_path is None:
+        raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
+    return ckpt_path
+
+
 def choose(module: ConvertedNetworks, *, method: str | None, timesteps: int | None) -> Variant:
     """One of a module's networks: by default the one that stands for all.
 

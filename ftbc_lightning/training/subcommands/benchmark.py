@@ -20,7 +20,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.report.style import label_of
 from ftbc_lightning.training.comparison import EvaluationSamples
-from ftbc_lightning.training.finished_networks import choose
+from ftbc_lightning.training.finished_networks import choose, given
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import fill
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
@@ -67,8 +67,7 @@ class BenchmarkTrainer(lightning.Trainer):
         """
         refuse_unobeyed(self, "benchmark", instead="--samples N takes N test samples.")
         package = imported_neurobench()
-        if ckpt_path is None:
-            raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
+        ckpt_path = given(ckpt_path)
         if not isinstance(datamodule, DividedDataModule):
             raise UserError("benchmark needs one of the data modules in ftbc_lightning.data.")
         fill(model, ckpt_path)

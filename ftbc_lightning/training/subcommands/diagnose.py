@@ -11,7 +11,7 @@ from torch import Tensor
 from ftbc_lightning import report
 from ftbc_lightning.analysis.diagnosis import Diagnosis, diagnose
 from ftbc_lightning.errors import UserError
-from ftbc_lightning.training.finished_networks import choose
+from ftbc_lightning.training.finished_networks import choose, given
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import fill
 from ftbc_lightning.training.subcommands.obeyed import refuse_unobeyed
@@ -46,8 +46,7 @@ class DiagnoseTrainer(lightning.Trainer):
             UserError: The file is missing, or holds no calibrated network of that method and T.
         """
         refuse_unobeyed(self, "diagnose", instead="--samples N looks at N samples.")
-        if ckpt_path is None:
-            raise UserError("Give the file of calibrated networks: --ckpt_path runs/NAME/snn.ckpt.")
+        ckpt_path = given(ckpt_path)
         fill(model, ckpt_path)
         model.to(self.strategy.root_device)
         if model.phase != "calibrated" or datamodule is None:
