@@ -13,7 +13,7 @@ Shape = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
 def _triangle(z: Tensor) -> Tensor:
-    return (1 - z.abs()).clamp_min(0)
+    return (1 - z.abs()).clamp_min_(0)
 
 
 def _triangle_sum(z: Tensor) -> Tensor:
@@ -78,9 +78,13 @@ class Surrogate:
         if not 0 < self.width < math.inf:
             raise UserError(f"The surrogate's width is {self.width}; it must be above 0.")
 
+    def height(self, distance: Tensor) -> Tensor:
+        """Height of g at a distance from the middle of the bump, in widths."""
+        return SHAPES[self.name][0](distance)
+
     def slope(self, distance: Tensor) -> Tensor:
         """The slope of a level at a distance from it, in thresholds."""
-        return SHAPES[self.name][0](distance / self.width) / self.width
+        return self.height(distance / self.width) / self.width
 
     def relaxed(self, distance: Tensor) -> Tensor:
         """The level whose slope that is: it rises from 0 to 1, where a spike jumps."""

@@ -229,17 +229,16 @@ class _Fire(torch.autograd.Function):
         current, threshold = ctx.saved_tensors
         neuron: IFNeuron = ctx.neuron
         theta = neuron.per_channel(threshold, current)
-        u, s, slopes = _walk(neuron, current, ctx.surrogate)
-        to_v = torch.zeros_like(u[0])
-        to_current = u[0].new_empty(len(u), *u[0].shape)
-        to_theta = torch.zeros_like(u[0])
+        u, s, heights = _walk(neuron, current, ctx.surrogate)
+        to_v, to_theta = torch.zeros_like(u[0]), torch.zeros_like(u[0])
+        to_current = torch.empty_like(current, dtype=u[0].dtype)  # in its layout
         for t in reversed(range(len(u))):
-            through = given[t] - neuron.leak * to_v
-            bent = slopes[t] * (theta * through)
+            to_s = torch.sub(given[t], to_v, alpha=neuron.leak)  # over theta
             if ctx.needs_input_grad[1]:
-                to_theta += s[t] * through - u[t] / theta * bent
-            to_v = torch.add(bent, to_v, alpha=neuron.leak)
-            to_current[t] = to_v
+                to_theta += to_s * (s[t] - u[t] * heights[t] / (theta * ctx.surrogate.width))
+            kept = to_v if neuron.leak == 1 else neuron.leak * to_v
+            to_v = to_current[t]
+            torch.addcmul(kept, heights[t], to_s, value=1 / ctx.surrogate.width, out=to_v)
         channels = [axis for axis in range(u[0].ndim) if axis != 1]
         return (
             to_current.to(current.dtype),
@@ -252,19 +251,19 @@ class _Fire(torch.autograd.Function):
 def _walk(
     neuron: IFNeuron, current: Tensor, surrogate: Surrogate
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Charged membranes, spikes and slopes of every step, as the forward pass had them."""
+    """Charged membranes, spikes, and theta * width times the slope, of every step, as forwards."""
     carried = neuron.started(neuron.rest(current))
     v, owed = carried if isinstance(carried, tuple) else (carried, None)
     theta = neuron.per_channel(neuron.threshold, current)
+    wide = theta * surrogate.width
     bias = neuron.per_channel(neuron.temporal_bias + neuron.step_charge, current)
-    charged, spikes, slopes = [], [], []
+    charged, spikes, heights = [], [], []
     for x, b in zip(current, bias, strict=True):
-        v = v + x + b
-        charged.append(v)
-        fired = neuron.fire(v, theta, owed)
-        spikes.append(fired)
-        levels = [surrogate.slope((c - theta) / theta) for c in neuron.crossings(v, owed)]
-        slopes.append(torch.stack(levels).sum(0) / theta if len(levels) > 1 else levels[0] / theta)
-        v = v.clone()
-        neuron.settle(v, theta, owed, fired)
-    return charged, spikes, slopes
+        u = (v + x).add_(b)
+        charged.append(u)
+        spikes.append(neuron.fire(u, theta, owed))
+        levels = [surrogate.height((c - theta).div_(wide)) for c in neuron.crossings(u, owed)]
+        heights.append(levels[0] if len(levels) == 1 else torch.stack(levels).sum(0))
+        v = u.clone()
+        neuron.settle(v, theta, owed, spikes[-1])
+    return charged, spikes, heights
