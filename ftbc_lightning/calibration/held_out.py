@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ftbc_lightning.errors import UserError
+
 MIX = 0x9E3779B1
 """An odd number whose bits are well mixed: a product with it spreads low bits upwards."""
 
@@ -85,13 +87,21 @@ def ridge(gram: Tensor, inputs: int, shrinkage: float) -> Tensor:
 
     Returns:
         dW, `[groups, inputs, outputs]`.
+
+    Raises:
+        UserError: The products cannot be factored: lambda is too small.
     """
     strength = shrinkage * gram.diagonal(dim1=-2, dim2=-1)[..., :inputs].mean(-1)
     strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
     square, right = centred(gram, inputs)
     square.diagonal(dim1=-2, dim2=-1).add_(strength[:, None])
-    square = torch.linalg.cholesky(square)
-    found: Tensor = torch.cholesky_solve(right, square)
+    factor, failed = torch.linalg.cholesky_ex(square)
+    if failed.any():
+        raise UserError(
+            f"The regression of a layer with {inputs} inputs cannot be solved with a shrinkage of "
+            f"{shrinkage}, which rounding hides; give more (shrinkage), such as 0.03."
+        )
+    found: Tensor = torch.cholesky_solve(right, factor)
     return found
 
 

@@ -105,7 +105,8 @@ def pieces(
     """
     module = regression.module
     groups = getattr(module, "groups", 1)
-    for first, (r, x, z) in zip(regression.first_half, regression.samples(), strict=True):
+    for first, found in zip(regression.first_half, regression.samples(), strict=True):
+        r, x, z = (values.to(module.weight.dtype) for values in found)  # halves under autocast
         gap = channels_first(module, regression.clip(z) - regression.clip(x))
         r = channels_first(module, r)
         held = gap[0, 0].numel() * elements if elements else _columns(module) * r[0].numel()

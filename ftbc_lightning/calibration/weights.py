@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +50,21 @@ def correct_weights(regression: Regression, *, shrinkage: float) -> None:
     Args:
         regression: The layer, changed in place, and what it is found from.
         shrinkage: lambda, above 0.
+
+    Raises:
+        UserError: lambda is so small that the products cannot be factored.
     """
+    with _full_precision(regression.module.weight.device):
+        _correct(regression, shrinkage)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Keep `torch.autocast` from rounding products that are solved for."""
+    rounds = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if rounds else nullcontext()
+
+
+def _correct(regression: Regression, shrinkage: float) -> None:
     module, inputs = regression.module, regression.module.weight[0].numel()
     number, basis = directions(inputs, regression.rows()), None
     if number is not None:

@@ -60,6 +60,7 @@ def trace(
     if isinstance(ann, fx.GraphModule) and ann.meta.get(TRACED):
         return ann
     copied = plain_copy(ann).eval()
+    _untie(copied)
     if halves(copied):
         copied.float()
     if functions != "refuse":
@@ -80,6 +81,17 @@ def trace(
     if functions == "encoded":
         write_encoders(module)
     return module
+
+
+def _untie(network: nn.Module) -> None:
+    """Give each module weights of its own, so that a change in one is none in another."""
+    seen: set[int] = set()
+    for module in network.modules():
+        for name, weights in list(module.named_parameters(recurse=False)):
+            if id(weights) in seen:
+                own = nn.Parameter(weights.detach().clone(), requires_grad=weights.requires_grad)
+                setattr(module, name, own)
+            seen.add(id(weights))
 
 
 def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphModule:

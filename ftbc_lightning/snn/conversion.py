@@ -1,5 +1,6 @@
 """Turn an ANN into a spiking network: structure first, then thresholds."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -156,6 +157,7 @@ def _convertible(
     """The traced ANN, which has been found to convert, with the roles of its nodes marked."""
     check_choice("functions", functions, get_args(Functions))
     graph = trace(ann, example_input, functions=functions)
+    graph = copy.deepcopy(graph) if graph is ann else graph
     check_convertible(graph, name=name_of(ann), functions=functions)
     operators.mark_roles(graph, functions=functions != "refuse")
     return graph
@@ -311,7 +313,8 @@ def choose_thresholds(
             learned=operators.learned_threshold(nodes[name], graph),
         )
     if rule.unconverged is not None:
-        found = rule.unconverged(statistics, thresholds, scope=settings.scope)
+        tops = {name: snn.levels * theta for name, theta in thresholds.items()}
+        found = rule.unconverged(statistics, tops, scope=settings.scope)
         if found:
             _warn_of_unconverged(found, len(thresholds), settings)
     return thresholds

@@ -42,7 +42,8 @@ def exit_step(confidence: Tensor, threshold: float) -> Tensor:
 
     Args:
         confidence: `[T, B]`, between 0 and 1.
-        threshold: A sample stops at the first step whose confidence is not below it.
+        threshold: A sample stops at the first step whose confidence is not below it; at 1, which
+            a softmax reaches by rounding alone, none stops early.
 
     Returns:
         int64 `[B]`.
@@ -50,9 +51,14 @@ def exit_step(confidence: Tensor, threshold: float) -> Tensor:
     >>> exit_step(torch.tensor([[0.5, 0.2], [0.9, 0.3]]), 0.5).tolist()
     [0, 1]
     """
-    sure = confidence >= threshold
+    sure = _sure(confidence, threshold)
     sure[-1] = True
     return sure.int().argmax(0)
+
+
+def _sure(confidence: Tensor, threshold: float) -> Tensor:
+    """Where a sample stops."""
+    return confidence >= (threshold if threshold < 1 else torch.inf)
 
 
 def stable_step(labels: Tensor) -> Tensor:
@@ -91,11 +97,11 @@ def exit_curve(
     """
     confidence, classes = confidence_of(logits)
     points = []
-    for threshold in (*confidences, 2.0):
+    for threshold in (*confidences, 1.0):
         steps = exit_step(confidence, threshold)
         stopped = classes.gather(0, steps[None])[0]
         accuracy = float((stopped == labels).double().mean())
-        points.append(ExitPoint(min(threshold, 1.0), accuracy, float(steps.double().mean()) + 1))
+        points.append(ExitPoint(threshold, accuracy, float(steps.double().mean()) + 1))
     return points
 
 
@@ -129,7 +135,7 @@ def simulate_until_sure(
     Args:
         snn: A network with thresholds set.
         images: `[B, ...]`.
-        confidence: Largest softmax probability at which a sample stops, above 0, at most 1.
+        confidence: Largest softmax probability at which a sample stops, above 0; at 1 none does.
 
     Returns:
         Logits `[T, B, classes]`, of which those after a sample's last step are its last ones; and
@@ -154,7 +160,7 @@ def simulate_until_sure(
         now = (logits[-1] if logits else mean).clone()
         now[left] = mean
         logits.append(now)
-        sure = confidence_of(class_scores(mean, end))[0] >= confidence
+        sure = _sure(confidence_of(class_scores(mean, end))[0], confidence)
         steps[left[sure]] = t + 1
         stay = ~sure
         left, total = left[stay], total[stay]

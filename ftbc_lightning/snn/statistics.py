@@ -107,7 +107,8 @@ class ActivationStatistics:
 
     The histogram of channel c has `BINS` bins of equal width from 0 to `span[c]`, a power of two
     times a fixed unit. When a larger value comes, neighbouring bins are added together and the
-    span doubles, so one pass over the data is enough and no result depends on its order.
+    span doubles, so one pass over the data is enough and no result depends on its order. Values
+    are in float32, whatever the default is.
 
     Attributes:
         count: How many activations were seen in each channel.
@@ -120,8 +121,8 @@ class ActivationStatistics:
     def __init__(self, channels: int, device: torch.device) -> None:
         self.count = 0
         self.total = torch.zeros(channels, dtype=torch.float64, device=device)
-        self.maximum = torch.zeros(channels, device=device)
-        self.span = torch.full((channels,), 2.0**-20, device=device)
+        self.maximum = torch.zeros(channels, dtype=torch.float32, device=device)
+        self.span = torch.full_like(self.maximum, 2.0**-20)
         self.histogram = torch.zeros(channels, BINS, dtype=torch.int64, device=device)
 
     def update(self, activations: Tensor) -> None:
@@ -171,7 +172,7 @@ class ActivationStatistics:
     @property
     def centers(self) -> Tensor:
         """The middle of each bin, `[C, BINS]`; the first bin stands for silence and is 0."""
-        places = torch.arange(BINS, device=self.span.device) + 0.5
+        places = torch.arange(BINS, device=self.span.device).to(self.span) + 0.5
         places[0] = 0.0
         return places * (self.span / BINS)[:, None]
 

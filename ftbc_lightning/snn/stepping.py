@@ -161,6 +161,8 @@ class SteppedNetwork(nn.Module):
         axes = (1,) * (current.ndim - 2)
         bias = neuron.temporal_bias + neuron.step_charge
         rest = neuron.initial_membrane.view(-1, *axes)
+        if neuron.membrane_correction is not None:
+            rest = rest + neuron.membrane_correction
         threshold = neuron.threshold.view(-1, *axes)
         amplitude = neuron.amplitude.view(-1, *axes)
         if isinstance(step, Tensor):

@@ -1,6 +1,7 @@
 """Fold thresholds into the weights behind them, so that spikes on the wire are 0 and 1."""
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -132,8 +133,8 @@ def weights_behind(
             calls = (other for other in graph.graph.nodes if other.op == "call_module")
             uses = sum(other.target == node.target for other in calls)
             return [node] if uses == 1 and fits else None
-    flattens = node.target is last_channels or _flattens(node, graph)
-    if not (flattens or is_transparent(node, graph)):
+    flattens = node.target is last_channels or _flattens(node, graph, axes)
+    if not (flattens or is_transparent(node, graph, axes=axes)):
         return None
     ends: list[fx.Node] = []
     for user in node.users:
@@ -146,18 +147,37 @@ def weights_behind(
     return ends or None
 
 
-def is_transparent(node: fx.Node, graph: fx.GraphModule) -> bool:
-    """Say whether a factor for each channel may pass through a node unchanged."""
+def is_transparent(node: fx.Node, graph: fx.GraphModule, *, axes: int | None = None) -> bool:
+    """Say whether a factor for each channel may pass through a node unchanged.
+
+    Args:
+        node: Any node.
+        graph: The graph it stands in.
+        axes: Of one sample of what it reads; where they are not known, a pooling is taken to run
+            over all of them but the channels.
+    """
+    called = graph.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+    pooled = _pooled_axes(called)
+    if pooled and axes not in (pooled + 1, None):
+        return False  # it runs over the channels
     if is_window(node, graph):
         return True
     if node.op == "call_module":
-        return isinstance(graph.get_submodule(str(node.target)), TRANSPARENT_MODULES)
+        return isinstance(called, TRANSPARENT_MODULES)
     if node.op == "call_method":
-        return node.target == "contiguous" or _is_spatial_mean(node)
-    return node.target in TRANSPARENT_FUNCTIONS or _is_spatial_mean(node)
+        return called == "contiguous" or _is_spatial_mean(node, axes)
+    return called in TRANSPARENT_FUNCTIONS or _is_spatial_mean(node, axes)
 
 
-def _flattens(node: fx.Node, graph: fx.GraphModule) -> bool:
+def _pooled_axes(called: object) -> int:
+    """How many axes a pooling takes for those of space; 0 for everything else."""
+    kinds = type(called).__mro__ if isinstance(called, nn.Module) else (called,)
+    names = " ".join(getattr(kind, "__name__", "") for kind in kinds)
+    found = re.search(r"pool(\d)d", names.lower())
+    return int(found[1]) if found else 0
+
+
+def _flattens(node: fx.Node, graph: fx.GraphModule, axes: int | None) -> bool:
     """Say whether a node makes a vector of all that belongs to a sample, channel by channel."""
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
@@ -167,15 +187,15 @@ def _flattens(node: fx.Node, graph: fx.GraphModule) -> bool:
     if node.target in ("flatten", torch.flatten):
         given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
         return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
-    return _is_spatial_mean(node) and not (node.args[2:] or node.kwargs.get("keepdim"))
+    return _is_spatial_mean(node, axes) and not (node.args[2:] or node.kwargs.get("keepdim"))
 
 
-def _is_spatial_mean(node: fx.Node) -> bool:
-    """Say whether a node averages over the last two axes of samples."""
-    if node.target not in ("mean", torch.mean):
+def _is_spatial_mean(node: fx.Node, axes: int | None) -> bool:
+    """Say whether a node averages over the last two axes of samples that have three."""
+    if node.target not in ("mean", torch.mean) or axes not in (3, None):
         return False
-    axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    return isinstance(axes, list | tuple) and set(axes) in ({2, 3}, {-1, -2})
+    over = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return isinstance(over, list | tuple) and set(over) in ({2, 3}, {-1, -2})
 
 
 def scale_inputs(layer: nn.Module, theta: Tensor) -> None:

@@ -7,6 +7,7 @@ from ftbc_lightning.calibration import backpropagation
 from ftbc_lightning.calibration.held_out import half_of, sorted_by_half
 from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.calibration.weights import correct_weights
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.snn.network import sibling
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
@@ -31,17 +32,19 @@ LAYERS = {
 }
 
 
-def regression(module: nn.Module, shape: tuple[int, ...], batches: int = 3) -> Regression:
+def regression(
+    module: nn.Module, shape: tuple[int, ...], batches: int = 3, of=torch.float64
+) -> Regression:
     """A layer whose output misses what is wanted by something that depends on its input."""
     torch.manual_seed(0)
     module.reset_parameters()
-    module = module.double().requires_grad_(False)
-    inputs = [torch.rand(8, *shape, dtype=torch.float64) for _ in range(batches)]
+    module = module.to(of).requires_grad_(False)
+    inputs = [torch.rand(8, *shape, dtype=of) for _ in range(batches)]
     inputs, first_half = sorted_by_half(inputs)
     currents = [module(r) for r in inputs]
     wanted = [x + 0.3 * torch.randn_like(x) + 0.2 * x.roll(1, 1) for x in currents]
-    neuron = IFNeuron(currents[0].shape[1], timesteps=4).double()
-    neuron.set_threshold(torch.rand(neuron.channels).double() + 0.2, half_threshold="initial")
+    neuron = IFNeuron(currents[0].shape[1], timesteps=4).to(of)
+    neuron.set_threshold(torch.rand(neuron.channels, dtype=of) + 0.2, half_threshold="initial")
     means = [lambda r=r, x=x: (r, x) for r, x in zip(inputs, currents, strict=True)]
     return Regression(module, neuron, means, wanted, first_half, 8 * batches, identity)
 
@@ -163,3 +166,18 @@ def test_a_calibration_does_not_build_on_the_one_before(method):
     for snn in (once, twice):
         calibrate(net, snn, [images], method=method)
     assert torch.equal(simulate(once, images), simulate(twice, images))
+
+
+def test_autocast_does_not_round_the_regression():
+    found = []
+    for mixed in (False, True):
+        problem = regression(nn.Conv2d(3, 4, 3, padding=1), (3, 6, 6), of=torch.float32)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            correct_weights(problem, shrinkage=0.03)
+        found.append(problem.module.weight)
+    assert torch.equal(*found)
+
+
+def test_a_shrinkage_that_rounding_hides_is_refused():
+    with pytest.raises(UserError, match=r"1e-30.*give more"):
+        correct_weights(regression(nn.Linear(40, 4), (40,)), shrinkage=1e-30)

@@ -79,3 +79,16 @@ def test_no_update_is_refused():
 
     with pytest.raises(UserError, match="balancing_updates is 0"):
         ForwardTemporalBiasCorrection(balancing_updates=0)
+
+
+def test_thresholds_of_several_levels_are_judged_by_what_they_span():
+    net, images = residual_net(), samples(64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(
+            *(net, images[:1], [images]),
+            timesteps=2,
+            threshold_rule="balanced",
+            neuron="signed",
+            levels=3,
+        )

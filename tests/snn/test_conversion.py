@@ -232,3 +232,30 @@ def test_a_batch_size_taken_from_the_sample_counts_the_steps_too():
     net = Viewing().double()
     snn = convert(net, samples(1), [samples(8)], timesteps=3)
     assert simulate(snn, samples(5)).shape == (3, 5, 4)
+
+
+def test_a_network_that_is_traced_already_stays_as_it_is():
+    images = samples(8)
+    graph = trace(residual_net(), images[:1])
+    before = graph(images)
+    snn = convert(graph, images[:1], [images], timesteps=3)
+    calibrate(graph, snn, [images], method="weights+exact")
+    assert torch.equal(graph(images), before)
+    expected = convert(residual_net(), images[:1], [images], timesteps=3)
+    calibrate(residual_net(), expected, [images], method="weights+exact")
+    assert torch.equal(simulate(snn, images), simulate(expected, images))
+
+
+@pytest.mark.parametrize("rule", ["mse", "percentile", "max"])
+def test_thresholds_do_not_depend_on_the_default_type(rule):
+    net, images = residual_net(dtype=torch.float32), samples(8, dtype=torch.float32)
+    found = []
+    for default in (torch.float32, torch.bfloat16):
+        torch.set_default_dtype(default)
+        try:
+            snn = convert(net, images[:1], [images], timesteps=3, threshold_rule=rule)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found.append(torch.cat([n.threshold for n in snn.neurons().values()]))
+    assert found[1].dtype == torch.float32
+    assert torch.equal(*found)

@@ -104,3 +104,56 @@ def test_a_linear_layer_over_the_last_of_several_axes_takes_no_thresholds(featur
     folded, edges = fold_thresholds(snn)
     assert [edge.folded_into for edge in edges] == [()]
     torch.testing.assert_close(simulate(folded, images), simulate(snn, images))
+
+
+class Tied(nn.Module):
+    """Two layers that share one tensor of weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = F.relu(self.first(F.relu(x)))
+        return self.last(F.relu(self.second(x)))
+
+
+def test_weights_that_two_layers_share_are_folded_in_each_of_them():
+    torch.manual_seed(0)
+    ann, images = Tied().double(), torch.rand(16, 6).double()
+    snn = calibrated(ann, images)
+    folded, edges = fold_thresholds(snn)
+    assert all(edge.folded_into for edge in edges)
+    torch.testing.assert_close(simulate(folded, images), simulate(snn, images), rtol=0, atol=1e-10)
+    assert ann.second.weight is ann.first.weight
+
+
+class Mixing(nn.Module):
+    """A pooling over the channels, because the axis before them is missing."""
+
+    def __init__(self, pooling, *behind):
+        super().__init__()
+        self.pooling, self.behind = pooling, nn.Sequential(*behind)
+
+    def forward(self, x):
+        return self.behind(self.pooling(F.relu(x)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "pooling", "behind"),
+    [
+        ((6,), nn.AvgPool1d(2), [nn.Linear(3, 2)]),
+        ((4, 6), nn.AvgPool2d(2), [nn.Flatten(), nn.Linear(6, 2)]),
+        ((4, 6), lambda x: F.adaptive_avg_pool2d(x, 2), [nn.Flatten(), nn.Linear(4, 2)]),
+        ((4, 4, 6, 2), lambda x: x.mean((2, 3)), [nn.Linear(2, 3), nn.Flatten()]),
+        ((4, 6), lambda x: x.mean((-1, -2), keepdim=True), [nn.Flatten(), nn.Linear(1, 2)]),
+    ],
+)
+def test_no_threshold_passes_a_pooling_over_the_channels(shape, pooling, behind):
+    torch.manual_seed(0)
+    ann, images = Mixing(pooling, *behind).double(), torch.randn(16, *shape).double()
+    snn = calibrated(ann, images)
+    folded, _ = fold_thresholds(snn)
+    torch.testing.assert_close(simulate(folded, images), simulate(snn, images), rtol=0, atol=1e-10)

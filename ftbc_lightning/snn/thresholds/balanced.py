@@ -74,7 +74,7 @@ def unconverged(
 
     Args:
         statistics: By layer.
-        thresholds: By layer, `[C]`.
+        thresholds: By layer, `[C]`, times K where a neuron has K levels.
         scope: As in `balance`; one threshold for a layer is judged on the whole layer.
     """
     found = {}

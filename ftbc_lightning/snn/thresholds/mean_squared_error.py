@@ -10,7 +10,7 @@ from ftbc_lightning.snn.thresholds.maximum import maximum
 from ftbc_lightning.snn.thresholds.rule import Activations, Rule
 from ftbc_lightning.snn.thresholds.settings import Scope
 
-GRID = torch.arange(100, 5, -1) / 100
+GRID = torch.arange(100, 5, -1).float() / 100
 """Fractions of the maximum that the `mse` rule tries: 1.00, 0.99 .. 0.06."""
 
 TRIED_CHANNELS = 128

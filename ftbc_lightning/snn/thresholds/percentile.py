@@ -36,7 +36,7 @@ def percentile(
         order = edges.flatten().argsort()
         edges = edges.flatten()[order][None]
         counts = counts.flatten()[order][None]
-    reached = counts.cumsum(1) >= counts.sum(1, keepdim=True) * (percent / 100)
+    reached = counts.cumsum(1) >= counts.sum(1, keepdim=True).double() * (percent / 100)
     first = reached.int().argmax(1, keepdim=True)
     theta = edges.gather(1, first).squeeze(1).expand_as(statistics.maximum)
     return torch.minimum(theta, maximum(statistics, scope=scope))
