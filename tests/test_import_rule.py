@@ -17,6 +17,7 @@ ORDER = [
     "ann",
     "graph",
     "snn.out_of_memory",
+    "snn.sample_shape",
     "snn.device_bounds",
     "snn.fused_neuron",
     "snn.weight_reuse",

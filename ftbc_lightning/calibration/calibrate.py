@@ -18,6 +18,7 @@ from ftbc_lightning.calibration.settings import CalibrationSettings, Target
 from ftbc_lightning.calibration.stages import STAGES
 from ftbc_lightning.calibration.sweep import Correct, CorrectWeights, sweep
 from ftbc_lightning.snn.network import SpikingNetwork
+from ftbc_lightning.snn.sample_shape import converted_for
 from ftbc_lightning.snn.statistics import (
     Batches,
     Progress,
@@ -126,7 +127,7 @@ def calibrate(
 
     Raises:
         UserError: Unknown method, a setting out of range, empty set, values not finite,
-            thresholds not set.
+            thresholds not set, another ANN, samples that do not pass it.
     """
     stages = parse_method(method)
     chosen = CalibrationSettings(
@@ -211,17 +212,18 @@ def _sweep_share(
 ) -> dict[str, LayerError]:
     """`sweep` over this process's share of the samples, which may be none."""
     filled, merge = present(samples, reduce)
-    return sweep(
-        reference,
-        snn,
-        filled,
-        correct,
-        correct_weights=correct_weights,
-        passes=passes,
-        expected=expected,
-        reduce=merge,
-        reached=reached,
-    )
+    with converted_for(snn.input_shape, filled):
+        return sweep(
+            reference,
+            snn,
+            filled,
+            correct,
+            correct_weights=correct_weights,
+            passes=passes,
+            expected=expected,
+            reduce=merge,
+            reached=reached,
+        )
 
 
 def restore_weights(reference: fx.GraphModule, snn: SpikingNetwork) -> None:

@@ -95,12 +95,13 @@ def ridge(gram: Tensor, inputs: int, shrinkage: float) -> Tensor:
     strength = strength.clamp_min(torch.finfo(torch.float32).tiny)
     square, right = centred(gram, inputs)
     square.diagonal(dim1=-2, dim2=-1).add_(strength[:, None])
-    factor, failed = torch.linalg.cholesky_ex(square)
-    if failed.any():
+    try:
+        factor = torch.linalg.cholesky(square)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise UserError(
             f"The regression of a layer with {inputs} inputs cannot be solved with a shrinkage of "
             f"{shrinkage}, which rounding hides; give more (shrinkage), such as 0.03."
-        )
+        ) from error
     found: Tensor = torch.cholesky_solve(right, factor)
     return found
 

@@ -241,7 +241,10 @@ def observe_activations(
 ) -> dict[str, ActivationStatistics]:
     """Gather the statistics that every threshold rule reads, in one pass of the ANN."""
     channels = {name: shape[0] for name, shape in snn.shapes.items()}
-    return observe(snn.traced(ann), channels, batches, reduce=reduce, progress=progress)
+    shape = snn.input_shape
+    return observe(
+        snn.traced(ann), channels, batches, shape=shape, reduce=reduce, progress=progress
+    )
 
 
 @torch.no_grad()

@@ -104,6 +104,11 @@ def neuron_shapes(graph: fx.GraphModule, example_input: Tensor) -> dict[str, tup
                 "cannot be taken over what has arrived so far."
             )
         if node.name in names:
+            if value.ndim < 2:
+                raise UserError(
+                    f"{operators.describe(node, graph)} has one number for each sample and no axis "
+                    "of channels; keep it as [B, 1]."
+                )
             shapes[node.name] = tuple(value.shape[1:])
     check_batch_axis(graph, example)
     return shapes

@@ -14,6 +14,7 @@ from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
 from ftbc_lightning.graph.propagation import prepared
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.neurons import TwoSidedNeuron, check_neuron, model_named
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron, check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
@@ -95,8 +96,26 @@ class SpikingNetwork(nn.Module):
         return torch.zeros(1, *self.input_shape, dtype=self.input_dtype)
 
     def traced(self, ann: nn.Module) -> fx.GraphModule:
-        """The ANN as the graph that this network was made from."""
-        return trace(ann, self.example_input, functions=self.functions)
+        """The ANN as the graph that this network was made from.
+
+        Raises:
+            UserError: It was made from another ANN, or the ANN cannot be traced.
+        """
+        graph = trace(ann, self.example_input, functions=self.functions)
+        names = {node.name for node in graph.graph.nodes}
+        other = [f"has no {name}" for name in self.shapes if name not in names]
+        own = dict(self.layers.named_parameters())
+        other += [
+            f"has {name} of shape {list(value.shape)} instead of {list(own[name].shape)}"
+            for name, value in graph.named_parameters()
+            if name in own and own[name].shape != value.shape
+        ]
+        if other:
+            raise UserError(
+                f"The spiking network is a conversion of another network: {name_of(ann)} "
+                f"{other[0]}. Give the network that was converted."
+            )
+        return graph
 
     @torch.inference_mode(False)
     def correct_membranes(self) -> None:

@@ -15,6 +15,7 @@ from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.device_bounds import carried_elements
 from ftbc_lightning.snn.neurons.integrate_and_fire import Carried, check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
+from ftbc_lightning.snn.sample_shape import converted_for
 from ftbc_lightning.snn.weight_reuse import samples_worth
 
 LEAST_CARRIED = 16
@@ -41,6 +42,10 @@ class Simulated(Protocol):
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """For each neuron the shape of its current for one sample."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one sample, if it is known."""
 
     def check_thresholds(self) -> None:
         """Raise `UserError` if a threshold has not been set."""
@@ -101,8 +106,8 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> An
         place of each.
 
     Raises:
-        UserError: `timesteps` is below 1 or above T, the batch is empty, or the thresholds are
-            not set.
+        UserError: `timesteps` is below 1 or above T, the batch is empty, its samples do not pass
+            the network, or the thresholds are not set.
     """
     timesteps = snn.timesteps if timesteps is None else timesteps
     check_timesteps(timesteps)
@@ -118,7 +123,8 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> An
     plan = Plan(snn.layers)
     samples, steps = chunk_sizes(snn, images, timesteps)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
-    parts = in_parts(carry, images, samples)
+    with converted_for(snn.input_shape, [images]):
+        parts = in_parts(carry, images, samples)
     values = [torch.cat(of_parts, dim=1) for of_parts in zip(*parts, strict=True)]
     return read_out(plan.nodes[-1], values, plan.leak)
 

@@ -1,7 +1,7 @@
 """What the ANN's activations look like, channel by channel, as counts that add up over batches."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
@@ -10,6 +10,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.propagation import Plan, Propagation, prepared
 from ftbc_lightning.snn.device_bounds import carried_elements
+from ftbc_lightning.snn.sample_shape import converted_for
 
 Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 """Merges a tensor of sums, counts or maxima over all processes."""
@@ -76,9 +77,11 @@ def samples_of(
         reduce: Merges over processes.
 
     Raises:
-        UserError: There is no sample, or a pixel is NaN or infinite.
+        UserError: There is no sample, a batch is none, or a pixel is NaN or infinite.
     """
-    samples = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
+    if isinstance(batches, Tensor):
+        raise UserError("The batches are one tensor; give a list of batches, such as [samples].")
+    samples = [_samples(batch) for batch in batches]
     samples = [batch for batch in samples if len(batch)]
     broken = [i for i, batch in enumerate(samples) if not batch.isfinite().all()]
     shape = samples[0].shape[1:] if samples else ()
@@ -100,6 +103,16 @@ def samples_of(
     if like is None:
         return samples
     return [prepared(batch, like) for batch in samples]
+
+
+def _samples(batch: Any) -> Tensor:
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(first, Tensor):
+        raise UserError(
+            f"A calibration batch is a {type(batch).__name__}, or begins with no tensor; give "
+            "tensors of samples, or tuples that begin with them."
+        )
+    return first
 
 
 class ActivationStatistics:
@@ -172,7 +185,7 @@ class ActivationStatistics:
     @property
     def centers(self) -> Tensor:
         """The middle of each bin, `[C, BINS]`; the first bin stands for silence and is 0."""
-        places = torch.arange(BINS, device=self.span.device).to(self.span) + 0.5
+        places = torch.arange(BINS, device=self.span.device, dtype=self.span.dtype) + 0.5
         places[0] = 0.0
         return places * (self.span / BINS)[:, None]
 
@@ -183,6 +196,7 @@ def observe(
     channels: Mapping[str, int],
     batches: Batches,
     *,
+    shape: Sequence[int] | None = None,
     reduce: Reduce = identity,
     progress: Progress = silent,
 ) -> dict[str, ActivationStatistics]:
@@ -194,6 +208,7 @@ def observe(
         reference: The traced ANN.
         channels: For each activation node its number of channels.
         batches: Calibration samples.
+        shape: Of the sample that the network was converted with, where it is known.
         reduce: Merges sums and maxima over processes.
         progress: Told after each batch.
 
@@ -201,7 +216,8 @@ def observe(
         Statistics by node name.
 
     Raises:
-        UserError: The set is empty, or an activation is NaN or infinite.
+        UserError: The set is empty, samples do not pass the network, or an activation is NaN or
+            infinite.
     """
     like = next(iter(reference.parameters()))
     samples = [b for b in samples_of(batches, like=like, reduce=reduce) if len(b)]
@@ -212,7 +228,8 @@ def observe(
         propagation = Propagation(plan, batch, steps=1)
         finite = {}
         for node in plan.nodes:
-            value = propagation.advance(node)
+            with converted_for(shape, [batch]):
+                value = propagation.advance(node)
             if node.name in statistics:
                 finite[node.name] = value.isfinite().all()
                 statistics[node.name].update(value.abs() if is_encoder(node) else value)

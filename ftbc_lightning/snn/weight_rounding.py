@@ -77,9 +77,9 @@ class WeightRounding:
     theta are the thresholds that are folded into the layer (`ftbc_lightning.snn.threshold_folding`,
     1 where none are), so that the folded weights, those of a chip, are integers times `unit`, which
     has the unit of the current. Layers whose outputs are added, as a convolution and that of the
-    shortcut, share the units of their sum. Rounding rounded weights changes nothing, because the
-    largest weight of a channel stays what it is. Biases are not rounded: they are added to the
-    membrane, which has more bits than a weight.
+    shortcut, share the units of their sum; all channels one, where some have fewer channels.
+    Rounding rounded weights changes nothing, because the largest weight stays what it is. Biases
+    are not rounded: they are added to the membrane, which has more bits than a weight.
 
     Error of a weight: at most unit / 2.
 
@@ -115,9 +115,13 @@ class WeightRounding:
                 scale_inputs(module, theta)
         rows = [by_output(module) for module, _ in layers]
         tops = [weight.abs().amax((1, 3)).flatten() for weight in rows]
-        unit = unit_of(torch.stack(tops).amax(0), self.largest)
-        for weight in rows:
-            each = unit.view(weight.shape[0], 1, weight.shape[2], 1)
+        alike = len({len(top) for top in tops}) == 1
+        top = (
+            torch.stack(tops).amax(0) if alike else torch.cat(tops).amax()
+        )  # a sum that broadcasts
+        unit = unit_of(top, self.largest)
+        for weight, top in zip(rows, tops, strict=True):
+            each = unit.expand_as(top).view(weight.shape[0], 1, weight.shape[2], 1)
             weight.div_(each).round_().mul_(each)
         for module, theta in layers:
             if theta is not None:

@@ -20,10 +20,31 @@ def step_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Counts, int64 `[T]`.
 
+    Raises:
+        UserError: There is not one class for each sample.
+
     >>> step_accuracy(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([1])).tolist()
     [1, 0]
     """
-    return (logits.argmax(-1) == labels).sum(-1)
+    return (logits.argmax(-1) == classes_like(logits[0], labels)).sum(-1)
+
+
+def classes_like(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The class of every sample, once it fits the outputs.
+
+    Args:
+        outputs: `[B, classes]`.
+        labels: `[B]`.
+
+    Raises:
+        UserError: There is not one class for each sample.
+    """
+    if labels.shape != outputs.shape[:1]:
+        raise UserError(
+            f"The network returns {list(outputs.shape)}, but the labels are {list(labels.shape)}; "
+            "one class for each sample, [B], is needed."
+        )
+    return labels
 
 
 def targets_like(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -105,6 +105,26 @@ def judging_places(labels: Tensor) -> None:
     )
 
 
+def two_columns_of_labels() -> None:
+    network, samples = layers(), images(2)
+    SpikingClassifier(network).task.loss(network(samples), torch.zeros(2, 1).long(), samples)
+
+
+def calibrating_for_another(width: int) -> None:
+    hidden = nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 4)
+    snn = converting(nn.Sequential(nn.Flatten(), *hidden))
+    calibrate(layers(), snn, [images()])
+
+
+def calibrating_on(samples: Any) -> None:
+    network = layers()
+    calibrate(network, converting(network), samples)
+
+
+def rectified_scalars() -> None:
+    converting(nn.Sequential(nn.Flatten(0), nn.ReLU(), nn.Linear(1, 2)))
+
+
 def broken_pixels(value: float) -> None:
     samples = images()
     samples[3, 0, 2, 2] = value

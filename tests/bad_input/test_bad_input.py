@@ -107,6 +107,21 @@ ROWS = {
     "outputs are a sample": lambda f: networks.checking(
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     ),
+    "no axis of channels": lambda f: networks.rectified_scalars(),
+    "labels in a column": lambda f: networks.two_columns_of_labels(),
+    "another network": lambda f: networks.calibrating_for_another(9),
+    "a deeper network": lambda f: networks.calibrate(
+        networks.layers()[:2], networks.converting(networks.layers()), [networks.images()]
+    ),
+    "samples of another size": lambda f: networks.calibrating_on([torch.rand(4, 1, 9, 9)]),
+    "samples of another size to convert with": lambda f: networks.converting(
+        networks.layers(), torch.rand(4, 1, 9, 9)
+    ),
+    "samples of another size to simulate": lambda f: networks.simulate(
+        networks.converting(networks.layers()), torch.rand(4, 1, 9, 9)
+    ),
+    "one tensor for batches": lambda f: networks.calibrating_on(networks.images()),
+    "dictionaries for batches": lambda f: networks.calibrating_on([{"x": networks.images()}]),
     # a class for each place
     "places: one output": lambda f: networks.checking(networks.layers(), task=DENSE),
     "places: outputs do not fit": lambda f: networks.checking(
@@ -126,6 +141,8 @@ ROWS = {
     "classes left empty": lambda f: ResNet20(num_classes=None),
     "dropout above 1": lambda f: VGG16(dropout=1.5),
     "T of 0": lambda f: networks.converting(networks.layers(), timesteps=0),
+    "T of two and a half": lambda f: networks.converting(networks.layers(), timesteps=2.5),
+    "levels of one and a half": lambda f: networks.converting(networks.layers(), levels=1.5),
     "T below 0": lambda f: networks.callback(timesteps=[2, -1]),
     "no T": lambda f: networks.callback(timesteps=[]),
     "T beyond memory": lambda f: networks.absurd_memory(),

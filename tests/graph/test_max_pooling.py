@@ -3,10 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ftbc_lightning import UserError, calibrate, convert, simulate
+from ftbc_lightning import SpikingClassifier, UserError, calibrate, convert, simulate
 from ftbc_lightning.analysis.inspection import inspect
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
 from tests.networks import samples
 
 
@@ -96,3 +97,10 @@ def test_the_user_is_told_of_pools_in_time_and_may_refuse_them():
     assert "maximum of sums in time" in rows["max_pool2d"]
     with pytest.raises(UserError, match="2 max poolings that spikes reach: max_pool2d "):
         convert(ann, images[:1], [images], timesteps=2, max_pooling="refuse")
+
+
+def test_a_comparison_refuses_max_pooling_where_it_is_asked_to():
+    example = samples(1)
+    callback = ForwardTemporalBiasCorrection(max_pooling="refuse")
+    with pytest.raises(UserError, match="max poolings that spikes reach"):
+        callback.check_network(SpikingClassifier(net()), example, None)

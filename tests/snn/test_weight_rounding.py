@@ -130,3 +130,26 @@ def test_thresholds_must_be_set():
     snn = prepare(residual_net(), samples(1), timesteps=2)
     with pytest.raises(UserError, match="not set"):
         quantize_weights(snn, 8)
+
+
+class Broadcasting(nn.Module):
+    """A sum of four channels and one."""
+
+    def __init__(self):
+        super().__init__()
+        self.four, self.one = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(2, 1, 1)
+        self.last = nn.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.four(x) + self.one(x)).flatten(1))
+
+
+def test_a_sum_that_broadcasts_has_one_unit():
+    snn = quantize_weights(converted(Broadcasting().double()), 4)
+    weights = weights_of(snn)
+    top = max(weights["four.weight"].abs().max(), weights["one.weight"].abs().max())
+    for name in ("four.weight", "one.weight"):
+        steps = weights[name] / (top / 7)
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-9)
+    again = weights_of(quantize_weights(snn, 4))
+    assert all(torch.allclose(again[name], weights[name], atol=1e-12) for name in weights)

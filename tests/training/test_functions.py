@@ -2,14 +2,19 @@
 
 import csv
 import re
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from ftbc_lightning import simulate
+from ftbc_lightning import SpikingClassifier, UserError, simulate
 from ftbc_lightning.cli import main
 from ftbc_lightning.data import DigitsDataModule
+from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.training.callbacks.safeguard import checkpoint_space
 from ftbc_lightning.training.reload import reload
 from tests.conftest import ROOT
+from tests.smooth_network import Smooth
 
 SMALL = ["--config", str(ROOT / "configs/digits_vit.yaml"), "--trainer.max_epochs", "6"]
 SMALL += ["--model.network.depth", "1", "--timesteps", "2,8"]
@@ -72,3 +77,15 @@ def test_without_the_setting_it_is_refused_before_it_is_trained(tmp_path, capsys
     assert main(["fit", *words, "--trainer.default_root_dir", str(tmp_path)]) == 2
     assert "--calibration.functions encoded" in capsys.readouterr().err
     assert not (tmp_path / "ann.ckpt").exists()
+
+
+def test_what_a_run_checks_beforehand_knows_its_functions():
+    callback = ForwardTemporalBiasCorrection(
+        methods=["potential+exact"], timesteps=[2], functions="encoded"
+    )
+    trainer = SimpleNamespace(callbacks=[callback], datamodule=DigitsDataModule())
+    module = SpikingClassifier(Smooth())
+    plain = SimpleNamespace(callbacks=[], datamodule=trainer.datamodule)
+    assert checkpoint_space(trainer, module) > checkpoint_space(plain, module)
+    with pytest.raises(UserError, match="GELU"):
+        ForwardTemporalBiasCorrection().check_network(module, torch.zeros(1, 1, 8, 8), None)

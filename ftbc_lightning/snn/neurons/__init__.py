@@ -1,5 +1,7 @@
 """Neuron models: one file a model, one line here."""
 
+from numbers import Integral
+
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.neurons.signed import SignedNeuron
@@ -34,7 +36,7 @@ def check_neuron(neuron: str, levels: int, leak: float) -> None:
         leak: Above 0 and at most 1.
     """
     model_named(neuron)
-    if not 1 <= levels <= MOST_LEVELS:
+    if not isinstance(levels, Integral) or not 1 <= levels <= MOST_LEVELS:
         raise UserError(f"levels is {levels}; a neuron emits 1 to {MOST_LEVELS} spikes a step.")
     if not 0 < leak <= 1:
         raise UserError(f"leak is {leak}; it must be above 0 and at most 1 (1: no leak).")

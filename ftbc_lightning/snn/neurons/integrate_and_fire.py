@@ -1,5 +1,6 @@
 """The integrate-and-fire neuron with soft reset and temporal bias, and its leaky form."""
 
+from numbers import Integral
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +15,9 @@ HalfThreshold = Literal["initial", "per_step", "none"]
 
 
 def check_timesteps(timesteps: int) -> None:
-    """Raise `UserError` unless `timesteps` is at least 1."""
+    """Raise `UserError` unless `timesteps` is a whole number and at least 1."""
+    if not isinstance(timesteps, Integral):
+        raise UserError(f"timesteps is {timesteps}; it must be a whole number from 1.")
     if timesteps < 1:
         raise UserError(f"timesteps is {timesteps}; a spiking network needs at least 1 time step.")
 

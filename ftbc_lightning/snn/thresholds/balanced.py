@@ -51,8 +51,8 @@ def balance(
     for _ in range(updates):
         clipped = ((values - theta[:, None]).clamp_min(0) * counts).sum(1) / active
         growing = clipped > CLIPPED * total
-        if not growing.any():
-            break
+        if theta.device.type == "cpu" and not growing.any():
+            break  # a GPU would be waited for, longer than what is left takes
         theta += RATE * 2 * clipped * growing
     return theta.to(statistics.maximum).expand_as(statistics.maximum)
 
@@ -77,15 +77,16 @@ def unconverged(
         thresholds: By layer, `[C]`, times K where a neuron has K levels.
         scope: As in `balance`; one threshold for a layer is judged on the whole layer.
     """
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, theta in thresholds.items():
         share = clipped_share(statistics[name], theta)
         if scope == "layer":
             weights = (statistics[name].centers * statistics[name].histogram).sum(1)
             share = (share * weights).sum() / weights.sum().clamp_min(1e-30)
-        if bool((share > CLIPPED * (1 + 1e-6)).any()):
-            found[name] = float(share.max())
-    return found
+        found[name] = share.max()
+    largest = torch.stack(list(found.values())).tolist() if found else []
+    shares = zip(found, largest, strict=True)
+    return {name: share for name, share in shares if share > CLIPPED * (1 + 1e-6)}
 
 
 def _theta(layer: Activations) -> Tensor:

@@ -156,15 +156,29 @@ class ForwardTemporalBiasCorrection(Callback):
                 "arrived so far, with a counter at each position (--calibration.max_pooling)."
             )
 
-    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
-        """Refuse a network that does not convert, or does not fit the data or the memory."""
-        data = datamodule_of(trainer)
-        outputs = module.task.outputs_of(data)
-        example = example_input(trainer)
+    def check_network(
+        self, module: SpikingClassifier, example: Tensor, outputs: int | None
+    ) -> dict[str, tuple[int, ...]]:
+        """The shape of each neuron-to-be.
+
+        Args:
+            module: Holds the ANN.
+            example: One input.
+            outputs: How many the data asks for; None if it does not say.
+
+        Raises:
+            UserError: The network does not convert as asked, or does not fit the data.
+        """
         shapes = module.check_convertible(example, outputs, functions=self.functions)
         if self.max_pooling == "refuse":
             graph = trace(module.ann, example, functions=self.functions)
             refuse_max_pooling(graph, name=name_of(module.ann))
+        return shapes
+
+    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
+        """Refuse a network that does not convert, or does not fit the data or the memory."""
+        data, example = datamodule_of(trainer), example_input(trainer)
+        shapes = self.check_network(module, example, module.task.outputs_of(data))
         samples = getattr(data, "calibration_samples", 1)
         weights = 0
         if any(parse_method(variant.method).weights == "weights" for variant in self.variants):
@@ -259,7 +273,15 @@ def makes_networks(module: LightningModule, stage: str) -> bool:
 
 def example_input(trainer: Trainer) -> Tensor:
     """One empty input of the shape, and where it has one the `input_dtype`, of the datamodule."""
-    data = datamodule_of(trainer)
+    return example_of(datamodule_of(trainer))
+
+
+def example_of(data: Any) -> Tensor:
+    """One empty input of a datamodule.
+
+    Raises:
+        UserError: It does not say its shape.
+    """
     shape = getattr(data, "input_shape", None)
     if shape is None:
         raise UserError(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.calibration import CalibrationTrace
 from ftbc_lightning.report.measure import MEASURES
@@ -58,13 +60,14 @@ def by_calibration(
     """
     neurons = network.neurons()
     name = f"calibration/{variant.name}/T{variant.timesteps}"
-    place = 0
-    for errors in outcome.by_round():
-        for layer, error in errors.items():
-            place += 1
-            threshold = float(neurons[layer].threshold.mean())
-            before, after = (float(e.mean()) / threshold for e in (error.before, error.after))
-            yield {"calibration_layer": place, f"{name}/before": before, f"{name}/after": after}
+    means = [
+        torch.stack([error.before.mean(), error.after.mean()]) / neurons[layer].threshold.mean()
+        for errors in outcome.by_round()
+        for layer, error in errors.items()
+    ]
+    found = torch.stack(means).tolist() if means else []
+    for place, (before, after) in enumerate(found, start=1):
+        yield {"calibration_layer": place, f"{name}/before": before, f"{name}/after": after}
 
 
 def by_timesteps(module: SpikingClassifier) -> Iterator[dict[str, float]]:

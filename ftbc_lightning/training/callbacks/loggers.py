@@ -224,7 +224,7 @@ def takers(loggers: Iterable[Logger]) -> list[Plain]:
 def log_rows(loggers: Iterable[Plain], rows: Iterable[dict[str, float]]) -> None:
     """Give rows of curves to every logger; the first name of a row is its axis."""
     loggers = list(loggers)
-    for row in rows:
+    for row in rows if loggers else ():
         for logger in loggers:
             logger.curve(next(iter(row)), row)
     for logger in loggers:

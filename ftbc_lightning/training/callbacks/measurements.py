@@ -132,11 +132,12 @@ def _histograms(
         membranes = view.membranes()
         found |= {("membrane", t): (membranes[t - 1], MEMBRANE_RANGE) for t in steps}
         for (kind, step), (values, (low, high)) in found.items():
-            counted = torch.histc(values.float().clamp(low, high), BINS, low, high).double().cpu()
+            counted = torch.histc(values.float().clamp(low, high), BINS, low, high).double()
             key = view.name, kind, step
             counts[key] = counts.get(key, torch.zeros_like(counted)) + counted
     rows = []
-    for (layer, kind, step), counted in counts.items():
+    everything = torch.stack(list(counts.values())).cpu()
+    for (layer, kind, step), counted in zip(counts, everything, strict=True):
         low, high = ACTIVATION_RANGE if kind == "activation" else MEMBRANE_RANGE
         width = (high - low) / BINS
         for place, share in enumerate((counted / counted.sum().clamp_min(1)).tolist()):

@@ -84,16 +84,18 @@ def checkpoint_space(trainer: Trainer, module: LightningModule) -> int:
     stages = [v.stages for callback in correcting for v in callback.variants]
     weights = 3 + 1 + sum(stage.weights is not None for stage in stages)
     membranes = sum(stage.membranes is not None for stage in stages)
-    neurons = _neurons(trainer, module) if membranes else 0
+    neurons = _neurons(trainer, module, correcting[0]) if membranes else 0
     return 2 * (weights * _bytes(module.ann) + membranes * 4 * neurons)
 
 
-def _neurons(trainer: Trainer, module: SpikingClassifier) -> int:
+def _neurons(
+    trainer: Trainer, module: SpikingClassifier, callback: ForwardTemporalBiasCorrection
+) -> int:
     """How many neurons one sample passes through."""
     if module.variants:
         shapes = dict(module.network(module.headline()).shapes)
     else:
-        shapes = module.check_convertible(example_input(trainer), None)
+        shapes = callback.check_network(module, example_input(trainer), None)
     return sum(math.prod(shape) for shape in shapes.values())
 
 

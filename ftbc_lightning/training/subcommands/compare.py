@@ -4,7 +4,6 @@ from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
-import torch
 from lightning import LightningDataModule
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from ftbc_lightning.report.style import label_of, save_png
 from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
+from ftbc_lightning.training.callbacks.ftbc import example_of
 from ftbc_lightning.training.comparison import Comparison, EvaluationSamples, fixed_by
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.reload import fill
@@ -91,11 +91,9 @@ class CompareTrainer(CalibrateTrainer):
         console = Console()
         console.print(f"{title}; calibration samples are training samples.")
         model.ann.to(self.strategy.root_device)
-        example = torch.zeros(1, *datamodule.input_shape, device=self.strategy.root_device)
-        functions = callback.functions
-        outputs = model.task.outputs_of(datamodule)
-        model.check_convertible(example, outputs, functions=functions)
-        structure = prepare(model.ann, example, timesteps=1, functions=functions)
+        example = example_of(datamodule).to(self.strategy.root_device)
+        callback.check_network(model, example, model.task.outputs_of(datamodule))
+        structure = prepare(model.ann, example, timesteps=1, functions=callback.functions)
         comparison = Comparison(
             structure.traced(model.ann),
             structure,

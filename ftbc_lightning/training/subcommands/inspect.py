@@ -3,13 +3,13 @@
 from typing import Any
 
 import lightning
-import torch
 from lightning import Callback, LightningDataModule
 from rich.console import Console
 
 from ftbc_lightning import report
 from ftbc_lightning.analysis.inspection import Inspection, inspect
 from ftbc_lightning.training.callbacks import ForwardTemporalBiasCorrection
+from ftbc_lightning.training.callbacks.ftbc import example_of
 from ftbc_lightning.training.module import SpikingClassifier
 
 
@@ -32,7 +32,7 @@ class InspectTrainer(lightning.Trainer):
             UserError: The network cannot be traced.
         """
         shape = getattr(datamodule, "input_shape", None)
-        example = None if shape is None else torch.zeros(1, *shape)
+        example = None if shape is None else example_of(datamodule)
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
         asked = [c for c in callbacks if isinstance(c, ForwardTemporalBiasCorrection)]
         chosen: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from ftbc_lightning.graph.ending import ClassScores
 from ftbc_lightning.report.measure import ACCURACY, AGREEMENT
 from ftbc_lightning.report.predictions import summary, write_predictions
 from ftbc_lightning.snn.early_exit import confidence_of
-from ftbc_lightning.training.metrics import StepAccuracy, StepMetric
+from ftbc_lightning.training.metrics import StepAccuracy, StepMetric, classes_like
 from ftbc_lightning.training.tasks.task import Task, count_in
 
 
@@ -35,12 +35,12 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """What training lowers: cross entropy with smoothed labels."""
-        scores = self.scores(outputs, images)
+        scores, labels = self.scores(outputs, images), _fitting(outputs, labels)
         return F.cross_entropy(scores, labels, label_smoothing=self.label_smoothing)
 
     def evaluation_loss(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """What is logged of an evaluation: cross entropy."""
-        return F.cross_entropy(self.scores(outputs, images), labels)
+        return F.cross_entropy(self.scores(outputs, images), _fitting(outputs, labels))
 
     def divergence(
         self, outputs: Tensor, wanted: Tensor, images: Tensor, *, temperature: float
@@ -97,3 +97,8 @@ class Classification(Task):
     def summary(self, predictions: dict[str, Tensor]) -> str:
         """Samples, steps, and accuracy where the classes are known."""
         return summary(predictions)
+
+
+def _fitting(outputs: Tensor, labels: Tensor) -> Tensor:
+    """A class for each sample, or a share of each class to train with, `[B, classes]`."""
+    return labels if labels.is_floating_point() else classes_like(outputs, labels)
