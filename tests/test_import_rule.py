@@ -20,6 +20,7 @@ ORDER = [
     "snn.sample_shape",
     "snn.device_bounds",
     "snn.fused_neuron",
+    "snn.fused_neuron_cpu",
     "snn.weight_reuse",
     "snn.neurons.integrate_and_fire",
     "snn.neurons",

@@ -1,14 +1,14 @@
 """The integrate-and-fire neuron with soft reset and temporal bias, and its leaky form."""
 
 from numbers import Integral
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.step_weights import step_weights
-from ftbc_lightning.snn import fused_neuron
+from ftbc_lightning.snn import fused_neuron, fused_neuron_cpu
 
 HalfThreshold = Literal["initial", "per_step", "none"]
 """Where the half threshold goes: into v0, into the current of every step, or nowhere."""
@@ -69,6 +69,10 @@ class IFNeuron(nn.Module):
     remembers: ClassVar[bool] = False
     """Whether it counts what it has emitted."""
 
+    fuses: ClassVar[bool] = True
+    """Whether `ftbc_lightning.snn.fused_neuron` and `fused_neuron_cpu` compute what `fire` and
+    `settle` do. A model does not inherit it."""
+
     below: ClassVar[int] = 0
     """How many levels lie below silence, in units of K: none."""
 
@@ -94,6 +98,11 @@ class IFNeuron(nn.Module):
         self.register_buffer("step_charge", torch.zeros(channels))
         self.register_buffer("temporal_bias", torch.zeros(timesteps, channels))
         self.register_buffer("membrane_correction", None)
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Take the fused loops from a model that does not say that they are right for it."""
+        super().__init_subclass__(**settings)
+        cls.fuses = bool(cls.__dict__.get("fuses"))
 
     @property
     def channels(self) -> int:
@@ -239,12 +248,22 @@ class IFNeuron(nn.Module):
         """
         if membrane is None and self.membrane_correction is not None:
             membrane = self.started(self.rest(current))
+        fused = self._fused(current, membrane, start, out) if self.fuses else None
+        return self._step_by_step(current, membrane, start, out) if fused is None else fused
+
+    def _fused(
+        self, current: Tensor, membrane: Carried | None, start: int, out: Tensor | None
+    ) -> tuple[Tensor, Carried] | None:
+        """What `forward` returns, in one pass over memory; None where the plain loop is needed."""
+        if fused_neuron_cpu.is_used_for(current):
+            kind = {"levels": self.levels, "leak": self.leak, "remembers": self.remembers}
+            kind["lowest"] = -self.below * self.levels
+            values = self._values(start, len(current))
+            return fused_neuron_cpu.carry(current, membrane, out, **values, **kind)
         if self.plain and fused_neuron.is_used_for(current):
             assert not isinstance(membrane, tuple)
-            fused = fused_neuron.carry(current, membrane, out, **self._values(start, len(current)))
-            if fused is not None:
-                return fused
-        return self._step_by_step(current, membrane, start, out)
+            return fused_neuron.carry(current, membrane, out, **self._values(start, len(current)))
+        return None
 
     def started(self, rest: Tensor) -> Carried:
         """What is carried before the first step, with the membrane at `rest`."""

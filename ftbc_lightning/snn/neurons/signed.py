@@ -31,6 +31,7 @@ class SignedNeuron(IFNeuron):
     [1.0, -1.0, 0.0]
     """
 
+    fuses: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
     below: ClassVar[int] = 1
     target: ClassVar[str] = "ideal"

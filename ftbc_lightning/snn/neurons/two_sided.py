@@ -30,6 +30,7 @@ class TwoSidedNeuron(IFNeuron):
     [-1.0, 0.0, 1.0]
     """
 
+    fuses: ClassVar[bool] = True
     below: ClassVar[int] = 1
     target: ClassVar[str] = "ideal"
 
