@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from ftbc_lightning.cli.configurations import OPTIONS
 from ftbc_lightning.cli.one_line_errors import OneLineErrors
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.checkpoint import division_seed
@@ -75,7 +76,7 @@ def with_configuration(words: Sequence[str]) -> list[str]:
     ]
     if paths and _is_missing(paths[0]):
         raise UserError(f"There is no file {paths[0]}; check --ckpt_path.")
-    described = any(_is(word, "--config") or _is(word, "--data") for word in words)
+    described = any(_is(word, option) for word in words for option in (*OPTIONS, "--data"))
     config = run_configuration(paths[0]) if paths and not described else None
     own = [] if config is None else ["--config", str(config)]
     return [words[0], *own, *words[1:]]

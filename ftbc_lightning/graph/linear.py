@@ -198,6 +198,9 @@ def never(node: fx.Node, graph: fx.GraphModule) -> str:
         return ""
     if node.op != "call_function":
         return ""
+    if node.target is F.scaled_dot_product_attention:
+        drops = node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0)
+        return "" if drops == 0 else "it draws in evaluation mode too: dropout_p=0 there"
     given = _bound(node)
     if given.get("training") is True and given.get("p", 1) != 0:
         if node.target is F.batch_norm:

@@ -18,6 +18,7 @@ from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.functions import Functions, write_encoders
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
 from ftbc_lightning.graph.outputs import write_containers
+from ftbc_lightning.graph.own_weights import own_weights
 from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
 from ftbc_lightning.graph.shapes import is_number
@@ -60,7 +61,7 @@ def trace(
     if isinstance(ann, fx.GraphModule) and ann.meta.get(TRACED):
         return ann
     copied = plain_copy(ann).eval()
-    _untie(copied)
+    own_weights(copied)
     if halves(copied):
         copied.float()
     if functions != "refuse":
@@ -75,23 +76,12 @@ def trace(
     write_rectifiers(module)
     module.meta[TRACED] = True
     with torch.no_grad():
-        fold_batch_norm(module)
+        fold_batch_norm(module, example_input)
     pool_before_activation(module)
     _write_two_sided(module)
     if functions == "encoded":
         write_encoders(module)
     return module
-
-
-def _untie(network: nn.Module) -> None:
-    """Give each module weights of its own, so that a change in one is none in another."""
-    seen: set[int] = set()
-    for module in network.modules():
-        for name, weights in list(module.named_parameters(recurse=False)):
-            if id(weights) in seen:
-                own = nn.Parameter(weights.detach().clone(), requires_grad=weights.requires_grad)
-                setattr(module, name, own)
-            seen.add(id(weights))
 
 
 def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphModule:

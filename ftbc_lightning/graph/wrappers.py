@@ -9,6 +9,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ftbc_lightning.ann.joined_inputs import JoinedInputs
 from ftbc_lightning.ann.one_output import OneOutput
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.own_weights import computed_tensors
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -51,7 +52,7 @@ def plain_copy(network: nn.Module) -> nn.Module:
             f"{type(network).__name__}{where} is a ScriptModule of torch.jit, whose forward cannot "
             "be read. Give the Python module that it was made from."
         )
-    copies: dict[int, Any] = {}
+    copies: dict[int, Any] = computed_tensors(network)
     for module in reversed(list(network.modules())):
         inner = unwrapped(module)
         if inner is not module:

@@ -134,6 +134,8 @@ class _Rounding:
     def _output(self, output: Operation) -> None:
         top = self._top(output.inputs[0], output)
         unit = unit_of(top, largest(self.bits)) / 2**self.shift
+        if (top > 0).any():  # a class without weights has a bias still
+            unit = torch.where(top > 0, unit, unit[top > 0].amax())
         source = self._current(output.inputs[0], unit)
         scale = {"scale": unit, "shift": torch.zeros_like(unit)}
         self._emit(replace(output, inputs=(self._behind(source, "affine", scale),)))
