@@ -1,14 +1,11 @@
 """Read an ANN as a graph: an untouched copy, batch norm folded, max pooling moved."""
 
-import operator
 import random
 import sys
 import warnings
 from contextlib import suppress
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError
@@ -16,12 +13,12 @@ from ftbc_lightning.graph import operators
 from ftbc_lightning.graph.attention import drop_unread_weights, open_attention
 from ftbc_lightning.graph.batch_norm import fold_batch_norm
 from ftbc_lightning.graph.functions import Functions, write_encoders
+from ftbc_lightning.graph.in_place import write_out_of_place
 from ftbc_lightning.graph.max_pooling import pool_before_activation, write_maxima
 from ftbc_lightning.graph.outputs import write_containers
 from ftbc_lightning.graph.own_weights import own_weights
 from ftbc_lightning.graph.proxies import ActivationTracer
 from ftbc_lightning.graph.rectifiers import write_rectifiers
-from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.two_sided import write_two_sided
 from ftbc_lightning.graph.window_attention import open_windows
 from ftbc_lightning.graph.wrappers import name_of, plain_copy
@@ -70,7 +67,7 @@ def trace(
     module = _written_down(copied, example_input)
     if functions != "refuse":
         drop_unread_weights(module)
-    _write_out_of_place(module)
+    write_out_of_place(module, name=name_of(ann))
     write_containers(module, name=name_of(ann))
     write_maxima(module)
     write_rectifiers(module)
@@ -169,58 +166,3 @@ def _write_two_sided(module: fx.GraphModule) -> None:
     refused = [node for node, role in operators.roles(module).items() if role == "refused"]
     named = {node: operators.path_and_kind(node, module) for node in refused}
     write_two_sided(module, named, own=operators.constants_of(module))
-
-
-OUT_OF_PLACE: dict[Any, Any] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.imatmul: operator.matmul,
-    operator.ipow: operator.pow,
-}
-"""Operators that change their first operand, and those that make a value of its own."""
-
-
-def _out_of_place(node: fx.Node) -> Any:
-    """What gives the same value as an in-place operation without changing its input, or None."""
-    if node.target in OUT_OF_PLACE:
-        return OUT_OF_PLACE[node.target]
-    if node.op == "call_method":
-        name = str(node.target)
-        plain = name.removesuffix("_")
-        return plain if name.endswith("_") and callable(getattr(Tensor, plain, None)) else None
-    name = getattr(node.target, "__name__", "")
-    if not name.endswith("_") or name.endswith("__"):
-        return None
-    found = [getattr(place, name[:-1], None) for place in (torch, F)]
-    return next((function for function in found if callable(function)), None)
-
-
-def _write_out_of_place(module: fx.GraphModule) -> None:
-    """Replace in-place operations: whoever read the changed tensor reads the result instead."""
-    for node in module.graph.nodes:
-        if node.op == "call_module":
-            called = module.get_submodule(node.target)
-            if bool(getattr(called, "inplace", False)):
-                setattr(called, "inplace", False)  # noqa: B010 - unknown to the type checker
-                _read_result(node)
-            continue
-        if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
-            continue
-        if is_number(node):  # `n += 1` makes another number
-            continue
-        plain = _out_of_place(node)
-        if plain is not None:
-            node.target = plain
-        if plain is not None or node.kwargs.get("inplace"):
-            node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
-            _read_result(node)
-
-
-def _read_result(node: fx.Node) -> None:
-    """Make every later reader of the tensor that `node` changed read `node` itself."""
-    changed = node.all_input_nodes[0]
-    for reader in list(changed.users):
-        if reader is not node and node < reader:
-            reader.replace_input_with(changed, node)

@@ -59,6 +59,7 @@ class Mixing(Base):
         (lambda x: F.relu(torch.cat([x, x])).chunk(2)[0], "mixes the samples"),
         (lambda x: F.relu(x.flatten(0, 1)).view(x.shape), "mixes the samples"),
         (lambda x: F.gumbel_softmax(x, dim=1), "drawn anew"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3), "dropout_p=0"),
         (lambda x: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
         (lambda x: F.instance_norm(x), "train with batch norm instead"),
         (lambda x: x @ x, "attention multiplies two values"),
@@ -70,6 +71,44 @@ class Mixing(Base):
 def test_what_mixes_samples_or_is_drawn_is_refused_by_name(mix, said):
     with pytest.raises(UserError, match=said):
         prepare(Mixing(mix).double(), samples(1), timesteps=2)
+
+
+def twice(x):
+    flat = x.flatten(1)
+    F.relu_(x)
+    return x + flat.view(x.shape)
+
+
+def part(x):
+    x[:, :2].relu_()
+    return x
+
+
+def zeroed(x):
+    x[:, :2].zero_()
+    return x
+
+
+def padded(x):
+    wide = x.new_zeros(x.shape[0], 6, 6, 6)
+    wide.narrow(1, 0, x.shape[1]).copy_(x)
+    return wide[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("change", [twice, part, zeroed, padded])
+def test_a_change_in_place_that_is_seen_under_another_name_is_refused(change):
+    with pytest.raises(UserError, match="changes in place what is read later"):
+        trace(Mixing(change).double(), samples(1))
+
+
+def test_views_that_nothing_else_reads_may_be_changed():
+    def change(x):
+        rows = F.relu(x.view(x.shape[0], -1), inplace=True)
+        rows += 1
+        return rows.view(x.shape) + x.new_empty(1).fill_(2)
+
+    net = Mixing(change).double()
+    torch.testing.assert_close(trace(net, samples(1))(samples(3)), net(samples(3)))
 
 
 def test_what_mixes_samples_is_said_by_an_inspection_with_an_example():
