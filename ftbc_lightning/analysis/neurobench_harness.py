@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.errors import UserError, imported
 from ftbc_lightning.graph.batch_norm import Transposed
+from ftbc_lightning.graph.operators import layers_as_functions
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import simulate
 from ftbc_lightning.snn.threshold_folding import fold_thresholds
@@ -159,7 +160,8 @@ def watched(snn: SpikingNetwork) -> SpikingNetwork:
 
 def left_out(snn: SpikingNetwork) -> list[str]:
     """Layers with weights that NeuroBench counts no operations of."""
-    return [path for path, one in snn.layers.named_modules() if isinstance(one, Transposed)]
+    modules = [path for path, one in snn.layers.named_modules() if isinstance(one, Transposed)]
+    return [*modules, *layers_as_functions(snn.layers)]
 
 
 def _insert(layers: fx.GraphModule, neuron: fx.Node) -> None:

@@ -1,5 +1,6 @@
 """How many operations a sample costs, from real spikes with thresholds folded."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operat
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
-from ftbc_lightning.graph.operators import is_neuron
+from ftbc_lightning.graph.operators import is_neuron, layers_as_functions
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.simulation import chunk_sizes
@@ -203,6 +204,12 @@ class _Counter:
         self, shapes: dict[str, tuple[int, ...]], temporal_bias_adds: tuple[float, ...]
     ) -> OperationCount:
         layers, zeros, weights = [], 0, 0
+        if missing := layers_as_functions(self.graph):
+            warnings.warn(
+                f"Operations of {len(missing)} layers are not counted, because they are written as "
+                f"functions: {', '.join(missing)}. Write them as modules, such as nn.Linear.",
+                stacklevel=3,
+            )
         for node, module in self.connections():
             in_time = node in self.plan.temporal
             inputs: Inputs = "analog"
@@ -236,7 +243,7 @@ class _Counter:
             shortcut_adds=tuple((self.shortcuts / self.samples).tolist()),
             temporal_bias_adds=temporal_bias_adds,
             footprint=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-            zero_weights=zeros / weights,
+            zero_weights=zeros / max(weights, 1),
             active=active,
             negative_rates=negative,
             functions=tuple(self.costs.values()),

@@ -9,6 +9,7 @@ import torch
 from ftbc_lightning.analysis.network_variants import Variant
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.files.run_configuration import run_configuration
+from ftbc_lightning.files.whole_file import make_folder
 from ftbc_lightning.interchange import FORMATS, mean_bias
 from ftbc_lightning.interchange import export as write
 from ftbc_lightning.interchange.hub import from_pretrained
@@ -55,7 +56,7 @@ def export(
     found = (_of_folder if source.is_dir() else _of_run)(source, method, timesteps)
     snn, variant = found.snn, found.variant
     path = Path(output or found.beside / f"{found.name}{FORMATS[format].suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         write(snn, path, format=format, bias=bias, bits=bits, input_shape=input_shape)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.files.whole_file import make_folder, write_whole
 
 
 def report(run: str, *, out: str | None = None) -> None:
@@ -21,6 +21,6 @@ def report(run: str, *, out: str | None = None) -> None:
     folder = Path(run)
     path = Path(out) if out else folder / "report.html"
     text = page(read_run(folder))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     print(path)

@@ -4,9 +4,13 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ftbc_lightning.errors import UserError
+
+WRITING_FAILED = re.compile(r"inline_container|I/O error|[Nn]o space left|[Uu]nable to write")
+"""What torch, safetensors and HDF5 say where a file cannot be written."""
 
 MARK = ".being-written."
 """In the name of a file that is not whole yet."""
@@ -35,15 +39,37 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError as error:
+    except Exception as error:
+        if not _is_of_the_disk(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); what was there before is "
+            f"{path} cannot be written ({reason}); what was there before is "
             "intact. Make room, or give another folder with --trainer.default_root_dir."
         ) from error
     finally:
-        if os.access(path.parent, os.W_OK):
+        with suppress(OSError):
             beside.unlink(missing_ok=True)
     return path
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether a file could not be written; libraries report that in their own ways."""
+    return isinstance(error, OSError) or WRITING_FAILED.search(str(error)) is not None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: It cannot be made: no permission, or a file has the name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be made ({error.strerror}); give another place."
+        ) from error
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:

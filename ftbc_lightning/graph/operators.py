@@ -7,6 +7,7 @@ here is refused: nothing is left unconverted in silence.
 
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import fx, nn
 
 from ftbc_lightning.ann.activations import QCFS, ClippedReLU, bounds, is_activation
@@ -97,6 +98,12 @@ def weighted_nodes(graph: fx.GraphModule) -> set[fx.Node]:
     """The layers: what combines its inputs by trained weights."""
     constants = constants_of(graph)
     return {node for node in graph.graph.nodes if _is_weighted(node, graph, constants)}
+
+
+def layers_as_functions(graph: fx.GraphModule) -> list[str]:
+    """The names of layers that are no modules: `F.linear(x, self.w)`, `x @ self.w`."""
+    functions = (node for node in weighted_nodes(graph) if node.op != "call_module")
+    return sorted(node.name for node in functions if node.target is not F.batch_norm)
 
 
 def constants_of(graph: fx.GraphModule) -> set[fx.Node]:

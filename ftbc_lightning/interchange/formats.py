@@ -21,7 +21,7 @@ from ftbc_lightning.interchange.unit_threshold import Bias, mean_charge
 from ftbc_lightning.snn.network import SpikingNetwork, without_temporal_bias
 from ftbc_lightning.snn.weight_rounding import check_bits
 
-Writer = Callable[[SpikingNetwork, Path, Bias, Sequence[int] | None], None]
+Writer = Callable[[SpikingNetwork, Path, Bias, tuple[int, ...]], None]
 """(network, path, what becomes of the biases, shape of a sample if the network does not know its
 own) -> nothing; the file has been written whole."""
 
@@ -41,27 +41,25 @@ class Format:
     write: Writer
 
 
-def _safetensors(
-    snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None
-) -> None:
+def _safetensors(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: tuple[int, ...]) -> None:
     write_safetensors(describe(snn, input_shape=input_shape), path)
 
 
-def _nir(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
+def _nir(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: tuple[int, ...]) -> None:
     write_nir(describe(snn, input_shape=input_shape), path, bias=bias)
     notes = {"metadata": UNSAID, "clock": CLOCK}
     if bias in notes:
         warnings.warn(notes[bias], stacklevel=3)
 
 
-def _onnx(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None) -> None:
-    write_onnx(snn, path, input_shape=_shape(snn, input_shape))
+def _onnx(snn: SpikingNetwork, path: Path, bias: Bias, input_shape: tuple[int, ...]) -> None:
+    write_onnx(snn, path, input_shape=input_shape)
 
 
 def _torch_export(
-    snn: SpikingNetwork, path: Path, bias: Bias, input_shape: Sequence[int] | None
+    snn: SpikingNetwork, path: Path, bias: Bias, input_shape: tuple[int, ...]
 ) -> None:
-    write_torch_program(snn, path, input_shape=_shape(snn, input_shape))
+    write_torch_program(snn, path, input_shape=input_shape)
 
 
 FORMATS = {
@@ -130,10 +128,11 @@ def export(
     kind_of(snn)
     if format != "torch_export":
         check_one_output(snn.layers, what=f"the format {format}")
+    shape = _shape(snn, input_shape)
     if bits is None:
-        FORMATS[format].write(snn, path, bias, input_shape)
+        FORMATS[format].write(snn, path, bias, shape)
     else:
-        write_safetensors(integers(describe(snn, input_shape=input_shape), bits), path)
+        write_safetensors(integers(describe(snn, input_shape=shape), bits), path)
     return path
 
 
@@ -142,7 +141,13 @@ def _shape(snn: SpikingNetwork, given: Sequence[int] | None) -> tuple[int, ...]:
     shape = snn.input_shape if given is None else tuple(given)
     if shape is None:
         raise UserError(
-            "The shape of a sample is not known; give input_shape, such as [3, 32, 32]."
+            "The shape of a sample is not known, because the file was written by an earlier "
+            "program; give it as input_shape, such as [3, 32, 32]."
+        )
+    if snn.input_shape not in (shape, None):
+        raise UserError(
+            f"input_shape is {list(shape)}, but the network was converted for samples of "
+            f"{list(snn.input_shape)}; leave it out."
         )
     return shape
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.files.hub import check_repo, fetched, imported_hub, send
-from ftbc_lightning.files.whole_file import write_whole
+from ftbc_lightning.files.whole_file import make_folder, write_whole
 from ftbc_lightning.interchange.formats import export
 from ftbc_lightning.interchange.model_card import LIBRARY, model_card
 from ftbc_lightning.interchange.tensors_file import load
@@ -74,7 +74,7 @@ def _written(snn: SpikingNetwork, folder: Path, card: str) -> Path:
     page = folder / CARD
     if page.exists() and LIBRARY not in page.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{folder} has a {CARD} of its own; give another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     export(snn, folder / FILE)
     write_whole(page, lambda beside: beside.write_text(card, encoding="utf-8"))
     return folder

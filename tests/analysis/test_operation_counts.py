@@ -184,3 +184,20 @@ def test_the_cost_tables_are_the_published_figures_and_nothing_else():
 def test_a_cost_table_that_is_not_there():
     with pytest.raises(UserError, match="choose one of 45nm-fp32"):
         cost_table("3nm")
+
+
+def test_layers_that_are_functions_are_named_and_not_counted_in_silence():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(5, 4))
+            self.last = nn.Parameter(torch.randn(5, 3))
+
+        def forward(self, x):
+            return torch.relu(nn.functional.linear(x, self.first)) @ self.last
+
+    net, images = Functional(), torch.rand(8, 4)
+    snn = convert(net, images[:1], [images], timesteps=2)
+    with pytest.warns(UserWarning, match="2 layers are not counted.*linear, matmul"):
+        count = count_operations(snn, images)
+    assert count.layers == ()

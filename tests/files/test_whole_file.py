@@ -12,7 +12,7 @@ import pytest
 from ftbc_lightning import UserError
 from ftbc_lightning.cli import run
 from ftbc_lightning.cli.failures import explain
-from ftbc_lightning.files.whole_file import beside_of, remove_leftovers, write_whole
+from ftbc_lightning.files.whole_file import beside_of, make_folder, remove_leftovers, write_whole
 from ftbc_lightning.training.callbacks import Safeguard, safeguard
 from ftbc_lightning.training.callbacks.safeguard import FIGURES, check_writable
 from tests.conftest import digits
@@ -28,6 +28,8 @@ def half(path, error):
     [
         (OSError(errno.ENOSPC, "No space left on device"), UserError),
         (OSError(errno.EROFS, "Read-only file system"), UserError),
+        (RuntimeError("[enforce fail at inline_container.cc:672]"), UserError),
+        (Exception("Error while serializing: I/O error: File too large"), UserError),
         (KeyboardInterrupt(), KeyboardInterrupt),
         (ValueError("a bug"), ValueError),
     ],
@@ -153,3 +155,12 @@ def test_an_interruption_names_what_is_kept(tmp_path, capsys):
 def test_mishaps_are_explained_and_bugs_are_not(error, part):
     message = explain(error)
     assert (part in message) if part else message is None
+
+
+def test_a_file_where_a_folder_should_be_is_told_in_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x.csv", tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="cannot be written"):
+            write_whole(path, lambda beside: beside.write_text("x"))
+    with pytest.raises(UserError, match=r"The folder .*file cannot be made"):
+        make_folder(tmp_path / "file")

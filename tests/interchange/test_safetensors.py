@@ -194,3 +194,21 @@ def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="give it as input_shape"):
         export(snn, tmp_path / "a")
     assert describe(snn, input_shape=(2, 6, 6)).timesteps == 4
+
+
+def test_another_shape_than_the_networks_is_refused(tmp_path):
+    ann, images = residual_net(), samples(4)
+    snn = convert(ann, images[:1], [images], timesteps=2)
+    with pytest.raises(UserError, match=r"converted for samples of \[2, 6, 6\]; leave it out"):
+        export(snn, tmp_path / "x.safetensors", input_shape=(3, 9, 9))
+
+
+def test_a_class_without_weights_keeps_its_bias_in_integers(tmp_path):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    with torch.no_grad():
+        net[2].weight[1], net[2].bias[1] = 0, -0.44
+    images = torch.rand(16, 4)
+    snn = convert(net, images[:1], [images], timesteps=4)
+    again = load(export(snn, tmp_path / "x.safetensors", bits=12))
+    assert abs(float(simulate(again, images)[-1, 0, 1]) + 0.44) < 0.01
