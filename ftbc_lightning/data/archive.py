@@ -47,6 +47,10 @@ class Archive:
     understood: list[str] = field(default_factory=list)
 
 
+MOST_UNNAMED = 100_000
+"""Classes that are numbered without names where samples are fewer: beyond it labels are ids."""
+
+
 def read_archive(path: Path) -> Archive:
     """Read a file.
 
@@ -59,6 +63,10 @@ def read_archive(path: Path) -> Archive:
     samples = {f"{split}_images": arrays[f"{split}_images"] for split in splits}
     for split in splits:
         found, expected = (f"{split}_images", f"{split}_labels")
+        if arrays[found].ndim == 0 or 0 in arrays[found].shape[1:]:
+            raise UserError(
+                f"{path}: {found} has the shape {list(arrays[found].shape)}: no pixels."
+            )
         if len(arrays[found]) == 0:
             raise UserError(f"{path}: {found} is empty.")
         if arrays[expected].ndim == 0 or len(arrays[found]) != len(arrays[expected]):
@@ -217,6 +225,11 @@ def _as_numbers(
         one_hot = labels["train_labels"]
         wide = one_hot.ndim == 2 and one_hot.shape[1] > 1
         count = one_hot.shape[1] if wide else max(int(flat["train_labels"].max()) + 1, 0)
+        if count > max(MOST_UNNAMED, len(one_hot)):
+            raise UserError(
+                f"{path}: train_labels reach {count - 1} among {len(one_hot)} samples; number the "
+                "classes from 0, or give their names as `classes`."
+            )
         classes = [str(number) for number in range(count)]
     return {k: torch.from_numpy(v.astype(np.int64)) for k, v in flat.items()}, classes
 
@@ -228,7 +241,7 @@ def _flat(key: str, values: np.ndarray, path: Path) -> np.ndarray:
         one_hot = ((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all()
         found = found.argmax(1) if one_hot else found
     whole = found.dtype.kind in "uib" or (
-        found.dtype.kind == "f" and bool((found == np.round(found)).all())
+        found.dtype.kind == "f" and bool((np.isfinite(found) & (found == np.round(found))).all())
     )
     if found.ndim != 1 or not (whole or found.dtype.kind in "US"):
         raise UserError(

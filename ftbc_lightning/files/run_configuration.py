@@ -39,7 +39,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     """What a configuration says; nothing where it is no configuration."""
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,6 +1,7 @@
 """Maxima: where they stand in a graph, and how pooling is moved before an activation."""
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,18 @@ def is_window(node: fx.Node, graph: fx.GraphModule) -> bool:
         places = bool(getattr(module, "return_indices", False))
         return isinstance(module, MAX_POOL_MODULES) and not places
     return node.op == "call_function" and node.target in MAX_POOL_FUNCTIONS
+
+
+def pooled_axes(called: object) -> int:
+    """How many axes a pooling, a module or a function, takes for those of space; 0 for others.
+
+    >>> pooled_axes(nn.AvgPool2d(2)), pooled_axes(F.adaptive_max_pool1d), pooled_axes(nn.ReLU())
+    (2, 1, 0)
+    """
+    kinds = type(called).__mro__ if isinstance(called, nn.Module) else (called,)
+    names = " ".join(getattr(kind, "__name__", "") for kind in kinds)
+    found = re.search(r"pool(\d)d", names.lower())
+    return int(found[1]) if found else 0
 
 
 def is_maximum(node: fx.Node) -> bool:

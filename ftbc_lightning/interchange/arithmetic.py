@@ -11,6 +11,9 @@ from ftbc_lightning.interchange.arguments import Refused, axis_of
 from ftbc_lightning.interchange.layers import LayerWriter
 from ftbc_lightning.interchange.writer import Shape
 
+MOST_POOLED = 3
+"""Axes that one pooling runs over at most."""
+
 BROADCAST = ("product", "quotient")
 """Functions of two values of which one may be the network's own."""
 
@@ -21,7 +24,7 @@ class ArithmeticWriter(LayerWriter):
     def _mean(self, node: fx.Node, tensor: Any, dim: Any = None, keepdim: bool = False) -> str:
         source = self._tensor(tensor)
         before, axes = self.operations[source].shape, self._axes(source, dim)
-        if axes != list(range(2, len(before) + 1)):
+        if axes != list(range(2, len(before) + 1)) or len(axes) > MOST_POOLED:
             return self._total(node, source, axes, mean=True)
         kernel = list(before[1:])
         attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}

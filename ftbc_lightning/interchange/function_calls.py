@@ -35,8 +35,9 @@ CALLS: dict[str, Any] = {
 
 def constant(graph: fx.Graph, members: dict[str, Any], name: str, value: Tensor) -> fx.Node:
     """A tensor of the network."""
-    members[name] = value.clone()
-    return graph.create_node("get_attr", name, name=name)
+    target = f"own_tensors.{name}"  # no operation's name has a dot
+    members[target] = value.clone()
+    return graph.create_node("get_attr", target, name=name)
 
 
 def expanded(graph: fx.Graph, values: list[fx.Node], axes: int) -> list[fx.Node]:

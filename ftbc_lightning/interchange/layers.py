@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ftbc_lightning.graph.max_pooling import pooled_axes
 from ftbc_lightning.interchange.arguments import Refused, spread
 from ftbc_lightning.interchange.moves import MoveWriter
 
@@ -89,6 +90,7 @@ class LayerWriter(MoveWriter):
         return self._emit(node.name, "affine", (source,), self._shape(node), {}, tensors)
 
     def _avg_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
+        self._check_pooling(node, source)
         before = self.operations[source].shape[1:]
         kernel = spread(settings["kernel_size"], len(before))
         stride = spread(settings.get("stride") or kernel, len(before))
@@ -107,6 +109,7 @@ class LayerWriter(MoveWriter):
         return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
 
     def _adaptive(self, node: fx.Node, source: str) -> str:
+        self._check_pooling(node, source)
         before, after = self.operations[source].shape[1:], self._shape(node)[1:]
         if before == after:
             return source
@@ -115,6 +118,13 @@ class LayerWriter(MoveWriter):
         kernel = [size // out for size, out in zip(before, after, strict=True)]
         attributes = {"kernel": kernel, "stride": kernel, "padding": [0] * len(kernel)}
         return self._emit(node.name, "avg_pool", (source,), self._shape(node), attributes)
+
+    def _check_pooling(self, node: fx.Node, source: str) -> None:
+        """Refuse a pooling that takes the channels for an axis of space: torch's unbatched form."""
+        module = node.op == "call_module"
+        pooled = pooled_axes(self.graph.get_submodule(str(node.target)) if module else node.target)
+        if pooled not in (len(self.operations[source].shape) - 1, 0):
+            raise Refused("it pools over the channels")
 
     def _uneven(self, node: fx.Node, source: str) -> str:
         """Windows of different sizes: a linear map of the positions, the same in each channel."""
@@ -129,6 +139,7 @@ class LayerWriter(MoveWriter):
         return self._emit(node.name, "reshape", (means,), (channels, *after))
 
     def _max_pool(self, node: fx.Node, source: str, settings: Mapping[str, Any]) -> str:
+        self._check_pooling(node, source)
         spatial = len(self.operations[source].shape) - 1
         kernel = spread(settings["kernel_size"], spatial)
         in_time = source in self.in_time

@@ -100,6 +100,8 @@ def _differences(path: Path, settings: Mapping[str, Any]) -> str:
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
         return "settings.json beside it cannot be read"
     keys = sorted({*before, *settings})
     changed = [key for key in keys if before.get(key) != settings.get(key)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftbc_lightning.analysis.diagnosis import SMALL, advice_on
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.report.layer_figures import last_steps
 from ftbc_lightning.report.measure import Measure, measure_of
 from ftbc_lightning.report.rows import LayerRow, Result
@@ -89,7 +90,12 @@ def recommend(results: Sequence[Result]) -> Recommendation:
     Args:
         results: Of the validation split: test samples choose nothing.
     """
-    ann = next(row for row in results if row.method == "ann")
+    ann = next((row for row in results if row.method == "ann"), None)
+    if ann is None or all(row.timesteps is None for row in results):
+        raise UserError(
+            "The results have no row of the ANN, or none of a spiking network; run the calibration "
+            "again."
+        )
     measure = measure_of(results)
     margin = measure.margin(ann.accuracy, ann.n)
     networks = [row for row in results if row.timesteps is not None]

@@ -1,7 +1,6 @@
 """Fold thresholds into the weights behind them, so that spikes on the wire are 0 and 1."""
 
 import copy
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.batch_norm import Convolution, Transposed
 from ftbc_lightning.graph.channels import last_channels
-from ftbc_lightning.graph.max_pooling import is_window
+from ftbc_lightning.graph.max_pooling import is_window, pooled_axes
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.snn.network import SpikingNetwork
 
@@ -157,7 +156,7 @@ def is_transparent(node: fx.Node, graph: fx.GraphModule, *, axes: int | None = N
             over all of them but the channels.
     """
     called = graph.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-    pooled = _pooled_axes(called)
+    pooled = pooled_axes(called)
     if pooled and axes not in (pooled + 1, None):
         return False  # it runs over the channels
     if is_window(node, graph):
@@ -167,14 +166,6 @@ def is_transparent(node: fx.Node, graph: fx.GraphModule, *, axes: int | None = N
     if node.op == "call_method":
         return called == "contiguous" or _is_spatial_mean(node, axes)
     return called in TRANSPARENT_FUNCTIONS or _is_spatial_mean(node, axes)
-
-
-def _pooled_axes(called: object) -> int:
-    """How many axes a pooling takes for those of space; 0 for everything else."""
-    kinds = type(called).__mro__ if isinstance(called, nn.Module) else (called,)
-    names = " ".join(getattr(kind, "__name__", "") for kind in kinds)
-    found = re.search(r"pool(\d)d", names.lower())
-    return int(found[1]) if found else 0
 
 
 def _flattens(node: fx.Node, graph: fx.GraphModule, axes: int | None) -> bool:

@@ -38,6 +38,10 @@ ROWS = {
     "array: fractions as labels": lambda f: data.array(f, train_labels=longs(40) / 2),
     "array: negative label": lambda f: data.array(f, train_labels=longs(40) - 1),
     "array: label above": lambda f: data.array(f, test_labels=longs(20) + 60),
+    "array: labels are ids": lambda f: data.array(f, train_labels=longs(40) + 10**12),
+    "array: infinite labels": lambda f: data.array(f, train_labels=longs(40) + float("inf")),
+    "array: a number for samples": lambda f: data.array(f, train_images=bytes_of()),
+    "array: samples without pixels": lambda f: data.array(f, train_images=bytes_of(40, 0, 0, 3)),
     "array: no test samples": lambda f: data.array(
         f, test_images=bytes_of(0, 8, 8, 3), test_labels=longs(0)
     ),

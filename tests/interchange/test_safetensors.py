@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
@@ -212,3 +213,64 @@ def test_a_class_without_weights_keeps_its_bias_in_integers(tmp_path):
     snn = convert(net, images[:1], [images], timesteps=4)
     again = load(export(snn, tmp_path / "x.safetensors", bits=12))
     assert abs(float(simulate(again, images)[-1, 0, 1]) + 0.44) < 0.01
+
+
+class Between(nn.Module):
+    """Something between the neurons and the last layer."""
+
+    def __init__(self, between, size):
+        super().__init__()
+        self.conv, self.between = nn.Conv2d(2, 4, 3, padding=1), between
+        self.last = nn.Linear(size, 3)
+
+    def forward(self, x):
+        return self.last(self.between(torch.relu(self.conv(x))))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.avg_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, 2),
+        lambda x: F.adaptive_avg_pool2d(x, 3),
+        nn.AvgPool2d(2),
+    ],
+)
+def test_a_pooling_over_the_channels_is_refused(pool, tmp_path):
+    class Unbatched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = pool
+
+        def forward(self, x):
+            return self.pool(x.mean(1)).flatten(1)
+
+    net = Between(Unbatched(), 9).double()
+    snn = convert(net, samples(1), [samples(4)], timesteps=2)
+    with pytest.raises(UserError, match="pools over the channels"):
+        export(snn, tmp_path / "x.safetensors")
+
+
+def test_a_mean_over_four_axes_of_space(tmp_path):
+    net = Between(lambda x: x.unflatten(2, (2, 3)).unflatten(4, (2, 3)).mean((2, 3, 4, 5)), 4)
+    snn = convert(net.double(), samples(1), [samples(4)], timesteps=2)
+    again = load(export(snn, tmp_path / "x.safetensors"))
+    torch.testing.assert_close(simulate(again, samples(3)), simulate(snn, samples(3)))
+
+
+def test_names_of_layers_that_look_like_those_of_tensors(tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+            self.bn_scale, self.last = nn.Conv2d(4, 4, 1), nn.Linear(4 * 36, 3)
+
+        def forward(self, x):
+            y = self.bn_scale(self.bn(torch.relu(self.conv(x))))
+            return self.last(torch.relu(y).flatten(1))
+
+    net = Named().double()
+    net(samples(20))
+    snn = convert(net.eval(), samples(1), [samples(4)], timesteps=2)
+    again = load(export(snn, tmp_path / "x.safetensors"))
+    torch.testing.assert_close(simulate(again, samples(3)), simulate(snn, samples(3)))
