@@ -124,13 +124,19 @@ Kernel = Callable[..., None]
 
 @functools.cache
 def _compiled() -> tuple[Kernel, Kernel]:
+    return compiled(_binary), compiled(_several)
+
+
+def compiled(loop: Kernel) -> Kernel:
+    """A loop as Numba compiles it at its first call, and keeps it for the next process."""
     import numba
 
     made = functools.partial(numba.njit, nogil=True, error_model="numpy")
     try:
-        return made(cache=True)(_binary), made(cache=True)(_several)
+        found: Kernel = made(cache=True)(loop)
     except RuntimeError:  # no folder for what is compiled can be written
-        return made()(_binary), made()(_several)
+        found = made()(loop)
+    return found
 
 
 @functools.cache
@@ -165,14 +171,19 @@ def carry(
     try:
         return launch(_compiled(), current, membrane, out, **own)
     except Exception as error:  # a compiler that fails, in its own words
-        failures.append(error)
-        reason = (str(error).strip().splitlines() or [""])[0]
-        warnings.warn(
-            f"The fused neuron cannot be compiled ({type(error).__name__}: {reason}); the plain "
-            "loop is used: slower, with the same results.",
-            stacklevel=3,
-        )
+        failed(error)
         return None
+
+
+def failed(error: Exception) -> None:
+    """Say that a loop could not be compiled, and leave it to the plain ones from now on."""
+    failures.append(error)
+    reason = (str(error).strip().splitlines() or [""])[0]
+    warnings.warn(
+        f"The fused neuron cannot be compiled ({type(error).__name__}: {reason}); the plain "
+        "loop is used: slower, with the same results.",
+        stacklevel=4,
+    )
 
 
 def fits(
@@ -252,27 +263,32 @@ def launch(
     if out is None:
         strides = (step.numel(), *step.stride())
         out = torch.empty_strided(current.shape, strides, dtype=step.dtype)
-    columns, rows = step.shape[1], step.numel() // step.shape[1]
-    while columns < LEAST_COLUMNS and rows % 2 == 0:
-        columns, rows = 2 * columns, rows // 2
-    shape = rows, columns
+    shape = rows, _ = rows_and_columns(step)
     number = 1 if current.stride(0) == 0 else len(current)
     carried = (v, owed) if remembers else (v,)
-    arrays = [_steps(current, number, shape), _steps(out, len(out), shape)]
-    arrays += [_steps(value.unsqueeze(0), 1, shape)[0] for value in carried]
+    arrays = [as_rows(current, number, shape), as_rows(out, len(out), shape)]
+    arrays += [as_rows(value.unsqueeze(0), 1, shape)[0] for value in carried]
     own = threshold, amplitude, initial_membrane, temporal_bias, step_charge
     arrays += [value.detach().numpy() for value in own]
     real = arrays[0].dtype.type
     if levels == 1 and lowest == 0:
-        _in_threads(kernels[0], (*arrays, real(leak), rests), rows, current.numel())
+        in_threads(kernels[0], (*arrays, real(leak), rests), rows, current.numel())
     else:
         owing = arrays if remembers else [*arrays[:3], *arrays[2:]]  # in its place one not read
         levels_of = real(leak), real(lowest), real(levels)
-        _in_threads(kernels[1], (*owing, *levels_of, remembers, rests), rows, current.numel())
+        in_threads(kernels[1], (*owing, *levels_of, remembers, rests), rows, current.numel())
     return out, membrane
 
 
-def _in_threads(kernel: Kernel, given: tuple[Any, ...], rows: int, size: int) -> None:
+def rows_and_columns(step: Tensor) -> tuple[int, int]:
+    """How many neurons lie side by side, channels of one place or of several, and how often."""
+    columns, rows = step.shape[1], step.numel() // step.shape[1]
+    while columns < LEAST_COLUMNS and rows % 2 == 0:
+        columns, rows = 2 * columns, rows // 2
+    return rows, columns
+
+
+def in_threads(kernel: Kernel, given: tuple[Any, ...], rows: int, size: int) -> None:
     """Divide the rows over as many threads as torch has."""
     number = min(torch.get_num_threads(), size // VALUES_OF_A_THREAD, rows)
     if number < 2:
@@ -297,7 +313,7 @@ def _channels_last(step: Tensor) -> bool:
     return step.movedim(1, -1).is_contiguous()
 
 
-def _steps(values: Tensor, number: int, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
+def as_rows(values: Tensor, number: int, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     """The same memory as `[steps, rows, columns]`."""
     rows, columns = shape
     strides = rows * columns, columns, 1

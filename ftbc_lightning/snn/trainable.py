@@ -13,6 +13,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Propagation
+from ftbc_lightning.snn import fused_gradient_cpu
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.simulation import fastest_layout
@@ -228,6 +229,12 @@ class _Fire(torch.autograd.Function):
         """
         current, threshold = ctx.saved_tensors
         neuron: IFNeuron = ctx.neuron
+        others = [axis for axis in range(1, current.ndim) if axis != 2]
+        fused = None
+        if not ctx.needs_input_grad[1]:
+            fused = fused_gradient_cpu.gradient(neuron, current, threshold, given, ctx.surrogate)
+        if fused is not None:
+            return fused, None, fused.sum(others) if ctx.needs_input_grad[2] else None, None, None
         theta = neuron.per_channel(threshold, current)
         u, s, heights = _walk(neuron, current, ctx.surrogate)
         to_v, to_theta = torch.zeros_like(u[0]), torch.zeros_like(u[0])
@@ -239,11 +246,10 @@ class _Fire(torch.autograd.Function):
             kept = to_v if neuron.leak == 1 else neuron.leak * to_v
             to_v = to_current[t]
             torch.addcmul(kept, heights[t], to_s, value=1 / ctx.surrogate.width, out=to_v)
-        channels = [axis for axis in range(u[0].ndim) if axis != 1]
         return (
             to_current.to(current.dtype),
-            to_theta.sum(channels) if ctx.needs_input_grad[1] else None,
-            to_current.sum([axis + 1 for axis in channels]) if ctx.needs_input_grad[2] else None,
+            to_theta.sum([axis - 1 for axis in others]) if ctx.needs_input_grad[1] else None,
+            to_current.sum(others) if ctx.needs_input_grad[2] else None,
             *(None, None),
         )
 

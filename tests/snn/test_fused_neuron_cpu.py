@@ -6,6 +6,8 @@ import torch
 from ftbc_lightning import calibrate, convert, simulate
 from ftbc_lightning.snn import fused_neuron_cpu
 from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron, TwoSidedNeuron
+from ftbc_lightning.snn.surrogates import Surrogate
+from ftbc_lightning.snn.trainable import fire
 from tests.networks import residual_net, samples
 
 T = 5
@@ -175,3 +177,35 @@ def test_a_network_gives_the_same_with_it_and_without(neuron, monkeypatch):
     assert calls
     monkeypatch.setattr(fused_neuron_cpu, "LEAST_VALUES", 10**9)
     assert torch.equal(found, simulate(snn, images))
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+@pytest.mark.parametrize("leak", [1.0, 0.7])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_gradient_is_that_of_the_plain_way(shape, leak, width, monkeypatch):
+    torch.manual_seed(0)
+    neuron = made((IFNeuron, 1, leak), shape[1], torch.float64)
+    current, wanted = currents(shape, torch.float64), currents(shape, torch.float64)
+    found = []
+    for fewest in (0, 10**9):
+        monkeypatch.setattr(fused_neuron_cpu, "LEAST_VALUES", fewest)
+        x, bias = current.clone().requires_grad_(), neuron.temporal_bias.clone()
+        neuron.temporal_bias = bias.requires_grad_()
+        fire(neuron, x, Surrogate("triangle", width)).mul(wanted).sum().backward()
+        found.append((x.grad, bias.grad))
+        neuron.temporal_bias = bias.detach()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert found[0][0].abs().sum() > 0
+
+
+def test_the_gradient_comes_from_the_loop(monkeypatch):
+    calls = []
+    in_threads = fused_neuron_cpu.in_threads
+    watched = lambda *a: calls.append(1) or in_threads(*a)  # noqa: E731
+    monkeypatch.setattr(fused_neuron_cpu, "in_threads", watched)
+    neuron, current = made(MODELS[0], 3), currents((2, 3, 4, 4)).requires_grad_()
+    fired = fire(neuron, current, Surrogate())
+    assert len(calls) == 1
+    fired.sum().backward()
+    assert len(calls) == 2
