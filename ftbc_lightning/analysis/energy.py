@@ -130,7 +130,7 @@ def quantized_energy(
     """Energy of the ANN whose activations have ceil(log2(T * K + 1)) bits, in one pass.
 
     A product with a b-bit activation is b additions of the weight, bit by bit, and never costs
-    more than the table's MAC. The first layer reads the analog sample and pays full MACs.
+    more than the table's MAC. Layers that read the analog sample pay full MACs.
 
     Args:
         count: Of the quantised ANN (`count_ann_operations(..., quantized=True)`).
@@ -139,7 +139,7 @@ def quantized_energy(
         levels: K.
     """
     product = min(bits(timesteps * levels) * table.ac, table.mac)
-    first = sum(count.layers[0].effective)
+    first = sum(sum(layer.effective) for layer in count.layers if layer.inputs == "analog")
     synapses = first * table.mac + (count.macs() - first) * product
     additions, functions = count.bias_adds() * table.ac, count.function_products() * table.mac
     return Energy(synapses / 1000, additions / 1000, table, "once", functions=functions / 1000)

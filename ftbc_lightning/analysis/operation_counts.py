@@ -122,6 +122,10 @@ class _Counter:
         self.widest = None if emitted is None else SpikeValues.widest(emitted.values())
         self.plan, self.steps, self.neurons, self.advance = Plan(graph), steps, neurons, advance
         self.graph, self.samples, self.functions = graph, 0, functions
+        self.behind: set[fx.Node] = set()
+        for node in self.plan.nodes:
+            if node.name in neurons or self.behind.intersection(node.all_input_nodes):
+                self.behind.add(node)
         self.costs: dict[str, FunctionOperations] = {}
         self.products: dict[fx.Node, Tensor] = {}
         self.effective: dict[fx.Node, Tensor] = {}
@@ -211,9 +215,8 @@ class _Counter:
                 stacklevel=3,
             )
         for node, module in self.connections():
-            in_time = node in self.plan.temporal
             inputs: Inputs = "analog"
-            if in_time:
+            if node in self.behind:
                 inputs = "spikes" if self.whole[node] else "graded"
             dense, outputs = self.dense[node]
             effective, reached = (

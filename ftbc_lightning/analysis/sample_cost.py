@@ -9,7 +9,7 @@ from ftbc_lightning.analysis.neuron_operations import NeuronOperations
 Inputs = Literal["analog", "spikes", "graded"]
 """analog: the same real numbers at every step. spikes: whole numbers s that a neuron can emit, so
 a synapse adds |s| times (AC). graded: other values in time, as behind average pooling, so a synapse
-multiplies (MAC)."""
+multiplies (MAC); so do in an ANN the values behind an activation."""
 
 FirstLayer = Literal["once", "every_step"]
 """Whether layers with analog inputs are computed once, or again at each of the T steps."""

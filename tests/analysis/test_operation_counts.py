@@ -201,3 +201,22 @@ def test_layers_that_are_functions_are_named_and_not_counted_in_silence():
     with pytest.warns(UserWarning, match="2 layers are not counted.*linear, matmul"):
         count = count_operations(snn, images)
     assert count.layers == ()
+
+
+def test_every_layer_that_reads_the_sample_pays_for_real_numbers():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other, self.last = nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.one(x) + self.other(x)))
+
+    net, images = Two(), torch.rand(8, 8) + 0.1
+    snn = convert(net, images[:1], [images], timesteps=1)
+    count = count_ann_operations(net, snn, images, quantized=True)
+    assert [layer.inputs for layer in count.layers] == ["analog", "analog", "graded"]
+    table = cost_table("45nm-fp32")
+    behind = sum(count.layers[2].effective)
+    expected = (2 * 8 * 6 * table.mac + behind * table.ac) / 1000
+    assert quantized_energy(count, table, timesteps=1).synapses == pytest.approx(expected)
