@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ftbc_lightning import calibrate, convert, simulate
-from ftbc_lightning.snn import fused_neuron, simulation
+from ftbc_lightning.snn import fused_neuron, fused_neuron_cpu, simulation
 from ftbc_lightning.snn.neurons import integrate_and_fire as neuron
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from tests.networks import residual_net, samples
@@ -244,6 +244,7 @@ def test_simulation_is_the_same_to_the_bit(fused, monkeypatch, chunks, dtype):
     snn = convert(net, images[:1], [images], timesteps=T)
     calibrate(net, snn, [images], method="exact")
     monkeypatch.setattr(simulation, "chunk_sizes", lambda *_: chunks)
+    monkeypatch.setattr(fused_neuron_cpu, "is_used_for", lambda current: False)
     monkeypatch.setattr(fused_neuron, "is_used_for", lambda current: False)
     slow = simulate(snn, images)
     launches = []

@@ -36,7 +36,8 @@ def percentile(
         order = edges.flatten().argsort()
         edges = edges.flatten()[order][None]
         counts = counts.flatten()[order][None]
-    reached = counts.cumsum(1) >= counts.sum(1, keepdim=True).double() * (percent / 100)
+    # percent / 100 would be rounded up, and ask for one value more
+    reached = 100 * counts.cumsum(1).double() >= percent * counts.sum(1, keepdim=True).double()
     first = reached.int().argmax(1, keepdim=True)
     theta = edges.gather(1, first).squeeze(1).expand_as(statistics.maximum)
     return torch.minimum(theta, maximum(statistics, scope=scope))
