@@ -90,8 +90,11 @@ class _Axes(fx.Interpreter):
     def of(cls, graph: fx.GraphModule, example_input: Tensor | None) -> dict[fx.Node, int]:
         """For each node, where a batch norm follows a linear layer; else nothing, and no pass."""
         modules = dict(graph.named_modules())
-        kinds = [modules.get(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
-        norms = any(isinstance(kind, nn.BatchNorm1d) for kind in kinds)
+        calls = [n for n in graph.graph.nodes if n.op == "call_module" and n.all_input_nodes]
+        pairs = [
+            (modules[str(n.target)], modules.get(str(n.all_input_nodes[0].target))) for n in calls
+        ]
+        norms = any(isinstance(a, nn.BatchNorm1d) and isinstance(b, nn.Linear) for a, b in pairs)
         weight = next(graph.parameters(), None)
         if example_input is None or weight is None or not norms:
             return {}

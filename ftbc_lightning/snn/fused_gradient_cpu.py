@@ -8,10 +8,10 @@ triangle as surrogate and thresholds that are not trained; elsewhere
 import functools
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ftbc_lightning.snn import fused_neuron_cpu as cpu
+from ftbc_lightning.snn.fused_neuron import room_for
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.surrogates import Surrogate
 
@@ -23,16 +23,12 @@ def _back(  # type: ignore[no-untyped-def]  # Numba finds the types
 
     g[t] = dL/dy[t] - leak * dL/dv[t],   dL/dx[t] = leak * dL/dv[t] + height[t] * g[t] / width
     """
-    steps, columns, channels = len(found), current.shape[2], len(theta)
+    steps, columns = len(found), current.shape[2]
     nothing, one = theta.dtype.type(0), theta.dtype.type(1)
     v, back = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
-    thetas, start = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
-    added = np.empty((steps, columns), theta.dtype)
     heights = np.empty((steps, columns), theta.dtype)
-    for c in range(columns):
-        thetas[c], start[c] = theta[c % channels], rest[c % channels]
-        for step in range(steps):
-            added[step, c] = bias[step, c % channels] + charge[c % channels]
+    channel = np.arange(columns) % len(theta)
+    thetas, start, added = theta[channel], rest[channel], bias[:, channel] + charge[channel]
     for row in range(first, last):
         for c in range(columns):
             v[c], back[c] = start[c], nothing
@@ -78,10 +74,9 @@ def gradient(
         return None
     if not cpu.fits(current, None, None, threshold=threshold, temporal_bias=bias, levels=1):
         return None
-    strides = current[0].numel(), *current[0].stride()
-    found = torch.empty_strided(current.shape, strides, dtype=current.dtype)
-    if given.stride() != strides:
-        given = torch.empty_strided(current.shape, strides, dtype=given.dtype).copy_(given)
+    found = room_for(current)
+    if given.stride() != found.stride():
+        given = room_for(current).copy_(given)
     rows, columns = cpu.rows_and_columns(current[0])
     number = 1 if current.stride(0) == 0 else len(current)
     steps = zip((current, given, found), (number, len(given), len(given)), strict=True)

@@ -204,6 +204,12 @@ def _division(step: Tensor) -> tuple[tuple[int, ...], int, bool]:
     return (-(-step.numel() // block),), block, False
 
 
+def room_for(current: Tensor) -> Tensor:
+    """A new tensor for all steps of `current`, one behind the other in the layout of one step."""
+    strides = (current[0].numel(), *current[0].stride())
+    return torch.empty_strided(current.shape, strides, dtype=current.dtype, device=current.device)
+
+
 def launch(
     current: Tensor,
     membrane: Tensor | None,
@@ -233,9 +239,7 @@ def launch(
     """
     step = current[0]
     v = torch.empty_like(step, dtype=threshold.dtype) if membrane is None else membrane
-    if out is None:
-        strides = (step.numel(), *step.stride())
-        out = torch.empty_strided(current.shape, strides, dtype=step.dtype, device=step.device)
+    out = room_for(current) if out is None else out
     grid, block, planes = _division(step)
     # Triton launches on the device that is set.
     with torch.cuda.device_of(current):  # type: ignore[no-untyped-call]

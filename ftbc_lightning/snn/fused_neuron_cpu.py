@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ftbc_lightning.snn.fused_neuron import room_for
+
 LEAST_VALUES = 2**14
 """Currents of all steps from which on Numba is worth its import."""
 
@@ -39,17 +41,12 @@ def _binary(  # type: ignore[no-untyped-def]  # Numba finds the types
     current, output, membrane, theta, passed, rest, bias, charge, leak, rests, first, last
 ):
     """Rows `first` to `last` of `[steps, rows, columns]`, of neurons that fire 0 or 1."""
-    columns, channels = current.shape[2], len(theta)
+    columns = current.shape[2]
+    channel = np.arange(columns) % len(theta)
     nothing, one = theta.dtype.type(0), theta.dtype.type(1)
     v, fired = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
-    thetas, values = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
-    start = np.empty(columns, theta.dtype)
-    added = np.empty((len(output), columns), theta.dtype)
-    for c in range(columns):
-        thetas[c], values[c] = theta[c % channels], passed[c % channels]
-        start[c] = rest[c % channels]
-        for step in range(len(output)):
-            added[step, c] = bias[step, c % channels] + charge[c % channels]
+    thetas, values, start = theta[channel], passed[channel], rest[channel]
+    added = bias[:, channel] + charge[channel]
     for row in range(first, last):
         for c in range(columns):
             v[c] = start[c] if rests else membrane[row, c]
@@ -85,17 +82,12 @@ def _several(  # type: ignore[no-untyped-def]
     last,
 ):
     """The same for spikes of several levels or two signs, and a memory of what was emitted."""
-    columns, channels = current.shape[2], len(theta)
+    columns = current.shape[2]
+    channel = np.arange(columns) % len(theta)
     v, fired = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
     back = np.empty(columns, theta.dtype)
-    thetas, values = np.empty(columns, theta.dtype), np.empty(columns, theta.dtype)
-    start = np.empty(columns, theta.dtype)
-    added = np.empty((len(output), columns), theta.dtype)
-    for c in range(columns):
-        thetas[c], values[c] = theta[c % channels], passed[c % channels]
-        start[c] = rest[c % channels]
-        for step in range(len(output)):
-            added[step, c] = bias[step, c % channels] + charge[c % channels]
+    thetas, values, start = theta[channel], passed[channel], rest[channel]
+    added = bias[:, channel] + charge[channel]
     for row in range(first, last):
         for c in range(columns):
             v[c] = start[c] if rests else membrane[row, c]
@@ -260,9 +252,7 @@ def launch(
         v = torch.empty_like(step)
         membrane = (v, torch.zeros_like(v)) if remembers else v
     v, owed = membrane if isinstance(membrane, tuple) else (membrane, membrane)
-    if out is None:
-        strides = (step.numel(), *step.stride())
-        out = torch.empty_strided(current.shape, strides, dtype=step.dtype)
+    out = room_for(current) if out is None else out
     shape = rows, _ = rows_and_columns(step)
     number = 1 if current.stride(0) == 0 else len(current)
     carried = (v, owed) if remembers else (v,)
