@@ -9,7 +9,10 @@ from pathlib import Path
 
 from ftbc_lightning.errors import UserError
 
-WRITING_FAILED = re.compile(r"inline_container|I/O error|[Nn]o space left|[Uu]nable to write")
+TORCHS_WRITER = "inline_container"
+"""Part of what torch says where it cannot write a file."""
+
+WRITING_FAILED = re.compile(rf"{TORCHS_WRITER}|I/O error|[Nn]o space left|[Uu]nable to write")
 """What torch, safetensors and HDF5 say where a file cannot be written."""
 
 MARK = ".being-written."
@@ -42,9 +45,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     except Exception as error:
         if not _is_of_the_disk(error):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
-            f"{path} cannot be written ({reason}); what was there before is "
+            f"{path} cannot be written ({_reason(error)}); what was there before is "
             "intact. Make room, or give another folder with --trainer.default_root_dir."
         ) from error
     finally:
@@ -56,6 +58,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 def _is_of_the_disk(error: Exception) -> bool:
     """Whether a file could not be written; libraries report that in their own ways."""
     return isinstance(error, OSError) or WRITING_FAILED.search(str(error)) is not None
+
+
+def _reason(error: Exception) -> str:
+    """Why, in few words; torch names no more than a line of its own source."""
+    if TORCHS_WRITER in str(error):
+        return "no space left, or the device failed"
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def make_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda beside: _save(checkpoint, beside))
+        write_whole(path, partial(torch.save, checkpoint))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -49,14 +50,4 @@ def devices_explained(path: str | Path) -> Iterator[None]:
             raise UserError(
                 f"Tensors of {path} were on a device that is not here; give map_location='cpu'."
             ) from error
-        raise
-
-
-def _save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write with torch; a full device is an `OSError`, which torch reports in its own way."""
-    try:
-        torch.save(checkpoint, path)
-    except RuntimeError as error:
-        if "inline_container" in str(error) or "write" in str(error):
-            raise OSError("no space left, or the device failed") from error
         raise
