@@ -5,7 +5,9 @@ r"""Accuracy of a fine-tuned network against the samples that it has seen, from 
 akamaster_resnet20 on CIFAR-10: calibrated on 512 samples, then trained as `ftbc finetune` trains,
 on the first 45,000 of the training part with shifts and mirrors. `--split selection` counts on the
 last 5,000 of that part, on which settings were chosen, `--split test` on the test part. Prints
-the accuracy before, a few times on the way and at the end, and the seconds.
+the accuracy before, a few times on the way and at the end, and the seconds. A run of hours goes on
+after an interruption with `--state FILE`, which holds what was reached at the last of these looks;
+the samples of a pass that was cut off come anew.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from ftbc_lightning import Surrogate, TrainableNetwork, calibrate, convert, simulate
 from ftbc_lightning.data.transforms import flip_and_crop
+from ftbc_lightning.files.whole_file import write_whole
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.settings import leak_of
 from ftbc_lightning.training.relative_adam import RelativeAdam, rise_and_fall
@@ -46,9 +50,11 @@ def main() -> None:
     optimizer = RelativeAdam(trained.parameters(), lr=given.lr)
     steps = (len(chosen.train) - HELD_OUT) * given.passes // given.batch
     scheduler = rise_and_fall(optimizer, steps)
-    began = time.process_time()
+    kept = {"network": trained, "optimizer": optimizer, "scheduler": scheduler}
+    done, earlier = go_on(given.state, kept)
+    began = time.process_time() - earlier
     drawn = training_batches(chosen, given.batch)
-    for step in range(1, steps + 1):
+    for step in range(done + 1, steps + 1):
         images = next(drawn)
         with torch.no_grad():
             wanted = ann(images).log_softmax(1)
@@ -61,6 +67,27 @@ def main() -> None:
         if step % max(1, steps // given.looks) == 0 or step == steps:
             used, seen = time.process_time() - began, step * given.batch
             print(f"{seen:7d} samples: {right(trained.network()):.2f} {used:.0f} s", flush=True)
+            keep(given.state, kept, step, used)
+
+
+def go_on(state: Path | None, kept: dict[str, Any]) -> tuple[int, float]:
+    """Steps done and seconds used before, their results loaded; 0 without a file."""
+    if state is None or not state.is_file():
+        return 0, 0.0
+    found = torch.load(state, weights_only=True)
+    for name, what in kept.items():
+        what.load_state_dict(found[name])
+    torch.set_rng_state(found["random"])
+    print(f"goes on after {found['step']} steps, {found['seconds']:.0f} s", flush=True)
+    return found["step"], found["seconds"]
+
+
+def keep(state: Path | None, kept: dict[str, Any], step: int, used: float) -> None:
+    """Write what another run goes on from."""
+    if state is not None:
+        content = {name: what.state_dict() for name, what in kept.items()}
+        content |= {"step": step, "seconds": used, "random": torch.get_rng_state()}
+        write_whole(state, partial(torch.save, content))
 
 
 def training_batches(source: CIFARSamples, size: int) -> Iterator[Tensor]:
@@ -100,6 +127,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--looks", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, help="file to keep and go on from")
     return parser.parse_args()
 
 
