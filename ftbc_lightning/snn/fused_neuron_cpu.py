@@ -283,9 +283,10 @@ def in_threads(kernel: Kernel, given: tuple[Any, ...], rows: int, size: int) -> 
     number = min(torch.get_num_threads(), size // VALUES_OF_A_THREAD, rows)
     if number < 2:
         return kernel(*given, 0, rows)
-    edges = [rows * part // number for part in range(number + 1)]
+    own, *others = pairwise(rows * part // number for part in range(number + 1))
     pool = _threads(os.getpid(), torch.get_num_threads())
-    parts = [pool.submit(kernel, *given, a, b) for a, b in pairwise(edges)]
+    parts = [pool.submit(kernel, *given, a, b) for a, b in others]
+    kernel(*given, *own)  # this thread would wait otherwise
     for part in parts:
         part.result()
     return None
