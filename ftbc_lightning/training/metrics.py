@@ -123,10 +123,6 @@ class StepMetric(Metric, ABC):
         """`compute` as T numbers; torchmetrics makes a scalar of one that has a single step."""
         return [float(value) for value in self.compute().reshape(-1)]
 
-    def own_curve(self) -> list[float]:
-        """`curve` over the samples of this process alone, without waiting for others."""
-        return [float(value) for value in type(self).compute(self).reshape(-1)]
-
 
 class StepAccuracy(StepMetric):
     """Accuracy after each of T steps.

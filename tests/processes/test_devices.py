@@ -27,6 +27,14 @@ def rows(folder, split="val"):
     return [tuple(row[k] for k in ("method", "timesteps", "accuracy", "n")) for row in found]
 
 
+def quantized(folder):
+    """Accuracies of the quantised ANN."""
+    with (folder / "curves" / "operations.csv").open() as file:
+        found = [row for row in csv.DictReader(file) if row["method"].startswith("ann_quantized")]
+    assert found
+    return [tuple(row[k] for k in ("method", "timesteps", "accuracy")) for row in found]
+
+
 def state(folder):
     return torch.load(folder / "snn.ckpt", weights_only=True)["state_dict"]
 
@@ -90,9 +98,10 @@ def test_evaluation_does_not_depend_on_the_number_of_processes(fitted, tmp_path)
     assert {n for *_, n in found[0]} == {"355"}
 
 
-def test_validating_the_file_in_two_processes_gives_the_figures_of_the_fit(fitted, tmp_path):
-    ftbc("validate", tmp_path, *devices(2), "--ckpt_path", str(fitted / "snn.ckpt"))
+def test_validating_in_one_process_gives_the_figures_of_the_fit_in_two(fitted, tmp_path):
+    ftbc("validate", tmp_path, "--ckpt_path", str(fitted / "snn.ckpt"))
     assert rows(tmp_path) == rows(fitted)
+    assert quantized(tmp_path) == quantized(fitted)
 
 
 def test_two_nodes_by_environment_variables(fitted, alone, tmp_path):

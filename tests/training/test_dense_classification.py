@@ -78,7 +78,6 @@ def test_the_measure_is_that_of_a_loop_over_places_and_of_torchmetrics():
         for step in outputs
     ]
     assert metric.curve() == pytest.approx(theirs)
-    assert metric.own_curve() == metric.curve()
     assert metric.samples == 4
 
 

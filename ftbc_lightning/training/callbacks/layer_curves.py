@@ -63,11 +63,11 @@ class LayerCurves(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first samples, and evaluate the quantised ANNs on all of them."""
-        if not (trainer.is_global_zero and _shows(trainer, pl_module)):
+        if not _shows(trainer, pl_module):
             return
         images, given = batch
         missing = self.samples - sum(len(part) for part in self.kept)
-        if missing > 0:
+        if missing > 0 and trainer.is_global_zero:
             self.kept.append(images[:missing])
         if not self.quantized:
             return
@@ -79,11 +79,11 @@ class LayerCurves(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, write and log."""
+        for one, metric in zip(self.quantized, self.metrics, strict=True):
+            (one.accuracy,) = metric.curve()
         if not self.kept:
             return
         assert isinstance(pl_module, SpikingClassifier)
-        for one, metric in zip(self.quantized, self.metrics, strict=True):
-            (one.accuracy,) = metric.own_curve()
         some = next(iter(pl_module.snns.values()))
         assert isinstance(some, SpikingNetwork)
         graph = some.traced(pl_module.ann)
