@@ -1,5 +1,6 @@
 """Runs that several tests read: one short fit on the digits through the command line."""
 
+import gc
 import logging
 import os
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from tests import pretend_device
 # Two workers with two threads each on two cores wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# Looking for garbage among so many graphs takes a tenth of the time.
+gc.set_threshold(50_000, 20, 50)
 
 # Before any test: torch asks for its devices once, with the first backward pass.
 pretend_device.plug_in()

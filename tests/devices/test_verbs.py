@@ -132,7 +132,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_fit_of_another_kind_of_data(tmp_path, kind):
-    words = [*kind, "--timesteps", "1,2"]
+    words = [*kind, "--timesteps", "2"]
     words += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
     for place, where in PLACES.items():
         folder = ("--trainer.default_root_dir", str(tmp_path / place), "--trainer.logger", "false")

@@ -66,7 +66,7 @@ def test_the_relaxed_neuron_has_the_gradients_of_finite_differences(model, shape
     """So the test below compares with something that is true."""
     snn, _ = made(**model)
     neuron, surrogate = snn.neurons()["act2"], Surrogate(shape, 0.7)
-    current = torch.rand(T, 2, 6, 2, 2, dtype=torch.float64).requires_grad_()
+    current = torch.rand(T, 2, 6, 1, 1, dtype=torch.float64).requires_grad_()
     neuron.temporal_bias.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x, b: relaxed_steps(neuron, x, surrogate), (current, neuron.temporal_bias)
