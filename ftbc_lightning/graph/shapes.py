@@ -126,6 +126,11 @@ class Shapes:
 
     def of(self, node: fx.Node) -> list[Any]:
         """The value of a node for each batch size; a `_Failed` where there is none."""
+        if node not in self.runs[-1]:
+            self._run_to(node)
+        return [run[node] for run in self.runs]
+
+    def _run_to(self, node: fx.Node) -> None:
         self.asked = True
         try:
             with self.mode, torch.no_grad():
@@ -137,7 +142,6 @@ class Shapes:
                             break
         finally:
             self.asked = False
-        return [run[node] for run in self.runs]
 
     def number(self, node: fx.Node) -> Any:
         """The value of a node that follows from the shape and type of one sample.

@@ -89,12 +89,12 @@ def _written_down(network: nn.Module, example_input: Tensor | None) -> fx.GraphM
     """
     tracer = ActivationTracer(example_input)
     try:
-        return fx.GraphModule(network, _drawing_nothing(tracer, network))
+        return fx.GraphModule(network, _drawing_nothing(tracer, network), name_of(network))
     except Exception as error:
         shaping = ActivationTracer(example_input)
         shaping.proxy_buffer_attributes = True  # `self.buffer.expand(x.shape[0], -1)`
         with suppress(Exception):
-            return fx.GraphModule(network, _drawing_nothing(shaping, network))
+            return fx.GraphModule(network, _drawing_nothing(shaping, network), name_of(network))
         raise UserError(_untraced(network, error, tracer)) from error
 
 

@@ -14,11 +14,11 @@ from ftbc_lightning.files.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.outputs import form_of
 from ftbc_lightning.graph.propagation import prepared
-from ftbc_lightning.graph.tracing import trace
+from ftbc_lightning.graph.tracing import trace, warn_of_halves
 from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.report.rows import Result
-from ftbc_lightning.snn.conversion import prepare
-from ftbc_lightning.snn.convertible import check_convertible, neuron_shapes
+from ftbc_lightning.snn.conversion import MaxPooling, prepare
+from ftbc_lightning.snn.convertible import refuse_max_pooling
 from ftbc_lightning.snn.network import SpikingNetwork, conversion_map
 from ftbc_lightning.training.buildable_classes import check_described
 from ftbc_lightning.training.checkpoints import devices_explained
@@ -58,23 +58,31 @@ class SpikingNetworks(ConvertedNetworks, LightningModule):
         for key, variant in self.variants.items():
             self.snn_metrics[key] = self._metric(variant.timesteps)
 
-    def check_convertible(
-        self, example_input: Tensor, outputs: int | None, *, functions: Functions = "refuse"
-    ) -> dict[str, tuple[int, ...]]:
-        """Raise `UserError` unless the ANN converts and fits the inputs, the task and the data.
+    def structure(
+        self,
+        example_input: Tensor,
+        outputs: int | None = None,
+        *,
+        functions: Functions = "refuse",
+        max_pooling: MaxPooling = "sums",
+    ) -> SpikingNetwork:
+        """The ANN with neurons in place, their thresholds not set.
 
         Args:
             example_input: One input.
-            outputs: How many outputs the data asks for, from `Task.outputs_of`.
+            outputs: How many outputs the data asks for, from `Task.outputs_of`; None if unknown.
             functions: What becomes of functions that are not linear, see `convert`.
+            max_pooling: What becomes of max poolings that spikes reach, see `convert`.
 
-        Returns:
-            For each neuron the shape of its current for one sample.
+        Raises:
+            UserError: The ANN does not convert, or does not fit the inputs, the task or the data.
         """
         graph = trace(self.ann, example_input, functions=functions)
         name = name_of(self.ann)
-        check_convertible(graph, name=name, functions=functions)
-        shapes = neuron_shapes(graph, example_input)
+        if max_pooling == "refuse":
+            refuse_max_pooling(graph, name=name)
+        snn = prepare(graph, example_input, timesteps=1, functions=functions)
+        warn_of_halves(self.ann)
         found = graph(prepared(example_input, next(graph.parameters())))
         if not isinstance(found, Tensor):
             raise UserError(
@@ -82,24 +90,14 @@ class SpikingNetworks(ConvertedNetworks, LightningModule):
                 f"--model.output {next(iter(named_outputs(found)))}."
             )
         self.task.check_outputs(found.shape, outputs, name=name)
-        return shapes
+        return snn
 
-    def convert(
-        self,
-        example_input: Tensor,
-        variants: Iterable[Variant],
-        *,
-        functions: Functions = "refuse",
-    ) -> None:
+    def convert(self, structure: SpikingNetwork, variants: Iterable[Variant]) -> None:
         """Build one spiking network for each variant.
 
         Linear layers are shared, but for those of networks whose weights a calibration changes.
         """
-        variants = list(variants)
-        first = prepare(
-            self.ann, example_input, timesteps=variants[0].timesteps, functions=functions
-        )
-        self.adopt(first, variants)
+        self.adopt(structure, variants)
         self.phase = "converted"
 
     def calibrated(self, seconds: Mapping[str, float]) -> None:

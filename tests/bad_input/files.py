@@ -48,7 +48,7 @@ def described(**entry: Any) -> dict[str, Any]:
     example = torch.zeros(1, 1, 8, 8)
     from ftbc_lightning.analysis.network_variants import Variant
 
-    own.convert(example, [Variant("exact", 2)])
+    own.convert(own.structure(example), [Variant("exact", 2)])
     content: dict[str, Any] = checkpoint(state_dict=own.state_dict())
     own.on_save_checkpoint(content)
     if "phase" in entry:

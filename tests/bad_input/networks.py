@@ -90,7 +90,7 @@ def checking(
     network: nn.Module, classes: int = 4, channels: int = 1, task: str = "classification"
 ) -> None:
     module = SpikingClassifier(network, task=task)
-    module.check_convertible(torch.zeros(1, channels, 8, 8), classes)
+    module.structure(torch.zeros(1, channels, 8, 8), classes)
 
 
 def places(classes: int) -> nn.Sequential:

@@ -42,7 +42,7 @@ def module() -> SpikingClassifier:
 def checkpoint() -> dict[str, Any]:
     """A whole file of two spiking networks."""
     own = module()
-    own.convert(torch.zeros(1, 1, 8, 8), [Variant("none", 2), Variant("exact", 2)])
+    own.convert(own.structure(torch.zeros(1, 1, 8, 8)), [Variant("none", 2), Variant("exact", 2)])
     own.phase = "calibrated"
     content = {
         "pytorch-lightning_version": "2.6.0",

@@ -103,4 +103,4 @@ def test_a_comparison_refuses_max_pooling_where_it_is_asked_to():
     example = samples(1)
     callback = ForwardTemporalBiasCorrection(max_pooling="refuse")
     with pytest.raises(UserError, match="max poolings that spikes reach"):
-        callback.check_network(SpikingClassifier(net()), example, None)
+        callback.structure(SpikingClassifier(net()), example, None)

@@ -88,4 +88,4 @@ def test_what_a_run_checks_beforehand_knows_its_functions():
     plain = SimpleNamespace(callbacks=[], datamodule=trainer.datamodule)
     assert checkpoint_space(trainer, module) > checkpoint_space(plain, module)
     with pytest.raises(UserError, match="GELU"):
-        ForwardTemporalBiasCorrection().check_network(module, torch.zeros(1, 1, 8, 8), None)
+        ForwardTemporalBiasCorrection().structure(module, torch.zeros(1, 1, 8, 8), None)

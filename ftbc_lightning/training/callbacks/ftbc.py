@@ -20,10 +20,8 @@ from ftbc_lightning.calibration.weights import bytes_needed
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import pools_in_time
-from ftbc_lightning.graph.tracing import trace
-from ftbc_lightning.graph.wrappers import name_of
-from ftbc_lightning.snn.conversion import MaxPooling, prepare
-from ftbc_lightning.snn.convertible import refuse_max_pooling
+from ftbc_lightning.snn.conversion import MaxPooling
+from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.snn.statistics import Reduce
@@ -146,52 +144,39 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def convert(self, trainer: Trainer, module: SpikingClassifier) -> None:
         """Build the structure of every network; thresholds and biases come with validation."""
-        self._check(trainer, module)
-        module.convert(example_input(trainer), self.variants, functions=self.functions)
-        graph = trace(module.ann, example_input(trainer), functions=self.functions)
-        pools = pools_in_time(graph)
+        structure = self._check(trainer, module)
+        module.convert(structure, self.variants)
+        pools = pools_in_time(structure.layers)
         if pools:
             rank_zero_info(
                 f"{len(pools)} max poolings read spikes: they take the maximum over what has "
                 "arrived so far, with a counter at each position (--calibration.max_pooling)."
             )
 
-    def check_network(
+    def structure(
         self, module: SpikingClassifier, example: Tensor, outputs: int | None
-    ) -> dict[str, tuple[int, ...]]:
-        """The shape of each neuron-to-be.
+    ) -> SpikingNetwork:
+        """The spiking network that the ANN of a module becomes; see `SpikingNetworks.structure`."""
+        return module.structure(
+            example, outputs, functions=self.functions, max_pooling=self.max_pooling
+        )
 
-        Args:
-            module: Holds the ANN.
-            example: One input.
-            outputs: How many the data asks for; None if it does not say.
-
-        Raises:
-            UserError: The network does not convert as asked, or does not fit the data.
-        """
-        shapes = module.check_convertible(example, outputs, functions=self.functions)
-        if self.max_pooling == "refuse":
-            graph = trace(module.ann, example, functions=self.functions)
-            refuse_max_pooling(graph, name=name_of(module.ann))
-        return shapes
-
-    def _check(self, trainer: Trainer, module: SpikingClassifier) -> None:
+    def _check(self, trainer: Trainer, module: SpikingClassifier) -> SpikingNetwork:
         """Refuse a network that does not convert, or does not fit the data or the memory."""
-        data, example = datamodule_of(trainer), example_input(trainer)
-        shapes = self.check_network(module, example, module.task.outputs_of(data))
+        data = datamodule_of(trainer)
+        found = self.structure(module, example_input(trainer), module.task.outputs_of(data))
         samples = getattr(data, "calibration_samples", 1)
-        weights = 0
-        if any(parse_method(variant.method).weights == "weights" for variant in self.variants):
-            snn = prepare(module.ann, example, timesteps=1, functions=self.functions)
-            weights = bytes_needed(snn, samples)
+        corrected = (parse_method(variant.method).weights for variant in self.variants)
+        weights = bytes_needed(found, samples) if "weights" in corrected else 0
         check_memory(
-            shapes,
+            found.shapes,
             timesteps=max(variant.timesteps for variant in self.variants),
             networks=len(self.variants),
             samples=samples // trainer.world_size,
             weights=weights,
             available=total_memory(trainer.strategy.root_device),
         )
+        return found
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose thresholds and calibrate, once, in the first validation run after conversion."""

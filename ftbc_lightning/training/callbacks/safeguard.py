@@ -93,10 +93,10 @@ def _neurons(
 ) -> int:
     """How many neurons one sample passes through."""
     if module.variants:
-        shapes = dict(module.network(module.headline()).shapes)
+        network = module.network(module.headline())
     else:
-        shapes = callback.check_network(module, example_input(trainer), None)
-    return sum(math.prod(shape) for shape in shapes.values())
+        network = callback.structure(module, example_input(trainer), None)
+    return sum(math.prod(shape) for shape in network.shapes.values())
 
 
 def _bytes(network: nn.Module) -> int:

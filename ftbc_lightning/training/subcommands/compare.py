@@ -17,7 +17,6 @@ from ftbc_lightning.report.comparison_rows import Row, RowFile
 from ftbc_lightning.report.measure import measure_of
 from ftbc_lightning.report.rows import PLAIN
 from ftbc_lightning.report.style import label_of, save_png
-from ftbc_lightning.snn.conversion import prepare
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.settings import NeuronSettings
 from ftbc_lightning.training.callbacks.ftbc import example_of
@@ -92,8 +91,7 @@ class CompareTrainer(CalibrateTrainer):
         console.print(f"{title}; calibration samples are training samples.")
         model.ann.to(self.strategy.root_device)
         example = example_of(datamodule).to(self.strategy.root_device)
-        callback.check_network(model, example, model.task.outputs_of(datamodule))
-        structure = prepare(model.ann, example, timesteps=1, functions=callback.functions)
+        structure = callback.structure(model, example, model.task.outputs_of(datamodule))
         comparison = Comparison(
             structure.traced(model.ann),
             structure,
