@@ -1,6 +1,6 @@
 """How long a spiking network takes, in units of T passes of its ANN, and how much memory.
 
-    python benchmarks/simulation.py [--quick] [--device cuda]
+    python benchmarks/simulation.py [--quick] [--device cuda] [--networks VGG]
 
 The ANN runs at its own best batch size and memory layout, batch norm folded. Both sides, and
 SpikingJelly where it is installed and converts the network, run in turn; figures are medians of
@@ -64,9 +64,11 @@ def network(make: Callable[[], nn.Module], device: torch.device) -> nn.Module:
     return make().eval().to(device)
 
 
-def rows(limit: float, repeats: int) -> Iterator[list[object]]:
-    """One row for each network, T and batch size."""
+def rows(part: str, limit: float, repeats: int) -> Iterator[list[object]]:
+    """One row for each network with `part` in its name, T and batch size."""
     for name, (make, size) in NETWORKS.items():
+        if part not in name:
+            continue
         net = network(make, torch.device("cpu"))
         images = torch.randn(256 if size == 32 else 64, 3, size, size)
         ann, taken, setting = best_ann(net, images[:64] if limit > 60 else images[:8], repeats)
@@ -183,6 +185,7 @@ def main() -> None:
         default=0,
         help="seconds a row may take, 900, or 4 with --quick; on a GPU a network, 300, or 30",
     )
+    parser.add_argument("--networks", default="", help="part of a name; all by default, on a CPU")
     add_device(parser)
     options = parser.parse_args()
     print_machine(options.device)
@@ -194,7 +197,8 @@ def main() -> None:
         print_table([*header, "plain / (T x ANN)", *last], found)
         return
     repeats = options.repeats or (2 if options.quick else 3)
-    print_table([*header, *last], rows(options.limit or (4 if options.quick else 900), repeats))
+    limit = options.limit or (4 if options.quick else 900)
+    print_table([*header, *last], rows(options.networks, limit, repeats))
     memory = ["network", "T", "batch", "peak memory beyond the imports, MiB"]
     print_table(memory, memory_rows(4 if options.quick else 16))
 

@@ -19,6 +19,7 @@ ORDER = [
     "snn.out_of_memory",
     "snn.sample_shape",
     "snn.device_bounds",
+    "snn.memory_layout",
     "snn.fused_neuron",
     "snn.fused_neuron_cpu",
     "snn.weight_reuse",

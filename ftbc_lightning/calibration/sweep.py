@@ -16,8 +16,9 @@ from ftbc_lightning.calibration.regression import Regression
 from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import device_bounds
+from ftbc_lightning.snn.memory_layout import fastest_layout, lay_out_weights
 from ftbc_lightning.snn.network import SpikingNetwork
-from ftbc_lightning.snn.simulation import chunk_sizes, fastest_layout
+from ftbc_lightning.snn.simulation import chunk_sizes
 from ftbc_lightning.snn.statistics import Reduce, identity
 
 Correct = Callable[[Layer], Corrected]
@@ -84,6 +85,8 @@ def sweep(
     if correct_weights is not None:
         images, first_half = sorted_by_half(images)
     ann_plan, plan = Plan(reference), Plan(snn.layers)
+    for network in (ann_plan, plan):
+        lay_out_weights(network.modules.values(), samples[0])
     originals = dict(zip(plan.nodes, ann_plan.nodes, strict=True))
     neurons = snn.neurons()
     places = {} if correct_weights is None else correctable(snn)

@@ -13,6 +13,7 @@ from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Pooled, Propagation
 from ftbc_lightning.snn.device_bounds import carried_elements
+from ftbc_lightning.snn.memory_layout import fastest_layout, lay_out_weights
 from ftbc_lightning.snn.neurons.integrate_and_fire import Carried, check_timesteps
 from ftbc_lightning.snn.out_of_memory import in_parts
 from ftbc_lightning.snn.sample_shape import converted_for
@@ -66,22 +67,6 @@ def chunk_sizes(snn: Simulated, images: Tensor, timesteps: int) -> tuple[int, in
     return samples, max(1, min(timesteps, budget // samples))
 
 
-def fastest_layout(images: Tensor) -> Tensor:
-    """Store samples channels last where convolutions are faster so; the values are the same.
-
-    On a CPU with oneDNN they are (a ResNet-20 takes half the time), except in float64, which it
-    does not know; on other devices in half precision.
-    """
-    if images.device.type == "cuda":
-        faster = torch.is_autocast_enabled("cuda") or images.dtype.itemsize == 2
-    else:
-        onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        faster = images.device.type == "cpu" and onednn and images.dtype != torch.float64
-    if images.ndim != 4 or not faster:
-        return images
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
 def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> Any:
     """Run the network and read its prediction after every step.
@@ -121,6 +106,7 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> An
     snn.check_thresholds()
     images = snn.prepared(images)
     plan = Plan(snn.layers)
+    lay_out_weights(plan.modules.values(), images)
     samples, steps = chunk_sizes(snn, images, timesteps)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)
     with converted_for(snn.input_shape, [images]):

@@ -14,9 +14,9 @@ from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import fused_gradient_cpu
+from ftbc_lightning.snn.memory_layout import fastest_layout
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
-from ftbc_lightning.snn.simulation import fastest_layout
 from ftbc_lightning.snn.surrogates import Surrogate
 
 LEAST_THRESHOLD = 0.01

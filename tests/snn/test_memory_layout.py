@@ -1,0 +1,63 @@
+"""Weights lie as samples do, once; nothing else of them changes."""
+
+import pytest
+import torch
+from torch import nn
+
+from ftbc_lightning import TrainableNetwork, calibrate, convert, simulate
+from ftbc_lightning.snn import memory_layout
+from tests.networks import residual_net, samples
+
+
+def layouts(network):
+    """Where the weights of convolutions with several places lie, and whether channels last."""
+    kernels = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    wide = [weight for weight in kernels if weight[0, 0].numel() > 1 and weight.shape[1] > 1]
+    assert wide
+    return [
+        (w.data_ptr(), w.is_contiguous(memory_format=torch.channels_last), w.is_contiguous())
+        for w in wide
+    ]
+
+
+@pytest.fixture
+def network():
+    ann, images = residual_net(dtype=torch.float32), samples(8, dtype=torch.float32)
+    return ann, convert(ann, images[:1], [images], timesteps=3), images
+
+
+def test_a_simulation_stores_weights_once_and_gives_the_same_bits(network, monkeypatch):
+    ann, snn, images = network
+    before = {name: value.clone() for name, value in snn.state_dict().items()}
+    with monkeypatch.context() as patch:
+        patch.setattr("ftbc_lightning.snn.simulation.lay_out_weights", lambda *given: None)
+        expected = simulate(snn, images)
+    with torch.inference_mode():
+        found = simulate(snn, images)
+    assert torch.equal(found, expected)
+    stored = layouts(snn.layers)
+    assert all(channels_last for _, channels_last, _ in stored)
+    simulate(snn, images)
+    calibrate(ann, snn, [images])
+    assert layouts(snn.layers) == stored
+    for name, value in before.items():
+        if "weight" in name:
+            assert torch.equal(snn.state_dict()[name], value)
+    assert all(contiguous for *_, contiguous in layouts(ann))
+
+
+def test_where_channels_last_is_not_faster_they_are_stored_back(network, monkeypatch):
+    _, snn, images = network
+    expected = simulate(snn, images)
+    monkeypatch.setattr(memory_layout, "channels_last_is_faster", lambda images: False)
+    torch.testing.assert_close(simulate(snn, images), expected)
+    assert all(contiguous for *_, contiguous in layouts(snn.layers))
+
+
+def test_a_network_that_was_simulated_without_gradients_can_be_trained(network):
+    _, snn, images = network
+    with torch.inference_mode():
+        simulate(snn, images)
+    trained = TrainableNetwork(snn)
+    trained(images)[-1].sum().backward()
+    assert all(p.grad is not None for p in trained.parameters() if p.requires_grad)
