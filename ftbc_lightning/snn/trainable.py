@@ -14,7 +14,7 @@ from ftbc_lightning.graph.operators import is_neuron
 from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import fused_gradient_cpu
-from ftbc_lightning.snn.memory_layout import fastest_layout
+from ftbc_lightning.snn.memory_layout import fastest_layout, lay_out_weights
 from ftbc_lightning.snn.network import SpikingNetwork, sibling
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.surrogates import Surrogate
@@ -73,6 +73,9 @@ class TrainableNetwork(nn.Module):
         self.checkpointing = checkpointing
         self.snn = own_copy(snn)
         self.snn.layers.requires_grad_(True)
+        example = snn.example_input
+        if example is not None:  # now, because DDP remembers where gradients lie
+            lay_out_weights(self.snn.layers.modules(), self.snn.prepared(example))
         self.floors = nn.Module()
         for name, neuron in self.snn.neurons().items():
             neuron.temporal_bias = nn.Parameter(neuron.temporal_bias)
@@ -90,6 +93,7 @@ class TrainableNetwork(nn.Module):
         self.keep_thresholds()
         plan = Plan(self.snn.layers)
         images = fastest_layout(self.snn.prepared(images))
+        lay_out_weights(plan.modules.values(), images)
         steps = self.snn.timesteps
         values: dict[fx.Node, Any] = {}
         sizes: dict[fx.Node, Any] = {}

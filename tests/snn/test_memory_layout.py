@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from ftbc_lightning import TrainableNetwork, calibrate, convert, simulate
+from ftbc_lightning import (
+    TrainableNetwork,
+    calibrate,
+    conversion_map,
+    convert,
+    reconvert,
+    simulate,
+)
 from ftbc_lightning.snn import memory_layout
 from tests.networks import residual_net, samples
 
@@ -61,3 +68,21 @@ def test_a_network_that_was_simulated_without_gradients_can_be_trained(network):
     trained = TrainableNetwork(snn)
     trained(images)[-1].sum().backward()
     assert all(p.grad is not None for p in trained.parameters() if p.requires_grad)
+
+
+def test_a_network_from_a_file_is_trained_with_the_bits_of_its_simulation():
+    """Of one channel, whose samples lie either way, so that the weights decide."""
+    torch.manual_seed(0)
+    ann = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(32 * 16, 4)),
+    ).eval()
+    images = torch.rand(16, 1, 8, 8)
+    snn = convert(ann, images[:1], [images], timesteps=4)
+    calibrate(ann, snn, [images])
+    fresh = reconvert(ann, conversion_map(snn))
+    fresh.load_state_dict(snn.state_dict())
+    trained = TrainableNetwork(fresh)
+    stored = layouts(trained.snn.layers)
+    assert torch.equal(trained(images), simulate(snn, images))
+    assert layouts(trained.snn.layers) == stored
