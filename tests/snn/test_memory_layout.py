@@ -84,5 +84,6 @@ def test_a_network_from_a_file_is_trained_with_the_bits_of_its_simulation():
     fresh.load_state_dict(snn.state_dict())
     trained = TrainableNetwork(fresh)
     stored = layouts(trained.snn.layers)
+    assert all(channels_last for _, channels_last, _ in stored)
     assert torch.equal(trained(images), simulate(snn, images))
     assert layouts(trained.snn.layers) == stored
