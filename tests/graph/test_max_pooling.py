@@ -104,3 +104,13 @@ def test_a_comparison_refuses_max_pooling_where_it_is_asked_to():
     callback = ForwardTemporalBiasCorrection(max_pooling="refuse")
     with pytest.raises(UserError, match="max poolings that spikes reach"):
         callback.structure(SpikingClassifier(net()), example, None)
+
+
+def test_a_run_tells_of_pools_in_time(monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr("ftbc_lightning.training.callbacks.ftbc.rank_zero_info", told.append)
+    callback, module = ForwardTemporalBiasCorrection(timesteps=[2]), SpikingClassifier(net())
+    structure = callback.structure(module, samples(1).float(), None)
+    monkeypatch.setattr(callback, "_check", lambda *given: structure)
+    callback.convert(None, module)
+    assert [line.split(":")[0] for line in told] == ["2 max poolings read spikes"]

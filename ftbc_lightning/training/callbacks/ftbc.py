@@ -19,7 +19,7 @@ from ftbc_lightning.calibration.targets import DEPENDS_ON_TIMESTEPS
 from ftbc_lightning.calibration.weights import bytes_needed
 from ftbc_lightning.errors import UserError, check_choice
 from ftbc_lightning.graph.functions import Functions
-from ftbc_lightning.graph.operators import pools_in_time
+from ftbc_lightning.graph.propagation import Plan
 from ftbc_lightning.snn.conversion import MaxPooling
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import check_timesteps
@@ -146,7 +146,7 @@ class ForwardTemporalBiasCorrection(Callback):
         """Build the structure of every network; thresholds and biases come with validation."""
         structure = self._check(trainer, module)
         module.convert(structure, self.variants)
-        pools = pools_in_time(structure.layers)
+        pools = Plan(structure.layers).pools
         if pools:
             rank_zero_info(
                 f"{len(pools)} max poolings read spikes: they take the maximum over what has "
