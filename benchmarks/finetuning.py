@@ -34,6 +34,7 @@ from ftbc_lightning.training.relative_adam import RelativeAdam, rise_and_fall
 def main() -> None:
     """Calibrate, train, count."""
     given = arguments()
+    torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
     ann = akamaster(given.weights).eval()
     chosen, counted = (
@@ -127,10 +128,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--looks", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", type=Path, help="file to keep and go on from")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()
