@@ -163,13 +163,18 @@ class _Sums:
         self.signal += _square(a)
         self.count += a.numel()
 
-    def relative(self) -> list[tuple[float, ...]]:
-        """Root mean squares of the four terms and the offset over that of the activation."""
-        signal = float(self.signal) or math.inf
-        parts, errors = self.parts.cpu(), self.errors.cpu()
-        places = self.count / errors.shape[1]
-        offset = (errors / places).square().sum(1) * places
-        return [tuple((row / signal).sqrt().tolist()) for row in (*parts, offset)]
+    def result(self) -> Tensor:
+        """`[7, T]`, on the device.
+
+        Root mean squares of the four terms and the offset over that of the activation, the firing
+        rate and the share of negative spikes.
+        """
+        places = self.count / self.errors.shape[1]
+        offset = (self.errors / places).square().sum(1) * places
+        signal = self.signal.where(self.signal != 0, math.inf)
+        relative = (torch.stack([*self.parts, offset]) / signal).sqrt()
+        negative = self.taken_back / self.fired.clamp_min(1)
+        return torch.stack([*relative, self.fired / self.count, negative])
 
 
 def _square(values: Tensor) -> Tensor:
@@ -202,16 +207,15 @@ def diagnose(ann: nn.Module, snn: SpikingNetwork, batches: Batches) -> Diagnosis
 
 def _layers(sums: dict[str, _Sums]) -> dict[str, LayerDiagnosis]:
     layers: dict[str, LayerDiagnosis] = {}
-    for name, gathered in sums.items():
-        total, clipping, quantisation, unevenness, offset = gathered.relative()
+    found = torch.stack([gathered.result() for gathered in sums.values()]).tolist()
+    for (name, gathered), rows in zip(sums.items(), found, strict=True):
+        total, clipping, quantisation, unevenness, offset, rate, negative = map(tuple, rows)
         inherited = max(_last(layers, gathered.sources), default=0.0)
-        rate = tuple((gathered.fired / gathered.count).tolist())
-        negative = gathered.taken_back / gathered.fired.clamp_min(1)
         layers[name] = LayerDiagnosis(
             *(total, clipping, quantisation, unevenness, offset, total[-1] - inherited, rate),
             reads_samples=not gathered.sources,
             leaky=gathered.leaky,
-            negative_share=tuple(negative.tolist()),
+            negative_share=negative,
         )
     return layers
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ftbc_lightning.analysis.function_operations import FunctionOperations, function_operations
+from ftbc_lightning.analysis.in_one_read import in_one_read
 from ftbc_lightning.analysis.neuron_operations import SpikeValues, neuron_operations
 from ftbc_lightning.analysis.quantized_ann import advance_quantized
 from ftbc_lightning.analysis.sample_cost import Inputs, LayerOperations, OperationCount
@@ -51,10 +52,11 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
         return spikes
 
     neurons = folded.neurons()
-    biased = torch.zeros(snn.timesteps)
-    for name, neuron in neurons.items():
-        used = (neuron.temporal_bias + neuron.step_charge != 0).sum(1).cpu()
-        biased += used * (_size(snn.shapes[name]) // neuron.channels)
+    biased = [
+        (neuron.temporal_bias + neuron.step_charge != 0).sum(1)
+        * (_size(snn.shapes[name]) // neuron.channels)
+        for name, neuron in neurons.items()
+    ]
     emitted = {name: SpikeValues.of(neuron) for name, neuron in neurons.items()}
     functions = names_of_functions(folded)
     counter = _Counter(folded.layers, snn.timesteps, set(neurons), functions, advance, emitted)
@@ -62,7 +64,7 @@ def count_operations(snn: SpikingNetwork, images: Tensor) -> OperationCount:
     size, _ = chunk_sizes(snn, images, snn.timesteps)
     for part in torch.split(images, size):
         counter.add(part)
-    count = counter.result(snn.shapes, tuple(biased.tolist()))
+    count = counter.result(snn.shapes, torch.stack(biased).sum(0))
     updates = neuron_operations(neurons, count.neurons, count.active)
     bits = SpikeValues.widest(emitted.values()).bits
     return replace(count, spike_bits=bits, updates=updates)
@@ -88,8 +90,9 @@ def count_ann_operations(
         return propagation.advance(node)
 
     counter = _Counter(snn.traced(ann), 1, set(neurons), names_of_functions(snn), advance)
-    counter.add(snn.prepared(images))
-    return counter.result(snn.shapes, (0.0,))
+    images = snn.prepared(images)
+    counter.add(images)
+    return counter.result(snn.shapes, images.new_zeros(1))
 
 
 def names_of_functions(snn: SpikingNetwork) -> set[str]:
@@ -130,12 +133,15 @@ class _Counter:
         self.products: dict[fx.Node, Tensor] = {}
         self.effective: dict[fx.Node, Tensor] = {}
         self.reached: dict[fx.Node, Tensor] = {}
-        self.dense: dict[fx.Node, tuple[float, float]] = {}
-        self.whole: dict[fx.Node, bool] = {}
+        self.dense: dict[fx.Node, Tensor] = {}
+        self.outputs: dict[fx.Node, int] = {}
+        self.whole: dict[fx.Node, Tensor] = {}
         self.active: dict[str, Tensor] = {}
         self.fired: dict[str, Tensor] = {}
         self.negative: dict[str, Tensor] = {}
         self.shortcuts = torch.zeros(steps, dtype=torch.float64)
+        zeros = {node: (layer.weight == 0).sum() for node, layer in self.connections()}
+        self.zeros = {node: number for node, (number,) in in_one_read(zeros).items()}
 
     def connections(self) -> Iterator[tuple[fx.Node, Connection]]:
         """The convolutions and linear layers."""
@@ -148,6 +154,7 @@ class _Counter:
         propagation = Propagation(self.plan, images, steps=self.steps)
         connections = dict(self.connections())
         self.samples += len(images)
+        self.shortcuts = self.shortcuts.to(images.device)
         for node in self.plan.nodes:
             if node in connections:
                 value = propagation.values[node.all_input_nodes[0]]
@@ -155,7 +162,7 @@ class _Counter:
             module = self.plan.modules.get(str(node.target)) if node.op == "call_module" else None
             if isinstance(module, EdgeScale):
                 spikes = propagation.values[node.all_input_nodes[0]]
-                self.shortcuts += _by_step(spikes.abs(), self.steps).cpu()
+                self.shortcuts += _by_step(spikes.abs(), self.steps)
             evaluate = partial(self.advance, propagation, node)
             if node.name in self.functions and node.name not in self.costs:
                 counted = self.steps * len(images)
@@ -183,73 +190,83 @@ class _Counter:
     def _connection(self, node: fx.Node, layer: Connection, value: Tensor, samples: int) -> None:
         steps = self.steps if node in self.plan.temporal else 1
         if node not in self.products:
-            self.products[node], outputs = _products(layer, value[:1])
-            full = self.products[node]
-            if not layer.weight.all():
-                full, _ = _products(layer, value[:1], dense=True)
-            self.dense[node] = float(full.double().sum()), outputs
-        spikes = None if node not in self.plan.temporal else self.widest
-        whole = spikes is not None and torch.equal(
-            value.round().clamp_(spikes.lowest, spikes.highest), value
-        )
-        self.whole[node] = self.whole.get(node, True) and whole
+            full, outputs = _products(layer, value[:1], dense=True)
+            self.dense[node], self.outputs[node] = full.double().sum(), outputs
+            self.products[node] = _products(layer, value[:1])[0] if self.zeros[node] else full
         products = self.products[node].double().flatten()
 
         def reached(used: Tensor) -> Tensor:
             return used.reshape(steps, samples, -1).sum(1).double() @ products
 
         once = number = reached((value != 0).to(value.dtype))
-        if whole and spikes != SpikeValues(0, 1):
-            number = reached(value.abs())
+        whole = torch.zeros((), dtype=torch.bool, device=value.device)
+        spikes = None if node not in self.plan.temporal else self.widest
+        if spikes is not None:
+            whole = (value.round().clamp_(spikes.lowest, spikes.highest) == value).all()
+            if spikes != SpikeValues(0, 1):
+                number = torch.where(whole, reached(value.abs()), once)
+        self.whole[node] = whole & self.whole.get(node, True)
         for sums, part in ((self.effective, number), (self.reached, once)):
             sums[node] = torch.as_tensor(sums.get(node, 0) + part)
 
-    def result(
-        self, shapes: dict[str, tuple[int, ...]], temporal_bias_adds: tuple[float, ...]
-    ) -> OperationCount:
-        layers, zeros, weights = [], 0, 0
+    def result(self, shapes: dict[str, tuple[int, ...]], biased: Tensor) -> OperationCount:
+        """Averages for one sample; `biased` is how many neurons have a temporal bias, `[T]`."""
         if missing := layers_as_functions(self.graph):
             warnings.warn(
                 f"Operations of {len(missing)} layers are not counted, because they are written as "
                 f"functions: {', '.join(missing)}. Write them as modules, such as nn.Linear.",
                 stacklevel=3,
             )
-        for node, module in self.connections():
-            inputs: Inputs = "analog"
-            if node in self.behind:
-                inputs = "spikes" if self.whole[node] else "graded"
-            dense, outputs = self.dense[node]
-            effective, reached = (
-                tuple((sums[node] / self.samples).tolist())
-                for sums in (self.effective, self.reached)
-            )
-            bias = outputs if module.bias is not None else 0.0
-            path = str(node.target)
-            layers.append(LayerOperations(path, inputs, dense, effective, bias, reached))
-            zeros += int((module.weight == 0).sum())
-            weights += module.weight.numel()
         sizes = {name: _size(shape) for name, shape in shapes.items()}
+        found = in_one_read(self._averages(sizes) | {("biased", ""): biased})
         active, rates, negative = (
-            {
-                name: tuple((sums / (self.samples * sizes[name])).tolist())
-                for name, sums in of.items()
-            }
-            for of in (self.active, self.fired, self.negative)
+            {name: found[kind, name] for name in sums} for kind, sums in self._of_neurons().items()
         )
         tensors = [*self.graph.parameters(), *self.graph.buffers()]
+        weights = sum(layer.weight.numel() for _, layer in self.connections())
         return OperationCount(
             timesteps=self.steps,
             samples=self.samples,
-            layers=tuple(layers),
+            layers=tuple(self._layer(found, *connection) for connection in self.connections()),
             firing_rates=rates,
             neurons=sizes,
-            shortcut_adds=tuple((self.shortcuts / self.samples).tolist()),
-            temporal_bias_adds=temporal_bias_adds,
+            shortcut_adds=found["shortcuts", ""],
+            temporal_bias_adds=found["biased", ""],
             footprint=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-            zero_weights=zeros / max(weights, 1),
+            zero_weights=sum(self.zeros.values()) / max(weights, 1),
             active=active,
             negative_rates=negative,
             functions=tuple(self.costs.values()),
+        )
+
+    def _of_neurons(self) -> dict[str, dict[str, Tensor]]:
+        return {"active": self.active, "fired": self.fired, "negative": self.negative}
+
+    def _averages(self, sizes: dict[str, int]) -> dict[tuple[str, str], Tensor]:
+        """All results on the device, by their kind and the node or neuron."""
+        averages = {("shortcuts", ""): self.shortcuts / self.samples}
+        for kind, sums in (("effective", self.effective), ("reached", self.reached)):
+            averages |= {(kind, node.name): sums[node] / self.samples for node in sums}
+        for kind, values in (("dense", self.dense), ("whole", self.whole)):
+            averages |= {(kind, node.name): value for node, value in values.items()}
+        for kind, counts in self._of_neurons().items():
+            for name, count in counts.items():
+                averages[kind, name] = count / (self.samples * sizes[name])
+        return averages
+
+    def _layer(
+        self, found: dict[tuple[str, str], tuple[float, ...]], node: fx.Node, layer: Connection
+    ) -> LayerOperations:
+        inputs: Inputs = "analog"
+        if node in self.behind:
+            inputs = "spikes" if all(found["whole", node.name]) else "graded"
+        return LayerOperations(
+            layer=str(node.target),
+            inputs=inputs,
+            dense=found["dense", node.name][0],
+            effective=found["effective", node.name],
+            bias_adds=self.outputs[node] if layer.bias is not None else 0.0,
+            reached=found["reached", node.name],
         )
 
 

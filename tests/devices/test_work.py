@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from ftbc_lightning import calibrate, convert, simulate
+from ftbc_lightning.analysis.diagnosis import diagnose
+from ftbc_lightning.analysis.operation_counts import count_ann_operations, count_operations
 from ftbc_lightning.ann.resnet import ResNet20
 from tests import pretend_device
 
@@ -37,11 +39,16 @@ def counted(ann, samples, what, **settings):
             convert(ann, images[:1], [images], timesteps=T)
         else:
             calibrate(ann, snn, [images], method=what, **settings)
-    reads = {}
-    for line, number in counts.reads.items():
+    return sum(counts.launches.values()) / len(snn.neurons()) / T, by_file(counts.reads)
+
+
+def by_file(reads):
+    """Host reads by file."""
+    found = {}
+    for line, number in reads.items():
         file = line.partition(":")[0]
-        reads[file] = reads.get(file, 0) + number
-    return sum(counts.launches.values()) / len(snn.neurons()) / T, reads
+        found[file] = found.get(file, 0) + number
+    return found
 
 
 @pytest.mark.parametrize("what", LARGEST)
@@ -71,3 +78,26 @@ def test_rounding_weights_asks_nothing(ann, method):
 def test_a_conversion_asks_for_samples_and_for_activations_that_are_finite(ann):
     _, reads = counted(ann, 2, "convert")
     assert reads == {"snn/statistics.py": 3}
+
+
+def test_a_count_and_a_diagnosis_ask_for_all_layers_at_once(ann, device):
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    snn = convert(ann, images[:1], [images], timesteps=T, neuron="signed")
+    snn.neurons()["act1"].temporal_bias += 0.1
+    works = {
+        "operations": lambda: count_operations(snn, images),
+        "operations of the ANN": lambda: count_ann_operations(ann, snn, images),
+        "errors": lambda: diagnose(ann, snn, [images]),
+    }
+    reads = {}
+    for work, do in works.items():
+        with pretend_device.counting() as counts:
+            do()
+        reads[work] = by_file(counts.reads)
+    operations = {"analysis/in_one_read.py": 2}  # zero weights before, results behind
+    samples = {"snn/statistics.py": 2}
+    assert reads == {
+        "operations": operations,
+        "operations of the ANN": operations,
+        "errors": {"analysis/diagnosis.py": 1, "snn/network.py": 1} | samples,
+    }
