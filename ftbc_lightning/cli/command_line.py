@@ -45,6 +45,7 @@ from ftbc_lightning.training.callbacks.device_line import described
 from ftbc_lightning.training.callbacks.loggers import check_installed, finished_runs
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
 from ftbc_lightning.training.callbacks.safeguard import check_writable
+from ftbc_lightning.training.callbacks.strategies import refuse_losing
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands import finetune
@@ -226,7 +227,11 @@ class FTBCCLI(LightningCLI):
             raise UserError(" ".join(str(error).split())) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Refuse what would do nothing, and hold the run's folder; ranks are known by now."""
+        """Refuse what would be lost or do nothing, before other processes are started.
+
+        Then hold the run's folder; ranks are known by now.
+        """
+        refuse_losing(self.trainer.strategy)
         refuse_nothing_to_do(self.trainer, subcommand)
         if subcommand not in READING and self.trainer.is_global_zero:
             folder = Path(self.trainer.default_root_dir)

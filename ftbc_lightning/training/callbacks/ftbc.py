@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -37,10 +36,8 @@ from ftbc_lightning.training.callbacks.log_rows import by_calibration
 from ftbc_lightning.training.callbacks.loggers import Plain, log_rows, takers
 from ftbc_lightning.training.callbacks.memory_needed import check_memory
 from ftbc_lightning.training.callbacks.progress import CalibrationProgress
+from ftbc_lightning.training.callbacks.strategies import refuse_losing
 from ftbc_lightning.training.module import SpikingClassifier
-
-SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
-SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +116,7 @@ class ForwardTemporalBiasCorrection(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would lose the conversion in silence."""
-        launcher = getattr(trainer.strategy.launcher, "_start_method", None)
-        if launcher is not None:
-            raise UserError(
-                "Strategies that spawn or fork their processes "
-                f"({', '.join(SPAWNING)}) throw the conversion away when they end. Use "
-                "--trainer.strategy ddp."
-            )
-        if isinstance(trainer.strategy, SHARDING):
-            raise UserError(
-                f"{type(trainer.strategy).__name__} divides the weights over the processes, and "
-                "conversion and calibration read whole layers. Use --trainer.strategy ddp."
-            )
+        refuse_losing(trainer.strategy)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop networks of an earlier fit, and check that what is trained can be converted."""
