@@ -4,8 +4,9 @@
 
 The ANN runs at its own best batch size and memory layout, batch norm folded. Both sides, and
 SpikingJelly where it is installed and converts the network, run in turn; figures are medians of
-the ratios. ResNet-20 has 1x1 convolutions as shortcuts, which SpikingJelly converts; the padding
-shortcut it refuses. Rows that would take too long are named as left out.
+the ratios. "Frozen" is `FrozenNetwork`, for single samples. ResNet-20 has 1x1 convolutions as
+shortcuts, which SpikingJelly converts; the padding shortcut it refuses. Rows that would take too
+long are named as left out.
 
 On a GPU the ANN runs at the batch size of its row, in its faster layout, and "plain" is the
 spiking network without the fused neuron.
@@ -34,7 +35,7 @@ from measuring import (
 from torch import nn
 from torchvision.models import get_model
 
-from ftbc_lightning import convert, simulate
+from ftbc_lightning import FrozenNetwork, convert, simulate
 from ftbc_lightning.ann.resnet import ResNet18, ResNet20
 from ftbc_lightning.ann.vgg import VGG16
 from ftbc_lightning.snn import fused_neuron
@@ -80,10 +81,12 @@ def rows(part: str, limit: float, repeats: int) -> Iterator[list[object]]:
                 expected = pass_seconds * timesteps * batch * (repeats + 1)
                 if expected > limit:
                     left_out = f"left out: about {expected:.0f} s"
-                    yield [name, timesteps, batch, left_out, "", "", "", ""]
+                    yield [name, timesteps, batch, left_out, *("",) * 5]
                     continue
                 samples = images[torch.arange(batch) % len(images)]
                 sides = {"ann": ann, "snn": lambda s=snn, p=samples: simulate(s, p)}
+                if batch == 1:
+                    sides["frozen"] = partial(simulate, FrozenNetwork(snn), samples)
                 words = reason
                 if rival is not None:
                     run, words = faster_spikingjelly(rival, samples, timesteps)
@@ -93,6 +96,7 @@ def rows(part: str, limit: float, repeats: int) -> Iterator[list[object]]:
                 yield [
                     *(name, timesteps, batch, f"{statistics.median(own):.2f}"),
                     f"{min(own):.2f} to {max(own):.2f}",
+                    f"{ratio(found['frozen'], found['snn']):.2f}" if "frozen" in found else "-",
                     f"{ratio(found['rival'], found['snn']):.2f}" if "rival" in found else "-",
                     *(words, setting),
                 ]
@@ -198,7 +202,7 @@ def main() -> None:
         return
     repeats = options.repeats or (2 if options.quick else 3)
     limit = options.limit or (4 if options.quick else 900)
-    print_table([*header, *last], rows(options.networks, limit, repeats))
+    print_table([*header, "frozen / SNN", *last], rows(options.networks, limit, repeats))
     memory = ["network", "T", "batch", "peak memory beyond the imports, MiB"]
     print_table(memory, memory_rows(4 if options.quick else 16))
 

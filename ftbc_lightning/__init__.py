@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ftbc_lightning.interchange import export, load
     from ftbc_lightning.interchange.hub import from_pretrained, push_to_hub
     from ftbc_lightning.snn.conversion import convert, reconvert
+    from ftbc_lightning.snn.frozen import FrozenNetwork
     from ftbc_lightning.snn.network import SpikingNetwork, conversion_map, without_temporal_bias
     from ftbc_lightning.snn.neurons import IFNeuron, SignedNeuron, TwoSidedNeuron
     from ftbc_lightning.snn.simulation import simulate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibrationTrace",
     "ForwardTemporalBiasCorrection",
+    "FrozenNetwork",
     "IFNeuron",
     "ResultFiles",
     "SignedNeuron",
@@ -67,6 +69,7 @@ _FROM = {
     "push_to_hub": "interchange.hub",
     "convert": "snn.conversion",
     "reconvert": "snn.conversion",
+    "FrozenNetwork": "snn.frozen",
     "SpikingNetwork": "snn.network",
     "conversion_map": "snn.network",
     "without_temporal_bias": "snn.network",

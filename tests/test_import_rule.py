@@ -20,6 +20,7 @@ ORDER = [
     "snn.sample_shape",
     "snn.device_bounds",
     "snn.memory_layout",
+    "snn.packed_weights",
     "snn.fused_neuron",
     "snn.fused_neuron_cpu",
     "snn.weight_reuse",

@@ -9,6 +9,7 @@ from torch import Tensor
 from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.ending import class_scores, ending
 from ftbc_lightning.graph.outputs import check_one_output
+from ftbc_lightning.snn.frozen import FrozenNetwork
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.stepping import State, SteppedNetwork
 
@@ -126,7 +127,7 @@ def check_confidence(confidence: float) -> None:
 
 @torch.no_grad()
 def simulate_until_sure(
-    snn: SpikingNetwork, images: Tensor, *, confidence: float
+    snn: SpikingNetwork | FrozenNetwork, images: Tensor, *, confidence: float
 ) -> tuple[Tensor, Tensor]:
     """Run the network step by step and take each sample out when it is sure.
 

@@ -42,5 +42,7 @@ def lay_out_weights(modules: Iterable[nn.Module], images: Tensor) -> None:
     faster = channels_last_is_faster(images)
     layout = torch.channels_last if faster else torch.contiguous_format
     for module in modules:
-        if isinstance(module, nn.Conv2d) and not module.weight.is_contiguous(memory_format=layout):
+        if not isinstance(module, nn.Conv2d) or module.weight.layout is not torch.strided:
+            continue
+        if not module.weight.is_contiguous(memory_format=layout):
             module.weight.data = module.weight.data.contiguous(memory_format=layout)

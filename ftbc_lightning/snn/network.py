@@ -12,7 +12,7 @@ from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.encoding import is_encoder
 from ftbc_lightning.graph.functions import Functions
 from ftbc_lightning.graph.operators import NEURONS, is_neuron
-from ftbc_lightning.graph.propagation import prepared
+from ftbc_lightning.graph.propagation import Plan, prepared
 from ftbc_lightning.graph.tracing import trace
 from ftbc_lightning.graph.wrappers import name_of
 from ftbc_lightning.snn.neurons import TwoSidedNeuron, check_neuron, model_named
@@ -83,6 +83,10 @@ class SpikingNetwork(nn.Module):
         self.layers = _with_neurons(graph, self.shapes, activation, encoder)
         self.requires_grad_(False)
         self.eval()
+
+    def plan(self) -> Plan:
+        """What can be known of the graph before any value flows, for one use of it."""
+        return Plan(self.layers)
 
     def neurons(self) -> dict[str, IFNeuron]:
         """The neurons by node name, from the input to the output."""
@@ -270,6 +274,16 @@ def sibling(
         functions=snn.functions,
         **(own if neurons is None else neurons.at(timesteps)),
     )
+
+
+def own_copy(snn: SpikingNetwork) -> SpikingNetwork:
+    """The same network with layers and neurons of its own."""
+    twin = sibling(snn, timesteps=snn.timesteps, own_layers=True)
+    if snn.corrects_membranes:
+        twin.correct_membranes()
+    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
+        neuron.load_state_dict(original.state_dict())
+    return twin
 
 
 @torch.no_grad()

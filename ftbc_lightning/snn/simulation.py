@@ -48,6 +48,9 @@ class Simulated(Protocol):
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample, if it is known."""
 
+    def plan(self) -> Plan:
+        """What can be known of the graph before any value flows."""
+
     def check_thresholds(self) -> None:
         """Raise `UserError` if a threshold has not been set."""
 
@@ -105,7 +108,7 @@ def simulate(snn: Simulated, images: Tensor, timesteps: int | None = None) -> An
         raise UserError("The batch to simulate is empty; give at least one sample.")
     snn.check_thresholds()
     images = snn.prepared(images)
-    plan = Plan(snn.layers)
+    plan = snn.plan()
     lay_out_weights(plan.modules.values(), images)
     samples, steps = chunk_sizes(snn, images, timesteps)
     carry = partial(_simulate, plan, timesteps=timesteps, chunk=steps)

@@ -15,6 +15,7 @@ from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.outputs import filled, output_of, read_out
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.step_weights import leaky_sums
+from ftbc_lightning.snn.frozen import FrozenNetwork
 from ftbc_lightning.snn.network import SpikingNetwork
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 
@@ -31,7 +32,7 @@ class SteppedNetwork(nn.Module):
         snn: A network with thresholds set; its layers are shared.
     """
 
-    def __init__(self, snn: SpikingNetwork) -> None:
+    def __init__(self, snn: SpikingNetwork | FrozenNetwork) -> None:
         super().__init__()
         snn.check_thresholds()
         self.timesteps = snn.timesteps

@@ -15,7 +15,7 @@ from ftbc_lightning.graph.outputs import read_out
 from ftbc_lightning.graph.propagation import Plan, Propagation
 from ftbc_lightning.snn import fused_gradient_cpu
 from ftbc_lightning.snn.memory_layout import fastest_layout, lay_out_weights
-from ftbc_lightning.snn.network import SpikingNetwork, sibling
+from ftbc_lightning.snn.network import SpikingNetwork, own_copy
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
 from ftbc_lightning.snn.surrogates import Surrogate
 
@@ -178,16 +178,6 @@ class _Part:
     def named(self, found: tuple[Any, ...]) -> dict[fx.Node, Any]:
         """What is there after, by node."""
         return dict(zip(self.after, found, strict=True))
-
-
-def own_copy(snn: SpikingNetwork) -> SpikingNetwork:
-    """The same network with layers and neurons of its own."""
-    twin = sibling(snn, timesteps=snn.timesteps, own_layers=True)
-    if snn.corrects_membranes:
-        twin.correct_membranes()
-    for neuron, original in zip(twin.neurons().values(), snn.neurons().values(), strict=True):
-        neuron.load_state_dict(original.state_dict())
-    return twin
 
 
 def fire(neuron: IFNeuron, current: Tensor, surrogate: Surrogate) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ftbc_lightning import (
+    FrozenNetwork,
     SpikingNetwork,
     UserError,
     calibrate,
@@ -161,6 +162,7 @@ def everything(snn: SpikingNetwork, ann: nn.Module, images: Tensor) -> dict[str,
         "fold_thresholds": simulate(folded, images).cpu(),
         "SteppedNetwork": SteppedNetwork(snn)(images).cpu(),
         "simulate fewer steps": simulate(snn, images, 2).cpu(),
+        "FrozenNetwork": simulate(FrozenNetwork(snn), images).cpu(),
         "quantize_weights": simulate(quantize_weights(snn, 4), images).cpu(),
         "shortened": simulate(shortened(snn, 2), images).cpu(),
         "without_temporal_bias": simulate(without_temporal_bias(snn), images).cpu(),
