@@ -49,7 +49,7 @@ from ftbc_lightning.training.callbacks.strategies import refuse_losing
 from ftbc_lightning.training.checkpoints import SafeCheckpointIO
 from ftbc_lightning.training.module import SpikingClassifier
 from ftbc_lightning.training.subcommands import finetune
-from ftbc_lightning.training.subcommands.obeyed import refuse_nothing_to_do
+from ftbc_lightning.training.subcommands.obeyed import NEEDED, refuse_nothing_to_do
 from ftbc_lightning.training.tasks import TASKS
 from ftbc_lightning.training.trainer import Trainer
 
@@ -231,7 +231,8 @@ class FTBCCLI(LightningCLI):
 
         Then hold the run's folder; ranks are known by now.
         """
-        refuse_losing(self.trainer.strategy)
+        if subcommand in NEEDED:
+            refuse_losing(self.trainer.strategy)
         refuse_nothing_to_do(self.trainer, subcommand)
         if subcommand not in READING and self.trainer.is_global_zero:
             folder = Path(self.trainer.default_root_dir)

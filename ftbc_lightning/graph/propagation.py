@@ -196,9 +196,7 @@ class Propagation:
         if node.op == "call_module":
             return self.plan.modules[str(node.target)](*args, **kwargs)
         if node.op == "call_method":
-            # What is stored channels last cannot be viewed with its axes joined, but reshaped.
-            method = "reshape" if node.target == "view" else str(node.target)
-            return getattr(args[0], method)(*args[1:], **kwargs)
+            return called(node, args, kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _pool(self, node: fx.Node, args: Any, kwargs: Any) -> Tensor:
@@ -295,6 +293,12 @@ class Propagation:
         if not isinstance(value, Tensor):
             return value
         return value.unsqueeze(0).expand(self.steps, *value.shape).flatten(0, 1)
+
+
+def called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """What a method gives; of what is stored channels last no axes can be viewed as one."""
+    method = "reshape" if node.target == "view" else str(node.target)
+    return getattr(args[0], method)(*args[1:], **kwargs)
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:

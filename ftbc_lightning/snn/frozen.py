@@ -1,22 +1,26 @@
 """A spiking network that only simulates from now on: for few samples at a time."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, fx
 
+from ftbc_lightning.errors import UserError
 from ftbc_lightning.graph.propagation import Plan
 from ftbc_lightning.snn.network import SpikingNetwork, own_copy
 from ftbc_lightning.snn.neurons.integrate_and_fire import IFNeuron
-from ftbc_lightning.snn.packed_weights import pack_weights
+from ftbc_lightning.snn.packed_weights import PackedConv2d, pack_weights
 
 
 class FrozenNetwork:
     """A copy of a spiking network that is only run, faster for one sample or a few.
 
-    For `simulate`, and for early exit (`ftbc_lightning.snn.early_exit.simulate_until_sure`). What
-    `simulate` looks up at each call is kept, and on a CPU the weights of 2-D convolutions in
-    float32 are packed as oneDNN computes with them, once. Spikes and logits are those of the
-    network, to the rounding of its sums. What becomes of the network afterwards is not seen.
+    For `simulate`, and for early exit (`ftbc_lightning.snn.early_exit.simulate_until_sure`). The
+    plan of its graph is kept, and on a CPU the weights of 2-D convolutions in float32 are packed as
+    oneDNN computes with them, once. Spikes and logits are those of the
+    network, to the rounding of its sums. What becomes of the network afterwards is not seen. It is
+    not copied, stored or sent to another process: make it where it is used.
 
     Args:
         snn: A converted network with its thresholds set; left as it is.
@@ -37,7 +41,14 @@ class FrozenNetwork:
         snn.check_thresholds()
         self._snn = own_copy(snn)
         pack_weights(self.layers)
+        self._packed = any(isinstance(m, PackedConv2d) for m in self.layers.modules())
         self._plan = Plan(self.layers)
+
+    def __reduce__(self) -> Any:
+        raise UserError(
+            "A FrozenNetwork cannot be copied, stored or sent to a process; take the network that "
+            "was frozen, and freeze it there."
+        )
 
     @property
     def layers(self) -> fx.GraphModule:
@@ -76,5 +87,14 @@ class FrozenNetwork:
         """Do nothing: they are set."""
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Inputs on the device and in the precision of the network."""
+        """Inputs on the device and in the precision of the network.
+
+        Raises:
+            UserError: Layers would run in half precision, which packed ones do not.
+        """
+        if torch.is_autocast_enabled("cpu") and self._packed:
+            raise UserError(
+                "A FrozenNetwork runs in float32, and autocast is on; leave it, or simulate the "
+                "network that was frozen."
+            )
         return self._snn.prepared(images)

@@ -5,7 +5,7 @@ times as long as the products with few samples. `torch.compile` packs them in th
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
 class PackedConv2d(nn.Conv2d):
@@ -39,7 +39,10 @@ class PackedConv2d(nn.Conv2d):
 
 
 def can_be_packed(module: nn.Module) -> bool:
-    """Say whether oneDNN can compute a layer: a 2-D convolution in float32 on a CPU."""
+    """Say whether oneDNN can compute a layer: a 2-D convolution in float32 on a CPU.
+
+    Not one with hooks, or padded with anything but a number of zeros; under autocast none.
+    """
     if type(module) is not nn.Conv2d or isinstance(module.padding, str):
         return False
     weight = module.weight
@@ -56,10 +59,12 @@ def can_be_packed(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def pack_weights(network: nn.Module) -> None:
-    """Put packed layers in the place of those that can be packed."""
+def pack_weights(network: fx.GraphModule) -> None:
+    """Put packed layers in the place of those that can be packed and are only called."""
+    nodes = (node for node in network.graph.nodes if node.op == "get_attr")
+    read = {str(node.target).rpartition(".")[0] for node in nodes}
     for name, module in list(network.named_modules()):
-        if can_be_packed(module):
+        if name not in read and can_be_packed(module):
             assert isinstance(module, nn.Conv2d)
             parent, _, own = name.rpartition(".")
             setattr(network.get_submodule(parent), own, PackedConv2d(module))

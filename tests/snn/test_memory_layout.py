@@ -5,14 +5,18 @@ import torch
 from torch import nn
 
 from ftbc_lightning import (
+    FrozenNetwork,
     TrainableNetwork,
     calibrate,
     conversion_map,
     convert,
+    export,
     reconvert,
     simulate,
 )
 from ftbc_lightning.snn import memory_layout
+from ftbc_lightning.snn.early_exit import simulate_until_sure
+from ftbc_lightning.snn.stepping import SteppedNetwork
 from tests.networks import residual_net, samples
 
 
@@ -51,6 +55,35 @@ def test_a_simulation_stores_weights_once_and_gives_the_same_bits(network, monke
         if "weight" in name:
             assert torch.equal(snn.state_dict()[name], value)
     assert all(contiguous for *_, contiguous in layouts(ann))
+
+
+class Viewing(nn.Module):
+    """Joins axes by a view, which what is stored channels last does not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 8, 3)
+        self.linear = nn.Linear(8 * 4, 3)
+
+    def forward(self, x):
+        x = self.conv2(self.conv1(x).relu()).relu()
+        return self.linear(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("kind", [lambda snn: snn, FrozenNetwork], ids=["plain", "frozen"])
+def test_a_network_that_views_runs_step_by_step_after_a_simulation(kind, tmp_path):
+    torch.manual_seed(0)
+    ann, images = Viewing().eval(), samples(5, dtype=torch.float32)
+    snn = convert(ann, images[:1], [images], timesteps=3)
+    expected = simulate(snn, images)
+    network = kind(snn)
+    torch.testing.assert_close(SteppedNetwork(network)(images), expected)
+    sure, _ = simulate_until_sure(network, images, confidence=1)
+    torch.testing.assert_close(sure, expected)
+    if network is snn:
+        export(snn, tmp_path / "program", format="torch_export", input_shape=images.shape[1:])
+        program = torch.export.load(tmp_path / "program").module()
+        torch.testing.assert_close(program(images), expected)
 
 
 def test_where_channels_last_is_not_faster_they_are_stored_back(network, monkeypatch):

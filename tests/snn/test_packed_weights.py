@@ -1,7 +1,12 @@
 """Packed weights, and the frozen network that has them: the same bits in less time."""
 
+import copy
+import pickle
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ftbc_lightning import FrozenNetwork, UserError, calibrate, convert, simulate
@@ -111,6 +116,40 @@ def test_neurons_of_other_kinds_are_frozen_too(neuron):
     ann, images = residual_net(), samples(6)
     snn = convert(ann, images[:1], [images], timesteps=4, **neuron)
     assert torch.equal(simulate(FrozenNetwork(snn), images), simulate(snn, images))
+
+
+class Tied(nn.Module):
+    """An autoencoder whose decoder reads the encoder's weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 1, 3)
+
+    def forward(self, x):
+        x = self.encoder(x).relu()
+        return self.head(F.conv_transpose2d(x, self.encoder.weight).relu())
+
+
+def test_a_layer_whose_weights_are_read_elsewhere_stays_as_it_is(packed):
+    ann, images = Tied().eval(), samples(6, dtype=torch.float32)[:, :1]
+    snn = convert(ann, images[:1], [images], timesteps=3)
+    torch.testing.assert_close(simulate(FrozenNetwork(snn), images), simulate(snn, images))
+    assert [layer.in_channels for layer in packed] == [1]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_frozen_network_is_not_copied(network, copied):
+    with pytest.raises(UserError, match="freeze it there"):
+        copied(FrozenNetwork(network[0]))
+
+
+def test_a_frozen_network_does_not_run_in_half_precision(network):
+    snn, images = network
+    frozen = FrozenNetwork(snn)
+    with torch.autocast("cpu", torch.bfloat16):
+        for run in (simulate, partial(simulate_until_sure, confidence=0.9)):
+            with pytest.raises(UserError, match="runs in float32, and autocast is on"):
+                run(frozen, images)
 
 
 def test_a_network_without_thresholds_is_not_frozen(network):

@@ -30,7 +30,7 @@ NEEDED = {
     **dict.fromkeys(("fit", "validate", "calibrate", "finetune"), "limit_val_batches"),
     **{"test": "limit_test_batches", "predict": "limit_predict_batches"},
 }
-"""The limit of what each subcommand evaluates."""
+"""The limit of what each subcommand evaluates that may run in several processes."""
 
 
 def refuse_nothing_to_do(trainer: lightning.Trainer, subcommand: str) -> None:
