@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.methods import call_method
 from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.step_weights import added_up, leaky_sums
@@ -196,7 +197,7 @@ class Propagation:
         if node.op == "call_module":
             return self.plan.modules[str(node.target)](*args, **kwargs)
         if node.op == "call_method":
-            return called(node, args, kwargs)
+            return call_method(str(node.target), args, kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _pool(self, node: fx.Node, args: Any, kwargs: Any) -> Tensor:
@@ -293,12 +294,6 @@ class Propagation:
         if not isinstance(value, Tensor):
             return value
         return value.unsqueeze(0).expand(self.steps, *value.shape).flatten(0, 1)
-
-
-def called(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """What a method gives; of what is stored channels last no axes can be viewed as one."""
-    method = "reshape" if node.target == "view" else str(node.target)
-    return getattr(args[0], method)(*args[1:], **kwargs)
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ftbc_lightning.errors import UserError
+from ftbc_lightning.graph.methods import call_method
 
 BATCH_SIZES = (1, 2, 7)
 
@@ -207,7 +208,7 @@ class Shapes:
         if node.op == "call_module":
             return self.root.get_submodule(str(node.target)).forward(*args, **kwargs)
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            return call_method(str(node.target), args, kwargs)
         return args[0] if node.op == "output" else node.target(*args, **kwargs)  # type: ignore[operator]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ftbc_lightning.graph.methods import call_method
 from ftbc_lightning.graph.operators import NEURONS, constants_of
 from ftbc_lightning.graph.shapes import is_number
 
@@ -59,6 +60,9 @@ class _Shapes(fx.Interpreter):
         if str(target).startswith(f"{NEURONS}."):
             return args[0]
         return super().call_module(target, args, kwargs)
+
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return call_method(str(target), args, kwargs)
 
 
 def _shaped(value: Any) -> Any:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftbc_lightning.graph.max_pooling import is_max_pool, operands
+from ftbc_lightning.graph.methods import call_method
 from ftbc_lightning.graph.operators import in_function, in_tail, is_neuron
 from ftbc_lightning.graph.outputs import filled, output_of, read_out
-from ftbc_lightning.graph.propagation import called
 from ftbc_lightning.graph.shapes import is_number
 from ftbc_lightning.graph.step_weights import leaky_sums
 from ftbc_lightning.snn.frozen import FrozenNetwork
@@ -218,7 +218,7 @@ class SteppedNetwork(nn.Module):
         if node.op == "call_module":
             return self.layers.get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "call_method":
-            return called(node, args, kwargs)
+            return call_method(str(node.target), args, kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
 

@@ -11,6 +11,7 @@ from ftbc_lightning import (
     conversion_map,
     convert,
     export,
+    load,
     reconvert,
     simulate,
 )
@@ -71,7 +72,7 @@ class Viewing(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [lambda snn: snn, FrozenNetwork], ids=["plain", "frozen"])
-def test_a_network_that_views_runs_step_by_step_after_a_simulation(kind, tmp_path):
+def test_a_network_that_views_runs_step_by_step_after_a_simulation(kind):
     torch.manual_seed(0)
     ann, images = Viewing().eval(), samples(5, dtype=torch.float32)
     snn = convert(ann, images[:1], [images], timesteps=3)
@@ -80,10 +81,16 @@ def test_a_network_that_views_runs_step_by_step_after_a_simulation(kind, tmp_pat
     torch.testing.assert_close(SteppedNetwork(network)(images), expected)
     sure, _ = simulate_until_sure(network, images, confidence=1)
     torch.testing.assert_close(sure, expected)
-    if network is snn:
-        export(snn, tmp_path / "program", format="torch_export", input_shape=images.shape[1:])
-        program = torch.export.load(tmp_path / "program").module()
-        torch.testing.assert_close(program(images), expected)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "nir", "onnx", "torch_export"])
+def test_a_network_that_views_is_exported_after_a_simulation(format, tmp_path):
+    ann, images = Viewing().eval(), samples(5, dtype=torch.float32)
+    snn = convert(ann, images[:1], [images], timesteps=2)
+    expected = simulate(snn, images)
+    export(snn, tmp_path / "file", format=format)
+    if format == "safetensors":
+        torch.testing.assert_close(simulate(load(tmp_path / "file"), images), expected)
 
 
 def test_where_channels_last_is_not_faster_they_are_stored_back(network, monkeypatch):
