@@ -18,9 +18,9 @@ class FrozenNetwork:
 
     For `simulate`, and for early exit (`ftbc_lightning.snn.early_exit.simulate_until_sure`). The
     plan of its graph is kept, and on a CPU the weights of 2-D convolutions in float32 are packed as
-    oneDNN computes with them, once. Spikes and logits are those of the
-    network, to the rounding of its sums. What becomes of the network afterwards is not seen. It is
-    not copied, stored or sent to another process: make it where it is used.
+    oneDNN computes with them, once. Spikes and logits are those of the network, to the rounding of
+    its sums. What becomes of the network afterwards is not seen. It is not copied, stored or sent
+    to another process: make it where it is used.
 
     Args:
         snn: A converted network with its thresholds set; left as it is.
