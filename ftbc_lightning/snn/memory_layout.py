@@ -21,8 +21,12 @@ def channels_last_is_faster(images: Tensor) -> bool:
     """
     if images.device.type == "cuda":
         return torch.is_autocast_enabled("cuda") or images.dtype.itemsize == 2
-    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return images.device.type == "cpu" and onednn and images.dtype != torch.float64
+    return images.device.type == "cpu" and has_onednn() and images.dtype != torch.float64
+
+
+def has_onednn() -> bool:
+    """Say whether torch was built with oneDNN."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode(False)

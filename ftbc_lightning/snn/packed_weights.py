@@ -7,6 +7,8 @@ times as long as the products with few samples. `torch.compile` packs them in th
 import torch
 from torch import Tensor, fx, nn
 
+from ftbc_lightning.snn.memory_layout import has_onednn
+
 
 class PackedConv2d(nn.Conv2d):
     """A convolution with packed weights, for inputs channels last the bits of torch's own.
@@ -51,11 +53,9 @@ def can_be_packed(module: nn.Module) -> bool:
         return False
     if module.padding_mode != "zeros" or module._forward_hooks or module._forward_pre_hooks:
         return False
-    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    enabled = bool(torch.backends.mkldnn.enabled)
-    known = onednn and enabled and not torch.is_autocast_enabled("cpu")
+    used = has_onednn() and bool(torch.backends.mkldnn.enabled)
     offered = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
-    return known and offered
+    return used and offered and not torch.is_autocast_enabled("cpu")
 
 
 @torch.no_grad()
